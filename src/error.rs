@@ -1,0 +1,63 @@
+//! The exit statuses, and the one error type that knows its words and its status.
+
+use std::fmt;
+
+/// Exit statuses of `seq` and `seqd`. They are an interface: each has a line in `seq(1)` and a test.
+pub mod status {
+    /// It went well.
+    pub const OK: u8 = 0;
+    /// What was named is not there, or not so: no such ticket, not waiting, not the caller's.
+    pub const NO: u8 = 1;
+    /// Wrong usage of any subcommand but `run` (as clap and most tools have it).
+    pub const USAGE: u8 = 2;
+    /// Run-once key reused with another command (`EX_DATAERR`, `sysexits(3)`).
+    pub const CONFLICT: u8 = 65;
+    /// No turn: busy with `--no-wait`, line full, or `--max-wait` over (`EX_TEMPFAIL`, `sysexits(3)`).
+    pub const NO_TURN: u8 = 75;
+    /// No turn: cancelled, or replaced by a newer request.
+    pub const CANCELLED: u8 = 76;
+    /// Stopped because it held the turn longer than `--max-run` (as `timeout(1)`).
+    pub const MAX_RUN: u8 = 124;
+    /// Failure of seq itself, wrong usage of `run` included (as `timeout(1)`, `env(1)`).
+    pub const FAILURE: u8 = 125;
+    /// The command was found but cannot be executed (POSIX, as `env(1)`).
+    pub const CANNOT_EXECUTE: u8 = 126;
+    /// The command was not found (POSIX, as `env(1)`).
+    pub const NOT_FOUND: u8 = 127;
+    /// Added to a signal's number: the command, or seq while it waited, was ended by that signal (as the shells).
+    pub const SIGNAL_BASE: u8 = 128;
+}
+
+/// What can go wrong, with the data to say it, and the status to exit with.
+#[derive(Debug)]
+pub struct Error {
+    /// One sentence, lower case, without a full stop: what was attempted on what, why it failed, the way out.
+    message: String,
+    /// One of [`status`].
+    exit_status: u8,
+}
+
+impl Error {
+    /// An error that is said with `message` and exits with `exit_status`.
+    pub fn new(exit_status: u8, message: impl fmt::Display) -> Error {
+        Error { message: message.to_string(), exit_status }
+    }
+
+    /// A failure of seq itself: status 125.
+    pub fn failure(message: impl fmt::Display) -> Error {
+        Error::new(status::FAILURE, message)
+    }
+
+    /// The status to exit with.
+    pub fn exit_status(&self) -> u8 {
+        self.exit_status
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,27 @@
+//! Commands that must take turns.
+//!
+//! `seq` asks, `seqd` keeps the lines. A request walks one way through these modules and its answer walks back:
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`cli`] | what the user typed, as data |
+//! | [`client`] | find or start the daemon, ask, wait, run, report |
+//! | [`protocol`] | the words on the wire, and one framed line |
+//! | [`daemon`] | sockets, one owner loop, timers |
+//! | [`sequencer`] | the pure core: lines and turns, without a clock, a socket or a file |
+//! | [`store`] | what must outlive the process |
+//!
+//! [`error`] holds the one error type and the table of exit statuses, [`clock`] the one clock, [`sys`] the few
+//! system calls that no safe library offers.
+
+pub mod cli;
+pub mod client;
+pub mod protocol;
+pub mod daemon;
+pub mod sequencer;
+pub mod store;
+
+pub mod clock;
+pub mod error;
+#[expect(unsafe_code, reason = "the one file for system calls that no safe library offers")]
+pub mod sys;

@@ -1,0 +1,53 @@
+//! Every limit of the protocol and of the daemon, by name, with its unit in it.
+
+use std::time::Duration;
+
+/// Bytes of a domain's name after normalisation.
+pub const DOMAIN_BYTES_MAX: usize = 255;
+
+/// Bytes of a request id.
+pub const REQUEST_ID_BYTES_MAX: usize = 255;
+
+/// Bytes of a request's line, its newline not counted. A longer line is answered `line_too_long` and skipped.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a command as it is shown to people; the client cuts a longer one.
+pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
+
+/// Descriptors that one connection may have sent without having named them in a request. More are closed.
+pub const DESCRIPTORS_PENDING_MAX: usize = 16;
+
+/// Descriptors that one request may name.
+pub const DESCRIPTORS_PER_REQUEST_MAX: usize = 2;
+
+/// Open connections; further ones are answered `too_many_connections`. The daemon's limit on open files may set a
+/// lower one.
+pub const CONNECTIONS_MAX: usize = 65_536;
+
+/// Tickets that one connection may have at once; a further request is answered `too_many_requests`.
+pub const TICKETS_PER_CONNECTION_MAX: usize = 65_536;
+
+/// Waiters in one domain; a further request is answered `queue_full`.
+pub const WAITERS_PER_DOMAIN_MAX: usize = 1 << 20;
+
+/// Domains in use at once; a request for a further one is answered `too_many_domains`.
+pub const DOMAINS_MAX: usize = 1 << 20;
+
+/// Idle domains that are remembered for completions and estimates; the one idle longest is forgotten first.
+pub const IDLE_DOMAINS_MAX: usize = 1_024;
+
+/// Past runs of a domain that its estimate goes by.
+pub const PAST_RUNS_MAX: usize = 8;
+
+/// Bytes waiting to be read by one client. Past this a watcher gets `lagged`, queue positions are dropped, and no
+/// further request of that client is read until it catches up.
+pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Waiters listed for each domain in one `status` reply unless it asks for another number.
+pub const STATUS_WAITERS_DEFAULT: usize = 1_000;
+
+/// Least time between two `queue_position` messages to one waiter.
+pub const POSITION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a client waits for any answer that should come at once.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

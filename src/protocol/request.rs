@@ -1,0 +1,238 @@
+//! What a client may ask.
+
+use serde::{Deserialize, Serialize};
+
+/// One request: a JSON object with an `op`. Unknown fields are ignored; an unknown `op` is answered
+/// `unknown_operation`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Request {
+    /// Says which protocol the client speaks. Answered `hello`.
+    Hello(Hello),
+    /// Takes a place in a line. Answered `queued` when it must wait, then `queue_position` if asked for, then
+    /// `active`; or an `error`.
+    Sequence(Sequence),
+    /// Names the process that works under a turn. Not answered unless refused.
+    Started(Started),
+    /// Gives a turn back, or leaves the line. Answered `done`.
+    Done(Done),
+    /// Takes a waiter out of the line. Answered `cancelled`.
+    Cancel(Cancel),
+    /// Takes a turn from its holder. Answered `released`.
+    Release(Release),
+    /// Asks who holds and who waits. Answered `status`.
+    Status(Status),
+    /// Asks for what happens from now on. Answered `watching`, then `status`, then an `event` for each change.
+    Watch(Watch),
+    /// Waits until a domain is idle. Answered `idle`.
+    Wait(Wait),
+    /// Asks about the daemon. Answered `info`.
+    Info(Info),
+    /// Asks the daemon to leave. Answered `stopping`.
+    Stop(Stop),
+    /// An operation that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Body of `hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION) of the client.
+    pub protocol: u32,
+    /// The client's own version, for the log.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `sequence`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// The line to stand in, as typed; the daemon brings it to its normal form.
+    pub domain: String,
+    /// The client's name for this request; without it the daemon chooses one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Whether to send `queue_position` while it waits.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub positions: bool,
+    /// Whether to answer `busy` instead of waiting.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_wait: bool,
+    /// Milliseconds to wait before the answer is `timed_out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_wait_ms: Option<u64>,
+    /// What keeps the turn once it is there.
+    #[serde(default, skip_serializing_if = "Binding::is_connection")]
+    pub binding: Binding,
+    /// Milliseconds after which a turn of binding `lease` ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ms: Option<u64>,
+    /// Refuse, with `already_active`, a turn that this request id has already: for clients that would start
+    /// a second command beside the first.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fresh: bool,
+    /// The process to show in `status`; without it, the process at the other end of the connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The command to show in `status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Descriptors sent along (`SCM_RIGHTS`, `unix(7)`): for binding `connection` at most one, the reading end of a
+    /// pipe whose writing end the command inherits; for binding `process` exactly one, a pidfd.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub descriptors: usize,
+}
+
+/// What keeps a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Binding {
+    /// The connection that asked; when it ends without `done`, the pipe and the process it named, until those are
+    /// gone too.
+    #[default]
+    Connection,
+    /// A process, given by its pidfd: the turn ends with it. The connection keeps only the place in line.
+    Process,
+    /// Time: the turn ends after `lease_ms`. The connection keeps only the place in line.
+    Lease,
+}
+
+impl Binding {
+    fn is_connection(&self) -> bool {
+        *self == Binding::Connection
+    }
+}
+
+/// Body of `started`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The ticket that has the turn; it must be this connection's.
+    pub ticket: u64,
+    /// The command's process, as the client sees it.
+    pub pid: u32,
+    /// Descriptors sent along: at most one, the command's pidfd.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub descriptors: usize,
+}
+
+/// Body of `done`. It names a request by `ticket`, or by `domain` and `request_id`, or by `domain` alone: then it
+/// means the turn in that domain which this connection has, or which is bound to one of `processes`, or which is kept
+/// by a lease or by a process that was named on purpose.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The line, as typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The request, by the client's name for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The request, by its ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<u64>,
+    /// The command's exit status as `seq run` reports it (design: 128+n for a signal), if there was a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_status: Option<i32>,
+    /// The asking process and those it descends from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<u32>,
+}
+
+/// Body of `cancel`: names a waiter by `ticket`, or by `domain` and `request_id`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The line, as typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// The request, by the client's name for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The request, by its ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<u64>,
+}
+
+/// Body of `release`: names a holder by `ticket` or by `domain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// The line, as typed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The holder's ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<u64>,
+}
+
+/// Body of `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// One line, as typed; without it all that are in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Waiters to list for each domain;
+    /// without it [`STATUS_WAITERS_DEFAULT`](super::limits::STATUS_WAITERS_DEFAULT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiters_max: Option<usize>,
+    /// Whether to list idle domains that are still remembered.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub idle: bool,
+}
+
+/// Body of `watch`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    /// One line, as typed; without it all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Repeated in the `watching` reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `wait`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// The line, as typed.
+    pub domain: String,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Milliseconds to wait before the answer is `timed_out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_wait_ms: Option<u64>,
+}
+
+/// Body of `info`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `stop`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}

@@ -1,0 +1,89 @@
+//! What follows from an input.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::protocol::{Domain, Outcome, Reply, RequestId, Ticket, Token};
+
+use super::ConnectionId;
+
+/// One thing to do, in the order in which they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Write this down, before any `Tell` that comes after it. It is also what watchers hear.
+    Record(Record),
+    /// The ticket that a `Sequence` got or took up again: what the daemon was to watch for that request belongs to
+    /// this ticket from now on. Comes before the `Record`s and `Tell`s of that request; a refused request has none.
+    Admitted {
+        /// The ticket.
+        ticket: Ticket,
+    },
+    /// Tell a client.
+    Tell {
+        /// Whom.
+        connection: ConnectionId,
+        /// What.
+        reply: Reply,
+    },
+}
+
+/// A change in the life of a ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When.
+    pub at: Time,
+    /// The line.
+    pub domain: Domain,
+    /// The request.
+    pub request_id: RequestId,
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// The user who asked.
+    pub uid: u32,
+    /// The process to show.
+    pub pid: u32,
+    /// The command to show.
+    pub command: Option<Arc<str>>,
+    /// What happened.
+    pub change: Change,
+}
+
+/// What happened to a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It took its place in line. A ticket whose turn comes at once is queued, then active.
+    Queued,
+    /// Its turn came.
+    Active {
+        /// The fencing number.
+        token: Token,
+        /// How long it had waited.
+        waited: Duration,
+    },
+    /// Its client is gone, the turn stays taken.
+    Orphaned {
+        /// The fencing number.
+        token: Token,
+    },
+    /// Its turn ended. Nothing needs to be watched for it any more.
+    Ended {
+        /// The fencing number.
+        token: Token,
+        /// How.
+        outcome: Outcome,
+        /// The command's exit status, if its client told it.
+        exit_status: Option<i32>,
+        /// How long it had waited.
+        waited: Duration,
+        /// How long it had the turn.
+        held: Duration,
+    },
+    /// It left the line without a turn. Nothing needs to be watched for it any more.
+    Left {
+        /// How.
+        outcome: Outcome,
+        /// How long it had waited.
+        waited: Duration,
+    },
+}

@@ -1,0 +1,197 @@
+//! What can happen to the sequencer: one closed enum.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::protocol::{Binding, Domain, RequestId, Ticket, Token};
+
+/// A client's connection, numbered by the daemon, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ConnectionId(pub u64);
+
+/// Who is at the other end of a connection, as the kernel tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The user.
+    pub uid: u32,
+    /// The process.
+    pub pid: u32,
+    /// Whether it may end other users' requests: the daemon's user or root.
+    pub is_operator: bool,
+}
+
+/// Everything that changes the state of the lines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A client asks for a turn.
+    Sequence(Enqueue),
+    /// A client names the process that works under its turn. Refused (`Tell` an error) with `not_found` or
+    /// `not_active` unless `ticket` has a turn and is attached to `connection`; silent otherwise.
+    Started {
+        /// Who says it.
+        connection: ConnectionId,
+        /// The turn.
+        ticket: Ticket,
+        /// The process to show from now on.
+        pid: u32,
+        /// Whether the daemon watches it, and `ProcessGone` will come.
+        watched: bool,
+    },
+    /// A client gives back a turn, or a place in line. Always answered `done`; or `forbidden` when the request named
+    /// by ticket or id belongs to another user (operators excepted), or when `which` is a bare domain whose turn
+    /// is not this caller's to give back.
+    Done {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// What is done. `Ticket` and `Request` may also name a waiter, which then leaves the line (`Left`, `Done`).
+        which: Which,
+        /// The command's exit status, if there was one.
+        exit_status: Option<i32>,
+        /// The asking process and its ancestors.
+        processes: Vec<u32>,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// A client takes a waiter out of the line. Answered `cancelled`; or `not_found`, `not_waiting`, `forbidden`.
+    /// The waiter's connection is told the error `cancelled`, before the answer.
+    Cancel {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// The waiter: by ticket or request, never by domain alone.
+        which: Which,
+    },
+    /// A client takes a turn from its holder. Answered `released`; or `not_found`, `not_active`, `forbidden`.
+    /// The holder's connection is told the error `released`, before the answer.
+    Release {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// The holder: by ticket or domain.
+        which: Which,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// A client waits until a domain has no holder and no waiter. Answered `idle` then, or `timed_out`.
+    Wait {
+        /// Who asks.
+        connection: ConnectionId,
+        /// The line.
+        domain: Domain,
+        /// How long at most.
+        max_wait: Option<Duration>,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// A connection is gone: its waiters leave their lines, its turns stay with what else keeps them.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The last writing end of a ticket's pipe is closed.
+    PipeClosed {
+        /// Whose.
+        ticket: Ticket,
+    },
+    /// One process that was watched for a ticket has ended.
+    ProcessGone {
+        /// Whose.
+        ticket: Ticket,
+    },
+    /// A turn that an earlier daemon had given is still taken. Comes before any `Sequence`.
+    Restore(Restored),
+    /// The daemon leaves: every waiter and every `Wait` is told `leaving`, and so is each holder that is attached;
+    /// turns kept by a connection alone end as `stopped`. From now on every `Sequence` and `Wait` is refused
+    /// with `leaving`.
+    Leave,
+    /// Time has passed.
+    Tick,
+}
+
+/// A request for a turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enqueue {
+    /// Who asks.
+    pub connection: ConnectionId,
+    /// Who is there.
+    pub peer: Peer,
+    /// The line.
+    pub domain: Domain,
+    /// The client's name for it; without it the sequencer chooses `t-TICKET`.
+    pub request_id: Option<RequestId>,
+    /// Whether it wants queue positions.
+    pub positions: bool,
+    /// Refuse with `busy` rather than wait.
+    pub no_wait: bool,
+    /// Refuse with `timed_out` after this long in line.
+    pub max_wait: Option<Duration>,
+    /// What keeps the turn.
+    pub binding: Binding,
+    /// With binding `lease`: how long the turn lasts, from its grant.
+    pub lease: Option<Duration>,
+    /// Refuse, with `already_active`, to take up again a turn that this request has already.
+    pub fresh: bool,
+    /// The process to show.
+    pub pid: u32,
+    /// The command to show.
+    pub command: Option<Arc<str>>,
+    /// Whether the daemon watches a pipe for it, and `PipeClosed` will come.
+    pub pipe: bool,
+    /// Whether the process of binding `process` was named on purpose, by its pid, and is not just the caller's shell:
+    /// then a bare `done` of the same user may end the turn from anywhere.
+    pub named_process: bool,
+}
+
+/// Which request is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one with this ticket.
+    Ticket(Ticket),
+    /// The one with this ticket, if its domain and id are these.
+    TicketOf(Ticket, Option<Domain>, Option<RequestId>),
+    /// The one with this id in this domain.
+    Request(Domain, RequestId),
+    /// The holder in this domain.
+    Domain(Domain),
+}
+
+/// A turn as the next daemon needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The line.
+    pub domain: Domain,
+    /// The request.
+    pub request_id: RequestId,
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// Its fencing number.
+    pub token: Token,
+    /// The user who asked.
+    pub uid: u32,
+    /// The process to show.
+    pub pid: u32,
+    /// The command to show.
+    pub command: Option<Arc<str>>,
+    /// When it took its place.
+    pub queued_at: Time,
+    /// When its turn came.
+    pub active_at: Time,
+    /// What keeps it.
+    pub binding: Binding,
+    /// When its lease is over.
+    pub lease_until: Option<Time>,
+    /// Whether its process was named on purpose; see [`Enqueue::named_process`].
+    pub named_process: bool,
+    /// Whether a pipe is watched for it. [`Sequencer::held`](super::Sequencer::held) says whether one was; the next
+    /// daemon says whether it could open it again.
+    pub pipe: bool,
+    /// How many processes are watched for it. The next daemon counts those that it found alive.
+    pub processes: u32,
+}

@@ -1,0 +1,1 @@
+//! System calls that no safe library offers, each with the reason why it is sound here.
