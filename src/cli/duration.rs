@@ -84,9 +84,13 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused_with_the_way_out() {
-        for text in ["", " ", "-1", "+1", "1e3", "inf", "nan", "10x", "s", "1h30", "1..5s", ".", "10 s", "1,5s", "ms5"] {
+        for text in ["", " ", "-1", "+1", "1e3", "inf", "nan", "10x", "s", "1h30", "1..5s", ".", "10 s", "1,5s", "ms5"]
+        {
             let refusal = parse_duration(text).unwrap_err();
-            assert!(refusal.ends_with("is not a duration: write 500ms, 10s, 1h30m, or a number of seconds"), "{text:?}");
+            assert!(
+                refusal.ends_with("is not a duration: write 500ms, 10s, 1h30m, or a number of seconds"),
+                "{text:?}"
+            );
         }
         assert_eq!(parse_duration("99999999999").unwrap_err(), "'99999999999' is too long: use at most 10000d");
     }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, geteuid};
 
 use crate::cli::Global;
 use crate::clock::Time;
-use crate::daemon::place::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
+use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
 use crate::error::Error;
 use crate::protocol::Request;
 use crate::protocol::limits::ANSWER_TIMEOUT;
@@ -39,9 +39,10 @@ impl Daemon {
     /// Decides where the daemon is: `--socket`, then `SEQ_SOCKET`, then a system-wide daemon's socket if it is there,
     /// then the user's own.
     pub fn locate(global: &Global) -> Result<Daemon, Error> {
-        let named = global.socket.clone().or_else(|| {
-            std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty()).map(PathBuf::from)
-        });
+        let named = global
+            .socket
+            .clone()
+            .or_else(|| std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty()).map(PathBuf::from));
         let (socket, may_start) = match named {
             Some(socket) => (socket, true),
             None if Path::new(SYSTEM_SOCKET).exists() => (PathBuf::from(SYSTEM_SOCKET), false),
@@ -204,7 +205,9 @@ impl Daemon {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Refusal::Wrong(self.no_permission())),
-            Err(error) => Err(Refusal::Wrong(Error::failure(format_args!("cannot look at {}: {error}", path.display())))),
+            Err(error) => {
+                Err(Refusal::Wrong(Error::failure(format_args!("cannot look at {}: {error}", path.display()))))
+            }
         }
     }
 

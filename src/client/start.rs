@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
-use crate::daemon::place::Place;
+use crate::daemon::Place;
 use crate::error::Error;
 
 use super::link::timespec;
@@ -38,10 +38,7 @@ enum Answer {
 ///
 /// Clients that come at the same time go one by one through `start.lock`; each looks again before it starts one
 /// (ssh-agent and tmux users know what happens otherwise).
-pub(super) fn start<T>(
-    place: &Place,
-    mut connect: impl FnMut() -> Result<Option<T>, Error>,
-) -> Result<T, Error> {
+pub(super) fn start<T>(place: &Place, mut connect: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
     let deadline = Time::now() + START_TIMEOUT;
     let lock = open_lock(place)?;
     let mut last = None;
