@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// Closes every descriptor from `first` on (`close_range(2)`).
 ///
@@ -32,4 +33,12 @@ pub fn take_passed(descriptor: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, it was opened for this process by its parent, and nothing else here knows its number.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Puts `SIGCHLD` back to its default, in case the parent ignores it: with `SIGCHLD` ignored the kernel throws a
+/// child's exit status away (`wait(2)`, NOTES).
+pub fn default_sigchld() {
+    // SAFETY: no handler is installed, and none that other code relies on is replaced: this runs first thing.
+    // It can only fail for a signal that does not exist.
+    _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
 }
