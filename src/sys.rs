@@ -5,6 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Closes every descriptor from `first` on (`close_range(2)`).
 ///
@@ -41,4 +43,10 @@ pub fn default_sigchld() {
     // SAFETY: no handler is installed, and none that other code relies on is replaced: this runs first thing.
     // It can only fail for a signal that does not exist.
     _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
+/// A descriptor whose readiness to be read the runtime tells. Only within the runtime.
+pub fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, and stays the same descriptor for as long as it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::cli::parse_duration;
+
 /// How long a daemon that a client started stays when nothing uses it.
 pub const IDLE_EXIT_DEFAULT: Duration = Duration::from_mins(10);
 
@@ -88,9 +90,7 @@ impl FromStr for IdleExit {
         if text == "never" {
             return Ok(IdleExit::Never);
         }
-        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let written = || Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok();
-        seconds.or_else(written).map(IdleExit::After).ok_or_else(|| "write it as 10m, 1h30m, 90 or never".to_owned())
+        parse_duration(text).map(IdleExit::After).map_err(|wrong| format!("{wrong}, or never"))
     }
 }
 

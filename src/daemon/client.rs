@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::link::Link;
 use super::understand::understand;
-use super::wake::{Ask, Wake};
+use super::wake::Wake;
 use crate::protocol::LineBuffer;
 
 /// How long a client that has closed its sending side, or is refused, may take to read the last replies.
@@ -58,7 +58,7 @@ impl Reader {
             while !link.must_pause() {
                 let Some(framed) = self.lines.next_line() else { break };
                 let ask = understand(framed, &link.peer, link.id, &mut self.descriptors);
-                link.is_owed_snapshot.set(matches!(ask, Ask::Status { .. } | Ask::Watch(..)));
+                link.is_owed_snapshot.set(ask.is_for_snapshot());
                 if owner.send(Wake::Asked(link.id, ask)).await.is_err() {
                     return Ok(());
                 }

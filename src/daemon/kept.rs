@@ -1,6 +1,6 @@
 //! Which connection asked for a ticket, and what else keeps its turn.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::process;
 use super::wake::WatchEnd;
@@ -16,28 +16,41 @@ pub(super) struct Kept {
 }
 
 /// One ticket.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Keeper {
     /// Who asked last; it may be gone.
     connection: Option<ConnectionId>,
+    /// Whether it has its turn.
+    is_active: bool,
     /// What is watched for it.
     watches: Vec<Watch>,
 }
 
 impl Kept {
-    /// A connection has got this ticket, or taken it up again.
-    pub(super) fn admit(&mut self, ticket: Ticket, connection: Option<ConnectionId>) {
-        let keeper = self.tickets.entry(ticket).or_insert(Keeper { connection, watches: Vec::new() });
-        keeper.connection = connection;
+    /// A connection has got this ticket, or taken it up again. What was watched for a waiter is watched no more, what
+    /// keeps a turn goes on keeping it.
+    pub(super) fn admit(&mut self, ticket: Ticket, connection: ConnectionId) {
+        let keeper = self.tickets.entry(ticket).or_default();
+        keeper.connection = Some(connection);
+        if !keeper.is_active {
+            keeper.watches.clear();
+        }
     }
 
-    /// Something is watched for this ticket. A new pipe takes the place of an earlier one: its client handed the
-    /// same pipe over again.
+    /// This ticket has its turn now.
+    pub(super) fn activate(&mut self, ticket: Ticket) {
+        self.tickets.entry(ticket).or_default().is_active = true;
+    }
+
+    /// Whether this ticket has its turn, and hangs on this connection.
+    pub(super) fn is_working(&self, ticket: Ticket, connection: ConnectionId) -> bool {
+        let keeper = self.tickets.get(&ticket);
+        keeper.is_some_and(|keeper| keeper.is_active && keeper.connection == Some(connection))
+    }
+
+    /// Something is watched for this ticket, until it ends.
     pub(super) fn watch(&mut self, ticket: Ticket, watch: Watch) {
         if let Some(keeper) = self.tickets.get_mut(&ticket) {
-            if watch.is_pipe {
-                keeper.watches.retain(|earlier| !earlier.is_pipe);
-            }
             keeper.watches.push(watch);
         }
     }
@@ -59,17 +72,17 @@ impl Kept {
     /// What the next daemon must know of a turn. `peer_pid` gives the process of a connection that is still there.
     pub(super) fn held_turn(&self, turn: Restored, peer_pid: impl Fn(ConnectionId) -> Option<u32>) -> HeldTurn {
         let Some(keeper) = self.tickets.get(&turn.ticket) else {
-            return HeldTurn { turn, processes: Vec::new(), pipe: None };
+            return HeldTurn { turn, processes: Vec::new(), pipes: Vec::new() };
         };
-        let mut processes: Vec<ProcessIdentity> =
-            keeper.watches.iter().filter(|watch| !watch.is_pipe).filter_map(process::identify).collect();
+        let (pipes, pidfds): (Vec<_>, Vec<_>) = keeper.watches.iter().partition(|watch| watch.is_pipe);
+        let mut processes: Vec<ProcessIdentity> = pidfds.into_iter().filter_map(process::identify).collect();
         if turn.binding == Binding::Connection {
             // The wrapper reports the end of its command, so the turn is its own for as long as it lives.
             let wrapper = keeper.connection.and_then(peer_pid);
             processes.extend(wrapper.and_then(|pid| process::identify(process::open(pid).ok()?)));
         }
-        let pipe = keeper.watches.iter().find(|watch| watch.is_pipe);
-        let pipe = pipe.and_then(|watch| rustix::fs::fstat(watch).ok()).map(|found| found.st_ino);
-        HeldTurn { turn, processes, pipe }
+        let inode = |pipe| rustix::fs::fstat(pipe).ok().map(|found| found.st_ino);
+        let pipes: BTreeSet<u64> = pipes.into_iter().filter_map(inode).collect();
+        HeldTurn { turn, processes, pipes: pipes.into_iter().collect() }
     }
 }

@@ -40,7 +40,8 @@ pub(super) struct Listening {
 /// When what is there is not a socket of this user, when something else listens on it, or when the system refuses.
 pub(super) fn bind(place: &Place, access: Access) -> Result<Listening, Error> {
     check_replaceable(&place.socket)?;
-    let failed = |error: io::Error| Error::failure(format_args!("cannot listen on {}: {error}", place.socket.display()));
+    let failed =
+        |error: io::Error| Error::failure(format_args!("cannot listen on {}: {error}", place.socket.display()));
     bind_and_rename(place, access).map_err(failed)
 }
 
@@ -139,11 +140,8 @@ fn is_refused(socket: &Path) -> io::Result<bool> {
 
 fn bind_and_rename(place: &Place, access: Access) -> io::Result<Listening> {
     let name = place.socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let directory = rustix::fs::open(
-        &place.directory,
-        OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let directory =
+        rustix::fs::open(&place.directory, OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     // The other name is always the same for the same socket, so that nothing is left behind when a daemon is killed
     // here, and short, so that the longest path that is allowed for the socket works.
     let mut hasher = DefaultHasher::new();

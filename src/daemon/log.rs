@@ -4,9 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tracing_subscriber::fmt::MakeWriter;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 
@@ -25,10 +23,11 @@ impl Log {
     /// # Errors
     ///
     /// When the file cannot be opened.
-    pub(super) fn start(path: Option<PathBuf>) -> Result<&'static Log, Error> {
+    pub(super) fn start(path: Option<PathBuf>) -> Result<Arc<Log>, Error> {
         let file = path.as_deref().map(open).transpose()?;
-        let log: &'static Log = Box::leak(Box::new(Log { path, file: Mutex::new(file) }));
-        let subscriber = tracing_subscriber::fmt().with_writer(log).with_ansi(false).with_target(false).finish();
+        let log = Arc::new(Log { path, file: Mutex::new(file) });
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).with_target(false).finish();
         // It fails when the process has a subscriber already, as a test may; then the lines go there.
         let _ = tracing::subscriber::set_global_default(subscriber);
         Ok(log)
@@ -57,22 +56,12 @@ impl Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line(self.lock())
-    }
-}
-
-/// One log line being written.
-pub(super) struct Line<'a>(MutexGuard<'a, Option<File>>);
-
-impl Write for Line<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut *self.0 {
-            Some(file) => file.write(bytes),
-            None => io::stderr().write(bytes),
+impl Write for &Log {
+    /// Writes a whole line: a line is handed over in one piece.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &mut *self.lock() {
+            Some(file) => file.write(line),
+            None => io::stderr().write(line),
         }
     }
 

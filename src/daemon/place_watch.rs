@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A watch on a directory (`inotify(7)`).
@@ -23,7 +22,7 @@ impl PlaceWatch {
     /// When the system has no more watches for this user.
     pub(super) fn new(directory: &Path) -> io::Result<PlaceWatch> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let mut watch = PlaceWatch { inotify: AsyncFd::with_interest(inotify, Interest::READABLE)? };
+        let mut watch = PlaceWatch { inotify: crate::sys::readable(inotify)? };
         watch.look_at(directory)?;
         Ok(watch)
     }

@@ -31,11 +31,6 @@ pub(super) fn is_pidfd(descriptor: impl AsFd) -> bool {
     std::fs::read_to_string(path).is_ok_and(|information| information.lines().any(|line| line.starts_with("Pid:")))
 }
 
-/// The parent of a process.
-pub(super) fn parent_of(pid: u32) -> Option<u32> {
-    stat_field(pid, 4)?.try_into().ok()
-}
-
 /// A handle on the process that has this pid now.
 pub(super) fn open(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
@@ -86,7 +81,6 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pidfd = open(child.id()).unwrap();
         assert_eq!(pid_of(&pidfd), Some(child.id()));
-        assert_eq!(parent_of(child.id()), Some(std::process::id()));
         let identity = identify(&pidfd).unwrap();
         assert!(find(&identity).is_some());
         let another = ProcessIdentity { inode: identity.inode.map(|inode| inode + 1), started: Some(0), ..identity };

@@ -28,7 +28,7 @@ impl WallClock {
     /// What it said, or would have said as it is set now, at `time`: RFC 3339 in local time.
     pub(super) fn text(&self, time: Time) -> String {
         let wall = self.wall.checked_sub(self.now.since(time)).unwrap_or(Timestamp::UNIX_EPOCH);
-        wall.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+        wall.to_zoned_datetime(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
     }
 
     fn age(&self, time: Time) -> Duration {

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::clock::Time;
@@ -27,7 +26,7 @@ impl Timer {
     /// When the system has no more descriptors.
     pub(super) fn new() -> io::Result<Timer> {
         let descriptor = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Timer { descriptor: AsyncFd::with_interest(descriptor, Interest::READABLE)?, at: None })
+        Ok(Timer { descriptor: crate::sys::readable(descriptor)?, at: None })
     }
 
     /// Sets it to go off at `at`, or never.

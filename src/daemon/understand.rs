@@ -9,10 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::process;
-use super::wake::Ask;
-use crate::protocol::limits::{
-    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, STATUS_WAITERS_DEFAULT,
-};
+use super::wake::{Ask, Other};
+use crate::protocol::limits::{COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, STATUS_WAITERS_DEFAULT};
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, ErrorReply, Framed, NameError, PROTOCOL_VERSION, Release, Request,
     RequestId, Sequence, Started, Ticket,
@@ -20,8 +18,7 @@ use crate::protocol::{
 use crate::sequencer::{ConnectionId, Enqueue, Input, Peer, Which};
 
 /// The operations that this version knows.
-const OPERATIONS: &str =
-    "hello, sequence, started, done, cancel, release, status, watch, wait, info, stop";
+const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, status, watch, wait, info, stop";
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
 pub(super) fn understand(
@@ -40,7 +37,7 @@ pub(super) fn understand(
             format!("the line has more than {LINE_BYTES_MAX} bytes: it was skipped"),
         )),
     };
-    asked.unwrap_or_else(|refusal| Ask::Refused(Box::new(refusal.0)))
+    asked.unwrap_or_else(|refusal| Ask::Other(Box::new(Other::Refused(refusal.0))))
 }
 
 /// Why a request is not one.
@@ -99,7 +96,8 @@ fn unknown_operation(line: &str) -> Refusal {
 
 fn wrong_shape(line: &str, error: &serde_json::Error) -> Refusal {
     let outline = outline(line);
-    Refusal::bad(format!("the request is malformed: {error}")).of(outline.as_ref().and_then(|it| it.request_id.as_str()))
+    Refusal::bad(format!("the request is malformed: {error}"))
+        .of(outline.as_ref().and_then(|it| it.request_id.as_str()))
 }
 
 fn outline(line: &str) -> Option<Outline> {
@@ -124,7 +122,7 @@ impl Caller<'_> {
                 );
                 Err(Refusal::new(ErrorCode::UnsupportedProtocol, message).of(hello.request_id.as_deref()))
             }
-            Request::Hello(hello) => Ok(Ask::Hello(hello.request_id)),
+            Request::Hello(hello) => other(Other::Hello(hello.request_id)),
             Request::Sequence(sequence) => self.sequence(&sequence).map_err(|it| it.of(sequence.request_id.as_deref())),
             Request::Started(started) => self.started(&started),
             Request::Done(done) => {
@@ -140,7 +138,7 @@ impl Caller<'_> {
                 let which = which_release(&release).map_err(|refusal| refusal.of(release.request_id.as_deref()))?;
                 Ok(Ask::Input(Input::Release { connection, peer, which, request_id: release.request_id }))
             }
-            Request::Status(status) => Ok(Ask::Status {
+            Request::Status(status) => other(Other::Status {
                 domain: optional_domain(status.domain.as_deref(), status.request_id.as_deref())?,
                 waiters_max: status.waiters_max.unwrap_or(STATUS_WAITERS_DEFAULT),
                 idle: status.idle,
@@ -148,7 +146,7 @@ impl Caller<'_> {
             }),
             Request::Watch(watch) => {
                 let domain = optional_domain(watch.domain.as_deref(), watch.request_id.as_deref())?;
-                Ok(Ask::Watch(domain, watch.request_id))
+                other(Other::Watch(domain, watch.request_id))
             }
             Request::Wait(wait) => {
                 let domain = Domain::parse(&wait.domain);
@@ -156,8 +154,8 @@ impl Caller<'_> {
                 let max_wait = wait.max_wait_ms.map(Duration::from_millis);
                 Ok(Ask::Input(Input::Wait { connection, domain, max_wait, request_id: wait.request_id }))
             }
-            Request::Info(info) => Ok(Ask::Info(info.request_id)),
-            Request::Stop(stop) => Ok(Ask::Stop(stop.request_id)),
+            Request::Info(info) => other(Other::Info(info.request_id)),
+            Request::Stop(stop) => other(Other::Stop(stop.request_id)),
             Request::Unknown => Err(Refusal::new(ErrorCode::UnknownOperation, "the operation is not known")),
         }
     }
@@ -176,10 +174,9 @@ impl Caller<'_> {
             Some(0) => return Err(Refusal::bad("lease_ms must be at least 1")),
             _ => {}
         }
-        let bound_process = match sequence.binding {
-            Binding::Process => descriptor.as_ref().and_then(process::pid_of),
-            _ => None,
-        };
+        if sequence.named_process && sequence.binding != Binding::Process {
+            return Err(Refusal::bad("named_process is only for a turn of binding process"));
+        }
         let enqueue = Enqueue {
             connection: self.connection,
             peer: *self.peer,
@@ -194,7 +191,7 @@ impl Caller<'_> {
             pid: sequence.pid.unwrap_or(self.peer.pid),
             command: sequence.command.as_deref().map(|command| cut(command).into()),
             pipe: sequence.binding == Binding::Connection && descriptor.is_some(),
-            named_process: bound_process.is_some_and(|pid| process::parent_of(self.peer.pid) != Some(pid)),
+            named_process: sequence.named_process,
         };
         Ok(Ask::Sequence(Box::new(enqueue), descriptor))
     }
@@ -237,7 +234,8 @@ impl Caller<'_> {
         let first = taken.next();
         let found = usize::from(first.is_some()) + taken.count();
         if count > DESCRIPTORS_PER_REQUEST_MAX {
-            let message = format!("a request may name {DESCRIPTORS_PER_REQUEST_MAX} descriptors, this one names {count}");
+            let message =
+                format!("a request may name {DESCRIPTORS_PER_REQUEST_MAX} descriptors, this one names {count}");
             return Err(Refusal::bad(message));
         }
         if found < count {
@@ -289,11 +287,15 @@ fn optional_domain(text: Option<&str>, request_id: Option<&str>) -> Result<Optio
 }
 
 fn is_pipe(descriptor: &OwnedFd) -> bool {
-    let is_fifo = rustix::fs::fstat(descriptor)
-        .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo);
+    let is_fifo =
+        rustix::fs::fstat(descriptor).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo);
     let reads = rustix::fs::fcntl_getfl(descriptor)
         .is_ok_and(|flags| !flags.intersects(rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR));
     is_fifo && reads
+}
+
+fn other(other: Other) -> Result<Ask, Refusal> {
+    Ok(Ask::Other(Box::new(other)))
 }
 
 /// What is shown of a command.

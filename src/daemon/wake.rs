@@ -35,7 +35,14 @@ pub(super) enum Ask {
     Sequence(Box<Enqueue>, Option<OwnedFd>),
     /// The process that works under a turn, with its pidfd.
     Started(Ticket, u32, Option<OwnedFd>),
-    /// See [`Request::Hello`](crate::protocol::Request::Hello).
+    /// Anything that does not change the lines.
+    Other(Box<Other>),
+}
+
+/// A request that does not change the lines.
+#[derive(Debug)]
+pub(super) enum Other {
+    /// Who the daemon is.
     Hello(Option<String>),
     /// Who holds and who waits.
     Status {
@@ -54,8 +61,15 @@ pub(super) enum Ask {
     Info(Option<String>),
     /// That the daemon leaves.
     Stop(Option<String>),
-    /// Nothing that can be answered otherwise.
-    Refused(Box<ErrorReply>),
+    /// What cannot be answered otherwise.
+    Refused(ErrorReply),
+}
+
+impl Ask {
+    /// Whether the answer may be so large that it must be read before more is asked.
+    pub(super) fn is_for_snapshot(&self) -> bool {
+        matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..)))
+    }
 }
 
 /// The end of what one watch watched.
@@ -65,7 +79,7 @@ pub(super) struct WatchEnd {
     pub(super) watch: u64,
     /// For whom.
     pub(super) ticket: Ticket,
-    /// Whether it was a pipe; a process otherwise.
+    /// Whether the sequencer counts it as a pipe; as a process otherwise.
     pub(super) is_pipe: bool,
 }
 

@@ -1,11 +1,10 @@
 //! What keeps a turn besides its connection: a pipe, a process.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
@@ -39,16 +38,18 @@ impl Watcher {
         Watcher { owner, buffer, last_number: 0 }
     }
 
-    /// Watches the reading end of a pipe for `ticket`.
+    /// Watches the reading end of a pipe for `ticket`. The sequencer counts it as a pipe, or as a process.
     ///
     /// # Errors
     ///
     /// When the system cannot watch it.
-    pub(super) fn pipe(&mut self, pipe: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
+    pub(super) fn pipe(&mut self, pipe: OwnedFd, ticket: Ticket, counts_as_pipe: bool) -> io::Result<Watch> {
         let pipe = own_description(pipe)?;
-        let watched = Rc::new(AsyncFd::with_interest(pipe, Interest::READABLE)?);
+        let watched = Rc::new(crate::sys::readable(pipe)?);
         let (pipe, buffer) = (Rc::clone(&watched), Rc::clone(&self.buffer));
-        Ok(self.spawn(watched, ticket, true, async move { until_closed(&pipe, &buffer).await }))
+        let ended = async move { until_closed(&pipe, &buffer).await };
+        let (number, task) = self.spawn(ticket, counts_as_pipe, ended);
+        Ok(Watch { number, is_pipe: true, watched, task })
     }
 
     /// Watches a process by its pidfd for `ticket`.
@@ -57,21 +58,21 @@ impl Watcher {
     ///
     /// When the system cannot watch it.
     pub(super) fn process(&mut self, pidfd: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
-        let watched = Rc::new(AsyncFd::with_interest(pidfd, Interest::READABLE)?);
+        let watched = Rc::new(crate::sys::readable(pidfd)?);
         let pidfd = Rc::clone(&watched);
-        Ok(self.spawn(watched, ticket, false, async move {
+        let (number, task) = self.spawn(ticket, false, async move {
             // A pidfd is readable once its process has ended (`pidfd_open(2)`); there is nothing to read from it.
             let _ = pidfd.readable().await;
-        }))
+        });
+        Ok(Watch { number, is_pipe: false, watched, task })
     }
 
     fn spawn(
         &mut self,
-        watched: Rc<AsyncFd<OwnedFd>>,
         ticket: Ticket,
         is_pipe: bool,
         ended: impl Future<Output = ()> + 'static,
-    ) -> Watch {
+    ) -> (u64, AbortHandle) {
         self.last_number += 1;
         let number = self.last_number;
         let owner = self.owner.clone();
@@ -80,7 +81,7 @@ impl Watcher {
             // The owner is gone only when the whole daemon is.
             let _ = owner.send(Wake::Ended(WatchEnd { watch: number, ticket, is_pipe })).await;
         });
-        Watch { number, is_pipe, watched, task: task.abort_handle() }
+        (number, task.abort_handle())
     }
 }
 

@@ -19,8 +19,8 @@ pub struct HeldTurn {
     pub turn: Restored,
     /// The processes that keep it: its wrapper, its command, or the one it is bound to.
     pub processes: Vec<ProcessIdentity>,
-    /// The inode of the pipe that keeps it.
-    pub pipe: Option<u64>,
+    /// The inodes of the pipes that keep it.
+    pub pipes: Vec<u64>,
 }
 
 /// Who a process is, for as long as the machine is up. A pid alone proves nothing: it may be another's by now.
