@@ -4,7 +4,7 @@
 mod wire;
 
 use serde_json::{Value, json};
-use wire::{Client, Daemon};
+use wire::{Client, Daemon, until};
 
 #[test]
 fn a_turn_is_asked_for_had_and_given_back() {
@@ -14,9 +14,8 @@ fn a_turn_is_asked_for_had_and_given_back() {
     first.hears(&[r#"{"type":"active","domain":"foo.com","request_id":"one","ticket":1,"token":1}"#]);
 
     second.send(r#"{"op":"sequence","domain":"foo.com","positions":true,"an unknown field":[1,{"deep":2}]}"#);
-    second.hears(&[
-        r#"{"type":"queued","domain":"foo.com","request_id":"t-2","ticket":2,"position":1,"total_ahead":1}"#,
-    ]);
+    second
+        .hears(&[r#"{"type":"queued","domain":"foo.com","request_id":"t-2","ticket":2,"position":1,"total_ahead":1}"#]);
     first.send(r#"{"op":"done","domain":"foo.com","request_id":"one","exit_status":0}"#);
     first.hears(&[r#"{"type":"done","domain":"foo.com","request_id":"one","ticket":1,"released":true}"#]);
     second.hears(&[r#"{"type":"active","domain":"foo.com","request_id":"t-2","ticket":2,"token":2}"#]);
@@ -75,6 +74,8 @@ fn a_connection_that_ends_leaves_the_line_and_gives_its_turn_back() {
     assert!(waiter.ask(r#"{"op":"sequence","domain":"a"}"#).contains(r#""position":1"#));
     assert!(last.ask(r#"{"op":"sequence","domain":"a"}"#).contains(r#""position":2"#));
     drop(waiter);
+    let mut looker = daemon.connect();
+    until("the waiter is gone", || looker.ask(r#"{"op":"status"}"#).contains(r#""waiting":1"#).then_some(()));
     drop(holder);
     last.hears(&[r#"{"type":"active","domain":"a","request_id":"t-3","ticket":3,"token":2}"#]);
 }
@@ -192,9 +193,8 @@ fn positions_come_when_they_change() {
     first.ask(r#"{"op":"sequence","domain":"a"}"#);
     second.ask(r#"{"op":"sequence","domain":"a","request_id":"s","positions":true}"#);
     drop(first);
-    second.hears(&[
-        r#"{"type":"queue_position","domain":"a","request_id":"s","ticket":3,"position":1,"total_ahead":1}"#,
-    ]);
+    second
+        .hears(&[r#"{"type":"queue_position","domain":"a","request_id":"s","ticket":3,"position":1,"total_ahead":1}"#]);
 }
 
 #[test]
@@ -203,10 +203,7 @@ fn both_sides_say_which_protocol_they_speak() {
     let mut client = daemon.connect();
     let hello = client.ask(r#"{"op":"hello","protocol":1,"version":"9.9","request_id":"h"}"#);
     let (version, pid) = (env!("CARGO_PKG_VERSION"), daemon.pid());
-    assert_eq!(
-        hello,
-        format!(r#"{{"type":"hello","protocol":1,"version":"{version}","pid":{pid},"request_id":"h"}}"#)
-    );
+    assert_eq!(hello, format!(r#"{{"type":"hello","protocol":1,"version":"{version}","pid":{pid},"request_id":"h"}}"#));
     client.send(r#"{"op":"hello","protocol":2}"#);
     client.hears(&[
         r#"{"type":"error","code":"unsupported_protocol","message":"this daemon speaks protocol 1, the client speaks 2: use the same version of both"}"#,
@@ -239,7 +236,7 @@ fn what_cannot_be_understood_is_refused_and_the_connection_goes_on() {
         (r#"["status"]"#, object),
         ("7", object),
         ("{", "the request is malformed: EOF while parsing an object at line 1 column 1"),
-        ("{}", "the request is malformed: missing field `op`"),
+        ("{}", "the request is malformed: missing field `op` at line 1 column 2"),
         (r#"{"op":"done"}"#, "done needs a ticket or a domain"),
         (r#"{"op":"cancel","domain":"a"}"#, "cancel needs a ticket, or a domain and a request_id"),
         (r#"{"op":"release"}"#, "release needs a ticket or a domain"),
@@ -258,10 +255,7 @@ fn what_cannot_be_understood_is_refused_and_the_connection_goes_on() {
         assert_eq!(client.ask(request), bad_request(message), "{request}");
     }
     client.send_bytes(b"{\"op\":\"\xff\"}\n");
-    assert_eq!(
-        client.line(),
-        bad_request("the line is not UTF-8: invalid utf-8 sequence of 1 bytes from index 7")
-    );
+    assert_eq!(client.line(), bad_request("the line is not UTF-8: invalid utf-8 sequence of 1 bytes from index 7"));
     client.takes_turn("a");
 }
 

@@ -46,7 +46,8 @@ impl Daemon {
         let mut command = seqd();
         // What `--detach` runs in the background, but as a child of this test, that waits for `ready`.
         command.arg("--detached").arg("--socket").arg(socket).args(arguments);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("seqd");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("seqd");
         let mut said = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut said).expect("UTF-8");
         if said == format!("ready {}\n", child.id()) {
