@@ -53,7 +53,7 @@ use wait::PendingWait;
 type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
 /// The lines of all domains.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sequencer {
     limits: Limits,
     next_ticket: Ticket,
