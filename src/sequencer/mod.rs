@@ -25,6 +25,8 @@ mod timers;
 mod idle;
 mod refusal;
 mod check;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
