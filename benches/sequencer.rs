@@ -136,7 +136,7 @@ fn ask(client: u64, domain: &Domain, positions: bool) -> Enqueue {
         request_id: Some(RequestId::parse(&format!("job-{client}")).expect("a name")),
         positions,
         no_wait: false,
-        max_wait: Some(Duration::from_secs(3_600)),
+        max_wait: Some(Duration::from_hours(1)),
         binding: Binding::Connection,
         lease: None,
         fresh: false,

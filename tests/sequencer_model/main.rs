@@ -2,6 +2,8 @@
 //!
 //! `SEQ_MODEL_SEED=… SEQ_MODEL_OPERATIONS=100000000 cargo test --release --test sequencer_model` for more.
 
+#![expect(clippy::unwrap_used, reason = "what the model takes for granted is part of what is tested")]
+
 mod model;
 mod random;
 
@@ -133,10 +135,10 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
     let core = Sequencer::with_limits(ticket, token, world.limits);
     let mut both = Both { core, model: Model::new(ticket, token, world.limits), now: Time::ZERO };
     for operation in 0..operations {
-        both.now = world.later(&mut rng, both.now, both.core.next_timeout());
+        both.now = World::later(&mut rng, both.now, both.core.next_timeout());
         let input = world.input(&mut rng, both.now, both.core.next_numbers().0);
         let leaves = input == Input::Leave;
-        both.step(input, operation, kinds);
+        both.step(&input, operation, kinds);
         if operation % 64 == 0 {
             both.core.check_invariants();
             assert_eq!(seen(&both.core), both.model.seen(), "lines at operation {operation}");
@@ -147,7 +149,7 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
         } else if leaves {
             for _ in 0..50 {
                 let input = world.input(&mut rng, both.now, both.core.next_numbers().0);
-                both.step(input, operation, kinds);
+                both.step(&input, operation, kinds);
             }
             both.crash(&mut rng, &world, operation, kinds);
         }
@@ -155,7 +157,7 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
 }
 
 impl Both {
-    fn step(&mut self, input: Input, operation: u64, kinds: &mut Kinds<'_>) {
+    fn step(&mut self, input: &Input, operation: u64, kinds: &mut Kinds<'_>) {
         let mut effects = Vec::new();
         self.core.handle(self.now, input.clone(), &mut effects);
         effects.iter_mut().for_each(check_and_drop_message);
@@ -181,7 +183,7 @@ impl Both {
         self.core = Sequencer::with_limits(ticket, token, world.limits);
         self.model = Model::new(ticket, token, world.limits);
         for turn in found_again(rng, held) {
-            self.step(Input::Restore(turn), operation, kinds);
+            self.step(&Input::Restore(turn), operation, kinds);
         }
     }
 }
