@@ -22,6 +22,9 @@ use seq::sequencer::{Change, Effect, Input, Sequencer};
 /// Operations in one run; each begins anew, with its own limits and names.
 const RUN_OPERATIONS: u64 = 5_000;
 
+/// Runs in which everything that can happen does; some of them are crowded.
+const NOTED_RUNS: u64 = 120;
+
 #[test]
 fn the_core_does_what_the_naive_model_does() {
     let seed = setting("SEQ_MODEL_SEED").unwrap_or(20_261_121);
@@ -30,7 +33,7 @@ fn the_core_does_what_the_naive_model_does() {
     for run in 0..operations.div_ceil(RUN_OPERATIONS) {
         let seed = seed + run;
         // What can happen is noted in the first runs only, for that takes time.
-        let mut noted = (run < 40).then_some(&mut kinds);
+        let mut noted = (run < NOTED_RUNS).then_some(&mut kinds);
         let compared = AssertUnwindSafe(|| compare(seed, RUN_OPERATIONS, &mut noted));
         if let Err(failure) = catch_unwind(compared) {
             let again = format!("SEQ_MODEL_SEED={seed} SEQ_MODEL_OPERATIONS=1 cargo test --test sequencer_model");
@@ -38,7 +41,7 @@ fn the_core_does_what_the_naive_model_does() {
             resume_unwind(failure);
         }
     }
-    if operations >= 200_000 {
+    if operations >= NOTED_RUNS * RUN_OPERATIONS {
         let missing: Vec<&&str> = EVERY_KIND.iter().filter(|kind| !kinds.contains(**kind)).collect();
         assert!(missing.is_empty(), "these never happened: {missing:?}");
     }
@@ -130,7 +133,7 @@ struct Both {
 
 fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
     let mut rng = Rng::with_seed(seed);
-    let world = World::new(&mut rng);
+    let world = World::new(seed, &mut rng);
     let (ticket, token) = (Ticket(1), Token(1));
     let core = Sequencer::with_limits(ticket, token, world.limits);
     let mut both = Both { core, model: Model::new(ticket, token, world.limits), now: Time::ZERO };
