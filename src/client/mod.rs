@@ -5,6 +5,10 @@ mod start;
 mod link;
 mod waiting;
 mod process;
+mod signals;
+mod turn;
+mod run;
+mod sequence;
 
 pub use connect::Daemon;
 pub use link::{Link, LinkError};
@@ -17,9 +21,9 @@ use crate::error::Error;
 /// Does what the user asked for and gives the exit status. `out` is standard output.
 pub fn main(cli: &Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let daemon = Daemon::locate(&cli.global)?;
-    let _ = (daemon, out);
     match &cli.command {
-        Command::Run(_) => todo!("run"),
+        Command::Run(args) => run::run(&daemon, args),
+        Command::Sequence(args) => sequence::sequence(&daemon, args, out),
         _ => todo!(),
     }
 }
