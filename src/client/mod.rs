@@ -5,6 +5,10 @@ mod start;
 mod link;
 mod waiting;
 mod process;
+mod signals;
+mod turn;
+mod run;
+mod sequence;
 mod ending;
 mod wait;
 mod status;
@@ -32,8 +36,8 @@ const COMPLETION_PATIENCE: Duration = Duration::from_millis(300);
 pub fn main(cli: &Cli, out: &mut dyn Write) -> Result<u8, Error> {
     let daemon = Daemon::locate(&cli.global)?;
     match &cli.command {
-        Command::Run(_) => Err(Error::failure("run is not there yet")),
-        Command::Sequence(_) => Err(Error::failure("sequence is not there yet")),
+        Command::Run(args) => run::run(&daemon, args),
+        Command::Sequence(args) => sequence::sequence(&daemon, args, out),
         Command::Done(args) => ending::done(&daemon, args),
         Command::Status(args) => status::status(&daemon, args, out),
         Command::Watch(args) => watch::watch(&daemon, args, out),

@@ -49,3 +49,10 @@ pub(super) fn ancestry() -> Vec<u32> {
     }
     found
 }
+
+/// What a process runs, for people; nothing when it is gone or has no arguments.
+pub(super) fn command_line(pid: Pid) -> Option<String> {
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+    let shown = String::from_utf8_lossy(&arguments).replace('\0', " ").trim_end().to_owned();
+    (!shown.is_empty()).then_some(shown)
+}
