@@ -2,8 +2,12 @@
 
 mod duration;
 mod values;
+mod parse;
+mod handover;
 
 pub use duration::{parse_duration, show_duration};
+pub use handover::is_for_coreutils;
+pub use parse::{UsageError, parse};
 
 use std::ffi::OsString;
 use std::path::PathBuf;
