@@ -45,7 +45,8 @@ fn options_after_the_command_are_the_commands_own() {
 fn standard_input_and_output_are_the_commands_own() {
     let home = Home::new();
     fs::write(home.file("input"), "one\ntwo\n").expect("a file");
-    let mut command = home.seq_command(&["run", "-d", "foo.com", "--", "sh", "-c", "read -r line; echo \"$line\"; echo err >&2"]);
+    let mut command =
+        home.seq_command(&["run", "-d", "foo.com", "--", "sh", "-c", "read -r line; echo \"$line\"; echo err >&2"]);
     command.stdin(fs::File::open(home.file("input")).expect("a file"));
     home.finish(&mut command).says(0, "one\n", "err\n");
     // Nothing of the input is taken away: what the command does not read is left for the next.
@@ -106,7 +107,9 @@ fn the_command_inherits_one_pipe_under_a_high_number_and_nothing_else() {
         let command = [&["run", "-d", "foo.com"], options, &["--", "python3", "descriptors.py"]].concat();
         let ended = home.seq(&command);
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr());
-        let parse = |line: &str| line.split_once(' ').map(|(number, what)| (number.parse().expect("a number"), what.to_owned()));
+        let parse = |line: &str| {
+            line.split_once(' ').map(|(number, what)| (number.parse().expect("a number"), what.to_owned()))
+        };
         ended.stdout().lines().filter_map(parse).filter(|(number, _)| *number > 2).collect()
     };
     let with_pipe = descriptors(&[]);
@@ -138,8 +141,11 @@ fn a_script_without_a_first_line_runs_as_under_sh() {
 fn a_pipe_behind_seq_is_not_held_open_by_the_daemon() {
     let home = Home::new();
     // The first run starts the daemon; cat ends only when nobody has the pipe.
-    home.sh(r#""$SEQ" run -d foo.com -- echo hello | cat; "$SEQ" run -d foo.com -- echo again 2>&1 | cat"#)
-        .says(0, "hello\nagain\n", "");
+    home.sh(r#""$SEQ" run -d foo.com -- echo hello | cat; "$SEQ" run -d foo.com -- echo again 2>&1 | cat"#).says(
+        0,
+        "hello\nagain\n",
+        "",
+    );
     assert_eq!(home.daemons().len(), 1);
 }
 

@@ -1,5 +1,7 @@
 //! Killed wrappers, 200 times: never a turn before the orphaned command's own end, and the next one soon after it.
 
+#![expect(clippy::print_stdout, reason = "it reports its figures")]
+
 mod support;
 
 use std::time::Duration;
@@ -17,7 +19,9 @@ echo "end $1 ${EPOCHREALTIME/./}" >>stamps
 "#;
 
 fn await_start(home: &Home, name: usize) {
-    home.await_fact(&format!("the start of {name}"), || home.read("stamps").contains(&format!("start {name} ")).then_some(()));
+    home.await_fact(&format!("the start of {name}"), || {
+        home.read("stamps").contains(&format!("start {name} ")).then_some(())
+    });
 }
 
 #[test]

@@ -45,7 +45,10 @@ fn its_children_and_grandchildren_are_stopped_too() {
 fn a_command_may_tidy_up_when_it_is_stopped() {
     let home = Home::new();
     let _gate = home.gate("gate");
-    home.script("tidy", "#!/bin/bash\ntrap 'echo tidied >>log; exit 3' TERM\nwhile :; do read -r -t 1 line <>gate; done\n");
+    home.script(
+        "tidy",
+        "#!/bin/bash\ntrap 'echo tidied >>log; exit 3' TERM\nwhile :; do read -r -t 1 line <>gate; done\n",
+    );
     home.seq(&["run", "-d", "foo.com", "--max-run", "300ms", "--", "./tidy"]).says(124, "", STOPPING);
     assert_eq!(home.log(), ["tidied"], "TERM came once");
 }

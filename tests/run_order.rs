@@ -65,12 +65,11 @@ fn a_domain_has_one_line_however_it_is_spelt() {
     let gate = home.gate("gate");
     let first = home.hold("foo.com", "first", "gate");
     let spellings = ["Foo.COM.", " foo.com ", "FOO.com"];
-    let others: Vec<_> = (1..).zip(spellings).map(|(place, spelling)| {
-        let other = home.start(&["run", "-d", spelling, "--", "./worker", &place.to_string()]);
+    let mut others = Vec::new();
+    for (place, spelling) in (1..).zip(spellings) {
+        others.push(home.start(&["run", "-d", spelling, "--", "./worker", &place.to_string()]));
         home.await_waiters("foo.com", place);
-        other
-    });
-    let others: Vec<_> = others.collect();
+    }
     gate.open();
     first.wait().is_silent(0);
     for other in others {
@@ -139,9 +138,8 @@ fn the_same_request_again_takes_over_its_place_in_line() {
 fn the_same_request_again_does_not_run_beside_itself() {
     let home = Home::new();
     let gate = home.gate("gate");
-    let command = |name: &'static str| {
-        ["run", "-d", "foo.com", "--request-id", "deploy-7", "--", "./worker", name, "gate"]
-    };
+    let command =
+        |name: &'static str| ["run", "-d", "foo.com", "--request-id", "deploy-7", "--", "./worker", name, "gate"];
     let first = home.start(&command("first"));
     home.await_line("start first");
     home.seq(&command("second")).complains(75, "deploy-7");

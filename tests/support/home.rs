@@ -158,7 +158,7 @@ impl Home {
     /// Waits for a line in `$HOME/log`.
     #[track_caller]
     pub fn await_line(&self, line: &str) {
-        self.await_fact(&format!("the line {line:?} in {:?}", self.file("log")), || {
+        self.await_fact(&format!("the line {line:?} in $HOME/log"), || {
             self.log().iter().any(|found| found == line).then_some(())
         });
     }

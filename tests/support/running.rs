@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::DEADLINE;
 use super::home::explain;
 use super::processes::{Process, signal};
-use super::DEADLINE;
 
 /// A program that runs. What it says goes to files, so that nobody who inherits a pipe can hold the test up.
 #[derive(Debug)]
@@ -68,9 +68,8 @@ impl Running {
     #[track_caller]
     pub fn wait(mut self) -> Ended {
         let process = Process::open(self.pid()).expect("not waited for yet");
-        if !process.has_ended_within(DEADLINE.as_secs().try_into().expect("short")) {
-            panic!("it did not end: {}\n{}", self.stderr_so_far(), explain(&self.home));
-        }
+        let has_ended = process.has_ended_within(DEADLINE.as_secs().try_into().expect("short"));
+        assert!(has_ended, "it did not end: {}\n{}", self.stderr_so_far(), explain(&self.home));
         let took = self.since.elapsed();
         let status = self.child.wait().expect("a child of ours");
         self.is_reaped = true;

@@ -68,10 +68,8 @@ impl<'a> Terminal<'a> {
                 self.seen += found + text.len();
                 return;
             }
-            let ended = !self.read(Duration::from_millis(100));
-            if ended || start.elapsed() > DEADLINE {
-                panic!("{text:?} was never shown: {:?}\n{}", self.shown, explain(self.home.path()));
-            }
+            let goes_on = self.read(Duration::from_millis(100)) && start.elapsed() < DEADLINE;
+            assert!(goes_on, "{text:?} was never shown: {:?}\n{}", self.shown, explain(self.home.path()));
         }
     }
 
@@ -85,10 +83,8 @@ impl<'a> Terminal<'a> {
 
     /// Reads what is shown within `patience`; false when nobody is left to show anything.
     fn read(&mut self, patience: Duration) -> bool {
-        let timeout = Timespec {
-            tv_sec: patience.as_secs().try_into().expect("short"),
-            tv_nsec: patience.subsec_nanos().into(),
-        };
+        let timeout =
+            Timespec { tv_sec: patience.as_secs().try_into().expect("short"), tv_nsec: patience.subsec_nanos().into() };
         let ready = poll(&mut [PollFd::new(&self.people, PollFlags::IN)], Some(&timeout)).unwrap_or(0);
         if ready == 0 {
             return patience < DEADLINE;
