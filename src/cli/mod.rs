@@ -35,7 +35,7 @@ pub struct Cli {
 pub struct Global {
     /// Talk to the daemon at this socket
     ///
-    /// Without it: SEQ_SOCKET, then /run/seqd/seqd.sock if a system-wide daemon is there, then the user's own,
+    /// Without it: $SEQ_SOCKET, then /run/seqd/seqd.sock if a system-wide daemon is there, then the user's own,
     /// ~/.local/state/seq/seqd.sock.
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     pub socket: Option<PathBuf>,

@@ -3,11 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use super::Cli;
 use crate::error::status;
+
+/// Letters that may be missing, changed or swapped in a mistyped subcommand.
+const DISTANCE_MAX: usize = 2;
 
 /// Why a command line says nothing to do.
 #[derive(Debug)]
@@ -36,8 +39,24 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
     }
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Shown(error),
-        _ => UsageError::Wrong { lines: lines(&error), exit_status: usage_status(&arguments[1..]) },
+        _ => UsageError::Wrong { lines: lines(&with_suggestion(error)), exit_status: usage_status(&arguments[1..]) },
     })
+}
+
+/// Adds the subcommand that a mistyped one was probably meant to be. Clap's own suggestions do not see that two
+/// letters changed places.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let command = Cli::command();
+    let distance = |name: &str| strsim::osa_distance(name, typed);
+    let nearest = command.get_subcommands().map(clap::Command::get_name).min_by_key(|name| distance(name));
+    if let Some(name) = nearest.filter(|name| distance(name) <= DISTANCE_MAX).map(str::to_owned) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name]));
+    }
+    error
 }
 
 /// What clap has to say, without what is there to look good.

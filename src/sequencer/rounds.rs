@@ -20,7 +20,7 @@ use super::{Effect, Sequencer};
 const STEP_WAITERS: usize = 64;
 
 /// Where a line is with its rounds.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Round {
     /// Waiters of this line who asked for positions.
     pub(super) subscribers: BTreeSet<Ticket>,
@@ -35,7 +35,7 @@ pub(super) struct Round {
 }
 
 /// The lines whose next step is due, the earliest first.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Rounds {
     by_time: BTreeSet<(Time, Domain)>,
 }
