@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::processes::{self, Process};
+use super::signals::default_signals;
 use super::{Ended, Gate, Running, Wire, look_for, seq_program};
 
 /// Where programs are looked for: nothing of the user's own.
@@ -40,6 +41,7 @@ pub struct Home {
 impl Home {
     /// A fresh one. Its path is short, so that a socket in it can be bound.
     pub fn new() -> Home {
+        default_signals();
         let directory = tempfile::Builder::new().prefix("seq-").tempdir_in("/tmp").expect("a directory in /tmp");
         fs::create_dir(directory.path().join("said")).expect("a directory");
         let home = Home { directory, programs: Cell::new(0) };

@@ -11,6 +11,7 @@ mod gate;
 mod wire;
 mod processes;
 mod terminal;
+mod signals;
 
 pub use gate::Gate;
 pub use home::Home;
@@ -24,7 +25,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long a fact may take to become true. Generous: it is only ever reached when something is broken.
-pub const DEADLINE: Duration = Duration::from_mins(1);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Between two looks at something that cannot be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

@@ -43,8 +43,9 @@ impl Running {
 
     /// Starts `command` with whatever standard output and error it was given.
     pub fn start_as_is(command: &mut Command, home: &Path, stdout: PathBuf, stderr: PathBuf) -> Running {
+        let since = Instant::now();
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Running { child, home: home.to_owned(), stdout, stderr, since: Instant::now(), is_reaped: false }
+        Running { child, home: home.to_owned(), stdout, stderr, since, is_reaped: false }
     }
 
     pub fn pid(&self) -> u32 {
