@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         return serve(&arguments);
     }
     if std::env::var_os(COMPLETE_VARIABLE).is_some() {
-        CompleteEnv::with_factory(Cli::command).var(COMPLETE_VARIABLE).complete();
+        return complete(&arguments);
     }
     if arguments.get(1).is_some_and(|first| cli::is_for_coreutils(first)) {
         return failed(&client::hand_over(&arguments));
@@ -36,6 +36,15 @@ fn main() -> ExitCode {
 /// Whether this program goes by `name`: it starts itself again as the daemon, and may be linked to that name.
 fn is_called(name: &str, arguments: &[OsString]) -> bool {
     arguments.first().and_then(|typed| Path::new(typed).file_name()).is_some_and(|file| file == name)
+}
+
+/// Answers a shell that completes a command line: it comes after a `--`, with our name first.
+fn complete(arguments: &[OsString]) -> ExitCode {
+    let are_numbers = matches!(arguments, [_, _, _, first, _, ..] if cli::is_for_coreutils(first));
+    if !are_numbers {
+        CompleteEnv::with_factory(Cli::command).var(COMPLETE_VARIABLE).complete();
+    }
+    ExitCode::SUCCESS
 }
 
 fn serve(arguments: &[OsString]) -> ExitCode {
