@@ -139,7 +139,11 @@ fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
         users.name(waiter.uid),
         waiter.pid.to_string(),
         milliseconds(waiter.waited_ms),
-        waiter.left_ms.map(|left| format!("in {}", milliseconds(left))).unwrap_or_default(),
+        match waiter.left_ms {
+            Some(0) => "soon".to_owned(),
+            Some(left) => format!("in {}", milliseconds(left)),
+            None => String::new(),
+        },
         shown_command(waiter.command.as_deref()),
     ]
 }

@@ -277,7 +277,7 @@ mod tests {
     fn the_line_says_place_holder_and_what_is_left() {
         assert_eq!(
             text(2, Some(65_000)),
-            "seq: foo.com: 2nd in line, 2 ahead; pid 4711 (./deploy.sh\\u{1b}[2J) runs for 1m 5s, about 3m 0s left"
+            "seq: foo.com: 2nd in line, 2 ahead; pid 4711 (./deploy.sh\\u{1b}[2J) runs for 1m 5s, about 3m left"
         );
         assert!(text(1, Some(2_000)).ends_with("runs for 1m 5s, longer than usual"));
         assert!(text(1, None).ends_with("runs for 1m 5s"));
