@@ -20,7 +20,7 @@ pub const IDLE_EXIT_DEFAULT: Duration = Duration::from_mins(10);
 #[derive(Clone, Debug, Parser)]
 #[command(name = "seqd", version, max_term_width = 100)]
 pub struct SeqdArgs {
-    /// Listen on this socket [default: $SEQ_SOCKET, else seq/seqd.sock in the user's state directory]
+    /// Listen on this socket [default: `$SEQ_SOCKET`, else `~/.local/state/seq/seqd.sock`]
     #[arg(long, value_name = "PATH", conflicts_with = "system")]
     pub socket: Option<PathBuf>,
 

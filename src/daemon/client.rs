@@ -57,7 +57,7 @@ impl Reader {
         while !link.is_closing() {
             while !link.must_pause() {
                 let Some(framed) = self.lines.next_line() else { break };
-                let ask = understand(framed, &link.peer, link.id, &mut self.descriptors);
+                let ask = understand(&framed, &link.peer, link.id, &mut self.descriptors);
                 link.is_owed_snapshot.set(ask.is_for_snapshot());
                 if owner.send(Wake::Asked(link.id, ask)).await.is_err() {
                     return Ok(());

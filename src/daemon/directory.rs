@@ -81,13 +81,17 @@ fn check(directory: &Path, found: &Stat, access: Access) -> Result<(), Error> {
         )));
     }
     let mode = found.st_mode & 0o7777;
-    if mode & access.forbidden_bits() != 0 {
-        return Err(Error::failure(format_args!(
-            "the directory {path} is open to other users (mode {mode:04o}): chmod {:o} {path}",
-            access.directory_mode()
-        )));
+    if mode & access.forbidden_bits() == 0 {
+        return Ok(());
     }
-    Ok(())
+    // Not every directory is there to be closed: /tmp, for one, is not.
+    let is_for_all = found.st_uid != me || mode & 0o1000 != 0;
+    let way_out = if is_for_all {
+        "name a socket in a directory of your own with --socket".to_owned()
+    } else {
+        format!("chmod {:o} {path}", access.directory_mode())
+    };
+    Err(Error::failure(format_args!("the directory {path} is open to other users (mode {mode:04o}): {way_out}")))
 }
 
 fn unusable(directory: &Path, error: &io::Error) -> Error {

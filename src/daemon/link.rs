@@ -132,7 +132,7 @@ impl Link {
             (false, true) => Interest::READABLE,
         };
         tokio::select! {
-            ready = self.stream.ready(interest) => ready.map(drop),
+            result = self.stream.ready(interest) => result.map(drop),
             () = self.changed.notified() => Ok(()),
         }
     }

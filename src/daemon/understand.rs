@@ -22,12 +22,12 @@ const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, statu
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
 pub(super) fn understand(
-    framed: Framed<'_>,
+    framed: &Framed<'_>,
     peer: &Peer,
     connection: ConnectionId,
     descriptors: &mut VecDeque<OwnedFd>,
 ) -> Ask {
-    let asked = match framed {
+    let asked = match *framed {
         Framed::Line(line) => read(line).and_then(|request| {
             let mut caller = Caller { peer, connection, descriptors };
             caller.understand(request)
@@ -37,7 +37,7 @@ pub(super) fn understand(
             format!("the line has more than {LINE_BYTES_MAX} bytes: it was skipped"),
         )),
     };
-    asked.unwrap_or_else(|refusal| Ask::Other(Box::new(Other::Refused(refusal.0))))
+    asked.unwrap_or_else(|refusal| other(Other::Refused(refusal.0)))
 }
 
 /// Why a request is not one.
@@ -122,7 +122,7 @@ impl Caller<'_> {
                 );
                 Err(Refusal::new(ErrorCode::UnsupportedProtocol, message).of(hello.request_id.as_deref()))
             }
-            Request::Hello(hello) => other(Other::Hello(hello.request_id)),
+            Request::Hello(hello) => Ok(other(Other::Hello(hello.request_id))),
             Request::Sequence(sequence) => self.sequence(&sequence).map_err(|it| it.of(sequence.request_id.as_deref())),
             Request::Started(started) => self.started(&started),
             Request::Done(done) => {
@@ -138,15 +138,15 @@ impl Caller<'_> {
                 let which = which_release(&release).map_err(|refusal| refusal.of(release.request_id.as_deref()))?;
                 Ok(Ask::Input(Input::Release { connection, peer, which, request_id: release.request_id }))
             }
-            Request::Status(status) => other(Other::Status {
+            Request::Status(status) => Ok(other(Other::Status {
                 domain: optional_domain(status.domain.as_deref(), status.request_id.as_deref())?,
                 waiters_max: status.waiters_max.unwrap_or(STATUS_WAITERS_DEFAULT),
                 idle: status.idle,
                 request_id: status.request_id,
-            }),
+            })),
             Request::Watch(watch) => {
                 let domain = optional_domain(watch.domain.as_deref(), watch.request_id.as_deref())?;
-                other(Other::Watch(domain, watch.request_id))
+                Ok(other(Other::Watch(domain, watch.request_id)))
             }
             Request::Wait(wait) => {
                 let domain = Domain::parse(&wait.domain);
@@ -154,8 +154,8 @@ impl Caller<'_> {
                 let max_wait = wait.max_wait_ms.map(Duration::from_millis);
                 Ok(Ask::Input(Input::Wait { connection, domain, max_wait, request_id: wait.request_id }))
             }
-            Request::Info(info) => other(Other::Info(info.request_id)),
-            Request::Stop(stop) => other(Other::Stop(stop.request_id)),
+            Request::Info(info) => Ok(other(Other::Info(info.request_id))),
+            Request::Stop(stop) => Ok(other(Other::Stop(stop.request_id))),
             Request::Unknown => Err(Refusal::new(ErrorCode::UnknownOperation, "the operation is not known")),
         }
     }
@@ -294,8 +294,8 @@ fn is_pipe(descriptor: &OwnedFd) -> bool {
     is_fifo && reads
 }
 
-fn other(other: Other) -> Result<Ask, Refusal> {
-    Ok(Ask::Other(Box::new(other)))
+fn other(other: Other) -> Ask {
+    Ask::Other(Box::new(other))
 }
 
 /// What is shown of a command.

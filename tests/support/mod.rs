@@ -8,7 +8,7 @@
 mod home;
 mod running;
 mod gate;
-mod wire;
+mod socket;
 mod processes;
 mod terminal;
 mod signals;
@@ -18,7 +18,7 @@ pub use home::Home;
 pub use processes::{Process, is_alive, signal};
 pub use running::{Ended, Running};
 pub use terminal::Terminal;
-pub use wire::Wire;
+pub use socket::Wire;
 
 use std::path::PathBuf;
 use std::thread;
