@@ -17,8 +17,8 @@ pub use gate::Gate;
 pub use home::Home;
 pub use processes::{Process, is_alive, signal};
 pub use running::{Ended, Running};
-pub use terminal::Terminal;
 pub use socket::Wire;
+pub use terminal::Terminal;
 
 use std::path::PathBuf;
 use std::thread;
