@@ -95,10 +95,11 @@ fn environment(turn: &Active, text: impl Fn(&[u8]) -> io::Result<CString>) -> io
 }
 
 impl Running {
-    /// Tells the daemon which process works under the turn, so that it is watched even if it closes the descriptor.
-    pub(super) fn tell(&self, link: &Link, turn: &Active) -> Result<(), LinkError> {
+    /// Tells the daemon which process works under the turn. If that `keeps` the turn, it is watched, even if it closes
+    /// the descriptor.
+    pub(super) fn tell(&self, link: &Link, turn: &Active, keeps: bool) -> Result<(), LinkError> {
         let pid = self.pid.as_raw_nonzero().get().unsigned_abs();
-        let descriptors: Vec<_> = self.pidfd.iter().map(AsFd::as_fd).collect();
+        let descriptors: Vec<_> = self.pidfd.iter().filter(|_| keeps).map(AsFd::as_fd).collect();
         let started = Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() };
         link.send(&Request::Started(started), &descriptors)
     }
