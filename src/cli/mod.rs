@@ -1,1 +1,222 @@
-//! To come.
+//! What the user typed, as data. Nothing in here asks, prints or exits.
+
+mod duration;
+mod values;
+mod parse;
+mod handover;
+
+pub use duration::{parse_duration, show_duration};
+pub use handover::is_for_coreutils;
+pub use parse::{UsageError, parse};
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Run commands one after the other, in the order they came.
+///
+/// Commands in one domain take turns; different domains run side by side. The daemon that keeps the lines, seqd,
+/// starts by itself.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "seq", version, max_term_width = 100, after_help = values::COREUTILS_NOTE)]
+pub struct Cli {
+    /// Options that every subcommand takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every subcommand takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// Talk to the daemon at this socket
+    ///
+    /// Without it: $SEQ_SOCKET, then /run/seqd/seqd.sock if a system-wide daemon is there, then the user's own,
+    /// ~/.local/state/seq/seqd.sock.
+    #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
+    pub socket: Option<PathBuf>,
+    /// Do not start a daemon when there is none
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_start: bool,
+}
+
+/// The subcommands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Wait for a turn, run a command, pass the turn on
+    Run(Run),
+    /// Take a turn for the calling shell and return
+    Sequence(Sequence),
+    /// Give a turn back
+    Done(Done),
+    /// Show who has a turn and who waits
+    Status(Status),
+    /// Show what happens, as it happens
+    Watch(Watch),
+    /// Wait until a domain is idle, without taking a turn
+    Wait(Wait),
+    /// Take a waiting request out of the line
+    Cancel(Cancel),
+    /// Take the turn from a holder that will not give it up
+    Release(Release),
+    /// Show the daemon's socket, version, limits and counts
+    Info(Info),
+    /// Ask the daemon to leave
+    Stop,
+}
+
+/// `seq run`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = values::RUN_STATUS)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
+pub struct Run {
+    /// The line to stand in
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: String,
+    /// Name this request; the same name again takes up the same place in line
+    #[arg(long, value_name = "ID", value_parser = values::request_id)]
+    pub request_id: Option<String>,
+    /// Fail at once, with status 75, when somebody else has the turn
+    #[arg(short, long, conflicts_with = "max_wait")]
+    pub no_wait: bool,
+    /// Wait at most this long for the turn, then fail with status 75
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_wait: Option<Duration>,
+    /// Stop the command, with status 124, when it has run this long
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_run: Option<Duration>,
+    /// How long the command has between TERM and KILL when it is stopped
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+    pub kill_grace: Duration,
+    /// Exit with this status, instead of 75, when there is no turn
+    #[arg(short = 'E', long, value_name = "STATUS")]
+    pub conflict_exit_code: Option<u8>,
+    /// Do not let the command inherit the descriptor that keeps the turn when seq is killed
+    #[arg(long, conflicts_with = "until_all_exit")]
+    pub close: bool,
+    /// Keep the turn until everything the command started has ended, too
+    #[arg(long)]
+    pub until_all_exit: bool,
+    /// Say nothing on standard error, errors excepted
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say on standard error when it waits, runs and ends
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// The command to run, and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(value_hint = clap::ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// `seq sequence`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = values::SEQUENCE_NOTE)]
+pub struct Sequence {
+    /// The line to stand in
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: String,
+    /// Name this request; the same name again takes up the same place in line
+    #[arg(long, value_name = "ID", value_parser = values::request_id)]
+    pub request_id: Option<String>,
+    /// Wait at most this long for the turn, then fail with status 75
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_wait: Option<Duration>,
+    /// Keep the turn until this process ends, instead of the calling shell
+    #[arg(long, value_name = "PID", conflicts_with = "lease", value_parser = clap::value_parser!(u32).range(1..))]
+    pub for_pid: Option<u32>,
+    /// Keep the turn for this long, instead of until the calling shell ends
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub lease: Option<Duration>,
+    /// Print the turn as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `seq done`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["domain", "ticket"]))]
+pub struct Done {
+    /// The line whose turn to give back
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// The request to end
+    #[arg(long, value_name = "ID", value_parser = values::request_id, requires = "domain")]
+    pub request_id: Option<String>,
+    /// The ticket to end
+    #[arg(long, value_name = "TICKET")]
+    pub ticket: Option<u64>,
+}
+
+/// `seq status`.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// Show this line only
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `seq watch`.
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// Watch this line only
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `seq wait`.
+#[derive(Clone, Debug, Args)]
+pub struct Wait {
+    /// The line to wait for
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: String,
+    /// Wait at most this long, then fail with status 75
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_wait: Option<Duration>,
+}
+
+/// `seq cancel`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["ticket", "domain"]))]
+pub struct Cancel {
+    /// The ticket to take out of its line
+    #[arg(value_name = "TICKET")]
+    pub ticket: Option<u64>,
+    /// The line in which the request waits
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    #[arg(requires = "request_id")]
+    pub domain: Option<String>,
+    /// The request to take out of the line
+    #[arg(long, value_name = "ID", value_parser = values::request_id, requires = "domain")]
+    pub request_id: Option<String>,
+}
+
+/// `seq release`.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["ticket", "domain"]))]
+pub struct Release {
+    /// The ticket whose turn to take away
+    #[arg(value_name = "TICKET")]
+    pub ticket: Option<u64>,
+    /// The line whose turn to take away
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+}
+
+/// `seq info`.
+#[derive(Clone, Debug, Args)]
+pub struct Info {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,1 +1,37 @@
-//! To come.
+//! The daemon: sockets, one owner loop, timers.
+//!
+//! A request comes in through the [door](accept), is read by its connection's [task](client), [understood](understand)
+//! and handed to the [owner], which asks the sequencer what follows, and puts the answers into the outboxes of those
+//! concerned.
+
+mod args;
+mod place;
+mod start;
+mod detach;
+mod directory;
+mod lock;
+mod listen;
+mod log;
+mod serve;
+mod accept;
+mod place_watch;
+mod client;
+mod link;
+mod understand;
+mod wake;
+mod signals;
+mod owner;
+mod kept;
+mod watch;
+mod process;
+mod timer;
+mod answers;
+mod audience;
+mod report;
+mod facts;
+mod restore;
+mod leave;
+
+pub use args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
+pub use place::{Place, SOCKET_PATH_BYTES_MAX, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
+pub use start::run;

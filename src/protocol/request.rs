@@ -71,6 +71,10 @@ pub struct Sequence {
     /// Milliseconds after which a turn of binding `lease` ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ms: Option<u64>,
+    /// With binding `process`: whether it was named on purpose, by its pid, and is not just the caller's shell; then
+    /// a bare `done` of the same user ends the turn from anywhere.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub named_process: bool,
     /// Refuse, with `already_active`, a turn that this request id has already: for clients that would start
     /// a second command beside the first.
     #[serde(default, skip_serializing_if = "is_false")]

@@ -1,0 +1,119 @@
+//! Durations as people write them.
+
+use std::time::Duration;
+
+/// Longest duration taken: a thousand years and more would overflow what counts nanoseconds.
+const SECONDS_MAX: f64 = 1e9;
+
+/// The units, each with its seconds.
+const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
+
+/// Reads `500ms`, `10s`, `1h30m`, `1.5h`, or a bare number of seconds, fractions too.
+///
+/// # Errors
+///
+/// A sentence that says what a duration looks like.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is not a duration: write 500ms, 10s, 1h30m, or a number of seconds");
+    let mut rest = text.trim();
+    let mut seconds = 0.0;
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    if let Some(bare) = parse_number(rest) {
+        seconds = bare;
+        rest = "";
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number = parse_number(&rest[..digits]).ok_or_else(wrong)?;
+        let after = &rest[digits..];
+        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (_, unit) = UNITS.iter().find(|(name, _)| *name == &after[..letters]).ok_or_else(wrong)?;
+        seconds += number * unit;
+        rest = after[letters..].trim_start();
+    }
+    if seconds > SECONDS_MAX {
+        return Err(format!("'{text}' is too long: use at most 10000d"));
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+/// A plain decimal number, without sign or exponent.
+fn parse_number(text: &str) -> Option<f64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if plain { text.parse().ok() } else { None }
+}
+
+/// A duration for people, in at most two units: `350ms`, `4.2s`, `1m 5s`, `3m`, `2h 3m`, `1d 4h`.
+pub fn show_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds, duration.subsec_millis() / 100) {
+        (0, _) => format!("{}ms", duration.as_millis()),
+        (1..10, tenths @ 1..) => format!("{seconds}.{tenths}s"),
+        (1..60, _) => format!("{seconds}s"),
+        (60..3_600, _) => two_units(seconds / 60, "m", seconds % 60, "s"),
+        (3_600..86_400, _) => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+        _ => two_units(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
+fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
+    if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit} {small}{small_unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        let cases = [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("1.5h", 5_400_000),
+            ("2d", 172_800_000),
+            ("10", 10_000),
+            ("0.25", 250),
+            (".5", 500),
+            ("0", 0),
+            (" 3 ", 3_000),
+        ];
+        for (text, milliseconds) in cases {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_with_the_way_out() {
+        for text in ["", " ", "-1", "+1", "1e3", "inf", "nan", "10x", "s", "1h30", "1..5s", ".", "10 s", "1,5s", "ms5"]
+        {
+            let refusal = parse_duration(text).unwrap_err();
+            assert!(
+                refusal.ends_with("is not a duration: write 500ms, 10s, 1h30m, or a number of seconds"),
+                "{text:?}"
+            );
+        }
+        assert_eq!(parse_duration("99999999999").unwrap_err(), "'99999999999' is too long: use at most 10000d");
+    }
+
+    #[test]
+    fn durations_are_shown_in_at_most_two_units() {
+        let cases = [
+            (0, "0ms"),
+            (999, "999ms"),
+            (4_000, "4s"),
+            (4_250, "4.2s"),
+            (59_999, "59s"),
+            (65_000, "1m 5s"),
+            (180_000, "3m"),
+            (7_380_000, "2h 3m"),
+            (100_800_000, "1d 4h"),
+        ];
+        for (milliseconds, shown) in cases {
+            assert_eq!(show_duration(Duration::from_millis(milliseconds)), shown);
+        }
+    }
+}

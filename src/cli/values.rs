@@ -1,0 +1,67 @@
+//! How single values are read and completed, and the longer notes of the help.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use clap::builder::TypedValueParser;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+use super::Global;
+use crate::protocol::{Domain, RequestId};
+
+/// Below `seq --help`.
+pub(super) const COREUTILS_NOTE: &str = "\
+Called with numbers, as 'seq 1 10', it hands over to the seq of coreutils.";
+
+/// Below `seq run --help`.
+pub(super) const RUN_STATUS: &str = "\
+Exit status:
+  the command's own; 128+n if signal n ended it
+  75   no turn: busy with --no-wait, line full, or --max-wait over
+  76   no turn: cancelled, or replaced by a newer request
+  124  stopped: it ran longer than --max-run
+  125  seq itself failed
+  126  the command cannot be executed
+  127  the command was not found";
+
+/// Below `seq sequence --help`.
+pub(super) const SEQUENCE_NOTE: &str = "\
+The turn belongs to the calling shell: it ends with 'seq done', or with the shell.
+Exit status: 0 the turn is there; 75 no turn: --max-wait is over or the line is full; 76 cancelled.";
+
+/// Keeps a domain as it was typed, once it is known to be one.
+pub(super) fn domain() -> impl TypedValueParser<Value = String> {
+    // The empty text reaches Domain::parse too, which says it better than clap.
+    clap::builder::StringValueParser::new().try_map(|text| Domain::parse(&text).map(|_| text))
+}
+
+/// Keeps a request id, once it is known to be one.
+pub(super) fn request_id(text: &str) -> Result<String, crate::protocol::NameError> {
+    RequestId::parse(text).map(|_| text.to_owned())
+}
+
+/// Completes the domains that the daemon knows. It never starts a daemon, and says nothing when there is none.
+pub(super) fn domain_completer() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let typed = typed.to_string_lossy().to_ascii_lowercase();
+        crate::client::known_domains(&global_so_far())
+            .into_iter()
+            .filter(|domain| domain.starts_with(&typed))
+            .map(CompletionCandidate::new)
+            .collect()
+    })
+}
+
+/// The global options on the command line that is being completed: it follows the first `--` of this program's own.
+fn global_so_far() -> Global {
+    let mut words = std::env::args_os().skip_while(|word| word != "--").skip(1);
+    let mut global = Global::default();
+    while let Some(word) = words.next() {
+        if word == "--socket" {
+            global.socket = words.next().map(Into::into);
+        } else if let Some(path) = word.as_bytes().strip_prefix(b"--socket=") {
+            global.socket = Some(OsStr::from_bytes(path).into());
+        }
+    }
+    global
+}

@@ -1,0 +1,313 @@
+//! Finding the daemon, and making sure that it is ours before a word is said to it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{Pid, geteuid};
+
+use crate::cli::Global;
+use crate::clock::Time;
+use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
+use crate::error::Error;
+use crate::protocol::limits::ANSWER_TIMEOUT;
+use crate::protocol::{Reply, Request};
+
+use super::link::{Link, LinkError};
+use super::start::{await_departure, start};
+
+/// A daemon that can be talked to: where it is, and whether to start one there.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    place: Place,
+    may_start: bool,
+    /// How long it may take to answer what should be answered at once.
+    patience: Duration,
+}
+
+/// Why there is no connection.
+enum Refusal {
+    /// No daemon listens there: one may be started.
+    Absent,
+    /// A daemon is there, but something is wrong.
+    Wrong(Error),
+}
+
+impl Daemon {
+    /// Decides where the daemon is: `--socket`, then `SEQ_SOCKET`, then a system-wide daemon's socket if it is there,
+    /// then the user's own.
+    pub fn locate(global: &Global) -> Result<Daemon, Error> {
+        let named = global
+            .socket
+            .clone()
+            .or_else(|| std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty()).map(PathBuf::from));
+        let (socket, may_start) = match named {
+            Some(socket) => (socket, true),
+            None if Path::new(SYSTEM_SOCKET).exists() => (PathBuf::from(SYSTEM_SOCKET), false),
+            None => (default_socket().ok_or_else(no_home)?, true),
+        };
+        let may_start = may_start && !global.no_start;
+        Ok(Daemon { place: Place::of_socket(&socket)?, may_start, patience: ANSWER_TIMEOUT })
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// This daemon, but never started when it is not there.
+    #[must_use]
+    pub fn without_start(&self) -> Daemon {
+        Daemon { may_start: false, ..self.clone() }
+    }
+
+    /// This daemon, but given up as silent after `patience`.
+    #[must_use]
+    pub fn within(&self, patience: Duration) -> Daemon {
+        Daemon { patience, ..self.clone() }
+    }
+
+    /// Connects, and starts a daemon if there is none and that is allowed.
+    pub fn connect(&self) -> Result<Link, Error> {
+        match self.connect_once() {
+            Ok(link) => Ok(link),
+            Err(Refusal::Wrong(error)) => Err(error),
+            Err(Refusal::Absent) if self.may_start => start(&self.place, || match self.connect_once() {
+                Ok(link) => Ok(Some(link)),
+                Err(Refusal::Absent) => Ok(None),
+                Err(Refusal::Wrong(error)) => Err(error),
+            }),
+            Err(Refusal::Absent) => Err(self.absent()),
+        }
+    }
+
+    /// Connects and sends a request, again if the daemon is just leaving: until the first reply is here nothing was
+    /// promised, so asking the next daemon is safe. `ask` sends the request and waits for the first reply.
+    pub fn talk<T>(&self, ask: impl FnMut(&mut Link) -> Result<T, LinkError>) -> Result<(Link, T), Error> {
+        self.talk_over(|| self.connect().map(Some), ask)?.ok_or_else(|| self.absent())
+    }
+
+    /// Talks to the daemon if there is one; nothing when there is none, and so no line and no turn.
+    ///
+    /// A daemon that left while turns were taken wrote them down: then one is started to take them up again.
+    pub fn talk_if_there<T>(
+        &self,
+        ask: impl FnMut(&mut Link) -> Result<T, LinkError>,
+    ) -> Result<Option<(Link, T)>, Error> {
+        self.talk_over(|| self.connect_if_there(), ask)
+    }
+
+    fn talk_over<T>(
+        &self,
+        connect: impl Fn() -> Result<Option<Link>, Error>,
+        mut ask: impl FnMut(&mut Link) -> Result<T, LinkError>,
+    ) -> Result<Option<(Link, T)>, Error> {
+        let deadline = Time::now() + self.patience;
+        loop {
+            let Some(mut link) = connect()? else { return Ok(None) };
+            match ask(&mut link) {
+                Ok(answer) => return Ok(Some((link, answer))),
+                Err(LinkError::Closed) if Time::now() < deadline => {
+                    // It is leaving. The next connection finds it gone, or its successor.
+                    await_departure();
+                }
+                Err(error) => return Err(self.explain(error)),
+            }
+        }
+    }
+
+    /// Asks one question and gives the answer.
+    pub fn ask(&self, request: &Request) -> Result<Reply, Error> {
+        self.talk(|link| link.ask(request, self.patience)).map(|(_, reply)| reply)
+    }
+
+    /// Asks one question if a daemon is there; see [`talk_if_there`](Daemon::talk_if_there).
+    pub fn ask_if_there(&self, request: &Request) -> Result<Option<Reply>, Error> {
+        Ok(self.talk_if_there(|link| link.ask(request, self.patience))?.map(|(_, reply)| reply))
+    }
+
+    /// Turns a broken conversation into words.
+    pub fn explain(&self, error: LinkError) -> Error {
+        let socket = self.place.socket.display();
+        match error {
+            LinkError::Closed => Error::failure(format_args!(
+                "the daemon at {socket} closed the connection: see its log {} and try again",
+                self.place.log.display()
+            )),
+            LinkError::Silent => self.silent(),
+            LinkError::Garbage(what) => Error::failure(format_args!(
+                "what answers at {socket} is not a seqd that this seq understands ({what}): \
+                 stop it, or name another socket with --socket"
+            )),
+            LinkError::System(error) => Error::failure(format_args!("cannot talk to the daemon at {socket}: {error}")),
+        }
+    }
+
+    fn connect_if_there(&self) -> Result<Option<Link>, Error> {
+        match self.connect_once() {
+            Ok(link) => Ok(Some(link)),
+            Err(Refusal::Wrong(error)) => Err(error),
+            Err(Refusal::Absent) if self.place.turns.exists() => self.connect().map(Some),
+            Err(Refusal::Absent) => Ok(None),
+        }
+    }
+
+    fn connect_once(&self) -> Result<Link, Refusal> {
+        self.check_owner()?;
+        let socket = &self.place.socket;
+        let wrong = |errno: Errno| {
+            Refusal::Wrong(Error::failure(format_args!(
+                "cannot connect to {}: {}",
+                socket.display(),
+                io::Error::from(errno)
+            )))
+        };
+        let address = SocketAddrUnix::new(socket.as_path()).map_err(wrong)?;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(wrong)?;
+        set_socket_timeout(&fd, Timeout::Send, Some(self.patience)).map_err(wrong)?;
+        match connect(&fd, &address) {
+            Ok(()) => {}
+            Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(Refusal::Absent),
+            Err(Errno::AGAIN) => return Err(Refusal::Wrong(self.silent())),
+            Err(Errno::ACCESS | Errno::PERM) => return Err(Refusal::Wrong(self.no_permission())),
+            Err(errno) => return Err(wrong(errno)),
+        }
+        self.check_peer(&fd)?;
+        Ok(Link::new(fd))
+    }
+
+    /// Directory and socket must belong to this user or to root; others must not be able to put another in place.
+    fn check_owner(&self) -> Result<(), Refusal> {
+        let Some(directory) = self.lstat(&self.place.directory)? else {
+            return Err(Refusal::Absent);
+        };
+        let shown = self.place.directory.display();
+        if !directory.is_dir() {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "{shown} is not a directory: seq keeps its socket in a directory of its own, name one with --socket"
+            ))));
+        }
+        if !self.trusts(directory.uid()) {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "{shown} belongs to user {}, not to you: name a socket in a directory of yours with --socket",
+                directory.uid()
+            ))));
+        }
+        if directory.mode() & 0o022 != 0 {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "others can write to {shown} (mode {:04o}), so the daemon in it cannot be trusted: chmod 700 it, \
+                 or name a socket in a directory of yours with --socket",
+                directory.mode() & 0o7777
+            ))));
+        }
+        let Some(socket) = self.lstat(&self.place.socket)? else {
+            return Err(Refusal::Absent);
+        };
+        let shown = self.place.socket.display();
+        if !socket.file_type().is_socket() {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "{shown} is not a socket: move it away, or name another path with --socket"
+            ))));
+        }
+        if !self.trusts(socket.uid()) {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "{shown} belongs to user {}, not to you: name a socket of yours with --socket",
+                socket.uid()
+            ))));
+        }
+        Ok(())
+    }
+
+    fn check_peer(&self, fd: &OwnedFd) -> Result<(), Refusal> {
+        let uid = socket_peercred(fd).map(|peer| peer.uid.as_raw());
+        match uid {
+            Ok(uid) if self.trusts(uid) => Ok(()),
+            Ok(uid) => Err(Refusal::Wrong(Error::failure(format_args!(
+                "the program at {} runs as user {uid}, not as you: name a socket of yours with --socket",
+                self.place.socket.display()
+            )))),
+            Err(errno) => Err(Refusal::Wrong(self.explain(errno.into()))),
+        }
+    }
+
+    /// Whose daemon may be talked to: one's own and root's; a system-wide one may run as a user of its own, which
+    /// root chose by giving it `/run/seqd`.
+    fn trusts(&self, uid: u32) -> bool {
+        uid == 0 || uid == geteuid().as_raw() || self.place.socket == Path::new(SYSTEM_SOCKET)
+    }
+
+    /// What is at `path`, links not followed; nothing when nothing is.
+    fn lstat(&self, path: &Path) -> Result<Option<std::fs::Metadata>, Refusal> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Refusal::Wrong(self.no_permission())),
+            Err(error) => {
+                Err(Refusal::Wrong(Error::failure(format_args!("cannot look at {}: {error}", path.display()))))
+            }
+        }
+    }
+
+    fn absent(&self) -> Error {
+        let socket = self.place.socket.display();
+        if self.place.socket == Path::new(SYSTEM_SOCKET) {
+            return Error::failure(format_args!(
+                "the system-wide daemon at {socket} is not running: start it (systemctl start seqd.socket), \
+                 or use your own with --socket"
+            ));
+        }
+        Error::failure(format_args!("no daemon listens at {socket}: start seqd, or leave out --no-start"))
+    }
+
+    fn no_permission(&self) -> Error {
+        Error::failure(format_args!(
+            "no permission to use {}: ask its owner for access, or name a socket of yours with --socket",
+            self.place.socket.display()
+        ))
+    }
+
+    /// A daemon that takes no connection, or gives no answer, in time.
+    fn silent(&self) -> Error {
+        let socket = self.place.socket.display();
+        let seconds = self.patience.as_secs();
+        match daemon_pid(&self.place) {
+            Some(pid) if is_stopped(pid) => Error::failure(format_args!(
+                "the daemon at {socket} (pid {pid}) is stopped and did not answer for {seconds} s: \
+                 let it go on with 'kill -CONT {pid}'"
+            )),
+            Some(pid) => Error::failure(format_args!(
+                "the daemon at {socket} (pid {pid}) did not answer for {seconds} s: \
+                 see its log {}, or end it with 'kill {pid}'",
+                self.place.log.display()
+            )),
+            None => Error::failure(format_args!(
+                "what listens at {socket} did not answer for {seconds} s: see its log {}",
+                self.place.log.display()
+            )),
+        }
+    }
+}
+
+/// The daemon's process, as it says in the file that it keeps locked.
+fn daemon_pid(place: &Place) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Life {
+        pid: u32,
+    }
+    serde_json::from_slice::<Life>(&std::fs::read(&place.life_lock).ok()?).ok().map(|life| life.pid)
+}
+
+fn no_home() -> Error {
+    Error::failure("there is no home directory to keep the socket in: set HOME, or name a socket with --socket")
+}
+
+/// Whether a process is stopped, by a signal or a debugger (`proc_pid_stat(5)`).
+fn is_stopped(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.and_then(super::process::Stat::of).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+}

@@ -1,0 +1,144 @@
+//! Starting the command, as it would be started without seq.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
+use nix::sys::signal::{SigSet, Signal};
+use rustix::fs::{Access, Mode, OFlags, access, open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
+
+use crate::cli;
+use crate::error::{Error, status};
+use crate::protocol::{Active, Request, Started};
+
+use super::super::link::{Link, LinkError};
+use super::keeper::Keeper;
+
+/// A command that was started and has not been waited for.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) pid: Pid,
+    /// Whether it is in seq's own process group, because there is a terminal whose foreground group that may be.
+    /// Otherwise it leads a group of its own.
+    pub(super) shares_group: bool,
+    /// None on a kernel without pidfds (before Linux 5.3).
+    pidfd: Option<OwnedFd>,
+}
+
+/// Starts the command with everything of seq's own: terminal, directory, environment, standard streams.
+pub(super) fn start(args: &cli::Run, turn: &Active, keeper: Option<&Keeper>) -> Result<Running, Error> {
+    let shares_group = has_terminal();
+    if args.max_run.is_some() {
+        // What the command leaves behind becomes a child of seq, so that it can be found and stopped, too.
+        set_child_subreaper(Some(rustix::process::getpid())).map_err(|errno| cannot_run(&args.command[0], errno))?;
+    }
+    if let Some(keeper) = keeper {
+        keeper.let_inherit().map_err(|errno| cannot_run(&args.command[0], errno))?;
+    }
+    let (program, arguments) = (&args.command[0], &args.command[1..]);
+    let spawned = match spawn(program, program, arguments, turn, shares_group) {
+        // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
+        Err(error) if is(&error, Errno::NOEXEC) => {
+            let script = find(program).into_os_string();
+            spawn(OsStr::new("/bin/sh"), OsStr::new("sh"), &[&[script], arguments].concat(), turn, shares_group)
+        }
+        spawned => spawned,
+    };
+    let pid = spawned.map_err(|error| cannot_start(program, &error))?;
+    // The child is not waited for yet, so its pid is still its own.
+    Ok(Running { pid, shares_group, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
+}
+
+/// Starts a program with no signal blocked. Those that seq takes as events are blocked in seq itself, and the standard
+/// library's `Command` would hand that on, so that the command could not even be stopped.
+fn spawn(program: &OsStr, name: &OsStr, arguments: &[OsString], turn: &Active, shares_group: bool) -> io::Result<Pid> {
+    let mut attributes = PosixSpawnAttr::init()?;
+    let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
+    attributes.set_sigmask(&SigSet::empty())?;
+    // Rust ignores it from the start, and nobody else may expect that.
+    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    if !shares_group {
+        flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
+        attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
+    }
+    attributes.set_flags(flags)?;
+    let actions = PosixSpawnFileActions::init()?;
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
+    let named = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
+    let arguments = named.map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
+    let pid = posix_spawnp(&text(program.as_bytes())?, &actions, &attributes, &arguments, &environment(turn, text)?)?;
+    Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::from(Errno::SRCH))
+}
+
+/// seq's own environment, and which turn this is.
+fn environment(turn: &Active, text: impl Fn(&[u8]) -> io::Result<CString>) -> io::Result<Vec<CString>> {
+    let ours: [(&str, String); 4] = [
+        ("SEQ_DOMAIN", turn.domain.to_string()),
+        ("SEQ_REQUEST_ID", turn.request_id.to_string()),
+        ("SEQ_TICKET", turn.ticket.to_string()),
+        ("SEQ_TOKEN", turn.token.to_string()),
+    ];
+    let inherited = std::env::vars_os().filter(|(name, _)| ours.iter().all(|(our, _)| name != our));
+    let mut all = Vec::new();
+    for (name, value) in inherited {
+        all.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
+    }
+    for (name, value) in &ours {
+        all.push(text(format!("{name}={value}").as_bytes())?);
+    }
+    Ok(all)
+}
+
+impl Running {
+    /// Tells the daemon which process works under the turn. If that `keeps` the turn, it is watched, even if it closes
+    /// the descriptor.
+    pub(super) fn tell(&self, link: &Link, turn: &Active, keeps: bool) -> Result<(), LinkError> {
+        let pid = self.pid.as_raw_nonzero().get().unsigned_abs();
+        let descriptors: Vec<_> = self.pidfd.iter().filter(|_| keeps).map(AsFd::as_fd).collect();
+        let started = Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() };
+        link.send(&Request::Started(started), &descriptors)
+    }
+}
+
+/// Whether this process has a controlling terminal.
+fn has_terminal() -> bool {
+    open("/dev/tty", OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).is_ok()
+}
+
+/// Where `program` is, looked for as `execvp(3)` does.
+fn find(program: &OsStr) -> PathBuf {
+    let is_path = program.as_encoded_bytes().contains(&b'/');
+    let path = std::env::var_os("PATH").filter(|_| !is_path).unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| access(file, Access::EXEC_OK).is_ok())
+        .unwrap_or_else(|| program.into())
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+fn cannot_start(program: &OsStr, error: &io::Error) -> Error {
+    let shown = program.display();
+    if error.kind() != io::ErrorKind::NotFound {
+        return Error::new(status::CANNOT_EXECUTE, format_args!("cannot run {shown}: {error}"));
+    }
+    let why = if !program.as_encoded_bytes().contains(&b'/') {
+        "there is no such command on PATH"
+    } else if access(program, Access::EXISTS).is_ok() {
+        "what its first line names, or its loader, is not there"
+    } else {
+        "there is no such file"
+    };
+    Error::new(status::NOT_FOUND, format_args!("cannot run {shown}: {why}"))
+}
+
+fn cannot_run(program: &OsStr, errno: Errno) -> Error {
+    Error::failure(format_args!("cannot run {}: {}", program.display(), io::Error::from(errno)))
+}

@@ -1,0 +1,246 @@
+//! Standing by while the command runs: signals go to it, its end is waited for, its time is kept.
+
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::Signal as Signo;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid};
+
+use crate::cli::{self, show_duration};
+use crate::clock::Time;
+use crate::error::status;
+use crate::protocol::{ErrorCode, Reply};
+
+use super::super::link::{Link, timespec};
+use super::super::signals::{Caught, Signals};
+use super::super::turn::signal_status;
+use super::command::Running;
+use super::keeper::Keeper;
+use super::stop::signal_descendants;
+
+/// How far stopping the command has come.
+#[derive(Clone, Copy, Debug)]
+enum Stopping {
+    /// It runs; with `--max-run` until then.
+    Not { at: Option<Time> },
+    /// It was asked to end, and is killed then.
+    Asked { kill_at: Time },
+    /// It is being killed, again and again until nothing is left, for what it starts meanwhile.
+    Killed { again_at: Time },
+}
+
+/// How soon to look again for what escaped a KILL by being started at that moment.
+const KILL_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// What a terminal, or a program on behalf of its user, stops a job with. (Whoever sends `SIGSTOP` to the command alone
+/// means the command alone.)
+const JOB_CONTROL: [i32; 3] = [Signo::SIGTSTP as i32, Signo::SIGTTIN as i32, Signo::SIGTTOU as i32];
+
+/// The command, and all that may happen while it runs.
+pub(super) struct Watch<'a> {
+    args: &'a cli::Run,
+    signals: &'a Signals,
+    running: &'a Running,
+    /// The daemon; none once it has gone.
+    link: Option<&'a mut Link>,
+    say: &'a dyn Fn(&dyn Fn() -> String),
+    stopping: Stopping,
+    /// How the command ended, once it has.
+    ended: Option<WaitStatus>,
+    /// Whether nothing that the command started is left. Known with `--max-run` only: then seq is the parent of all
+    /// orphans of it.
+    is_childless: bool,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(
+        args: &'a cli::Run,
+        signals: &'a Signals,
+        running: &'a Running,
+        link: Option<&'a mut Link>,
+        say: &'a dyn Fn(&dyn Fn() -> String),
+    ) -> Watch<'a> {
+        let at = args.max_run.map(|longest| Time::now() + longest);
+        Watch { args, signals, running, link, say, stopping: Stopping::Not { at }, ended: None, is_childless: false }
+    }
+
+    /// Waits until the command has ended, and everything with it if it had to be stopped. Gives the status to exit
+    /// with.
+    pub(super) fn until_end(&mut self) -> u8 {
+        loop {
+            self.reap();
+            match (self.ended, self.stopping) {
+                (Some(ended), Stopping::Not { .. }) => return exit_status(ended),
+                (Some(_), _) if self.is_childless => return status::MAX_RUN,
+                _ => {}
+            }
+            self.stop_when_due();
+            self.sleep(None);
+        }
+    }
+
+    /// Waits until all that the command started has ended, too: until nobody has the keeper's writing end. Gives the
+    /// status to exit with if that had to be stopped.
+    pub(super) fn until_all_exit(&mut self, keeper: Keeper) -> Option<u8> {
+        let reading = keeper.into_reading_end();
+        let mut ignored = [0; 64];
+        // Reading must not wait; what somebody writes to it by accident is not listened to.
+        _ = rustix::io::ioctl_fionbio(&reading, true);
+        while !matches!(rustix::io::read(&reading, &mut ignored), Ok(0)) {
+            self.sleep(Some(&reading));
+            self.stop_when_due();
+            self.reap();
+        }
+        (!matches!(self.stopping, Stopping::Not { .. })).then_some(status::MAX_RUN)
+    }
+
+    /// Sleeps until something happens, and deals with all but the end of a process.
+    fn sleep(&mut self, also: Option<&OwnedFd>) {
+        let due = match self.stopping {
+            Stopping::Not { at } => at,
+            Stopping::Asked { kill_at: at } | Stopping::Killed { again_at: at } => Some(at),
+        };
+        let left = due.map(|due| timespec(due.since(Time::now())));
+        let mut ready = vec![PollFd::new(self.signals, PollFlags::IN)];
+        if let Some(also) = also {
+            ready.push(PollFd::new(also, PollFlags::IN));
+        }
+        if let Some(link) = self.link.as_deref() {
+            ready.push(PollFd::new(link, PollFlags::IN));
+        }
+        _ = poll(&mut ready, left.as_ref());
+        self.listen();
+        self.take_signals();
+    }
+
+    /// Hears what the daemon has to say.
+    fn listen(&mut self) {
+        while let Some(link) = self.link.as_deref_mut() {
+            match link.try_receive() {
+                Ok(None) => return,
+                Ok(Some(Reply::Error(error))) if error.code == ErrorCode::Leaving => self.forget_daemon(),
+                Ok(Some(Reply::Error(error))) => {
+                    if !self.args.quiet {
+                        _ = writeln!(std::io::stderr(), "seq: {}: the command runs on", error.message);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Err(_) => self.forget_daemon(),
+            }
+        }
+    }
+
+    fn forget_daemon(&mut self) {
+        self.link = None;
+        (self.say)(&|| "the daemon has gone, the command runs on".to_owned());
+    }
+
+    fn take_signals(&mut self) {
+        let caught: Vec<Caught> = std::iter::from_fn(|| self.signals.next()).collect();
+        let was_continued = caught.iter().any(|caught| caught.signal == Signo::SIGCONT);
+        for caught in caught {
+            match caught.signal {
+                Signo::SIGCHLD => {}
+                Signo::SIGCONT => self.pass_on(Signal::CONT),
+                // From the terminal the command has it already.
+                _ if self.running.shares_group && caught.by_kernel => {}
+                signal => _ = Signal::from_named_raw(signal as i32).map(|signal| self.pass_on(signal)),
+            }
+        }
+        if self.running.shares_group && !was_continued {
+            self.stop_with_command();
+        }
+    }
+
+    /// The command is not waited for yet, so the number is still its own.
+    fn pass_on(&self, signal: Signal) {
+        if self.ended.is_some() {
+            return;
+        }
+        _ = if self.running.shares_group {
+            kill_process(self.running.pid, signal)
+        } else {
+            kill_process_group(self.running.pid, signal)
+        };
+    }
+
+    /// When the command has stopped itself, as editors do for Ctrl-Z, seq stops too, so that the shell sees its job
+    /// stopped; the shell's SIGCONT goes to both.
+    fn stop_with_command(&mut self) {
+        let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
+        if self.ended.is_some() {
+            return;
+        }
+        if let Ok(Some((_, state))) = waitpid(Some(self.running.pid), options) {
+            if state.stopping_signal().is_some_and(|signal| JOB_CONTROL.contains(&signal)) {
+                _ = kill_process(getpid(), Signal::STOP);
+            } else if !state.stopped() {
+                self.ended = Some(state);
+            }
+        }
+    }
+
+    /// Collects the end of the command, and of what became a child of seq when its parent ended.
+    fn reap(&mut self) {
+        if self.args.max_run.is_none() {
+            if self.ended.is_none()
+                && let Ok(Some((_, state))) = waitpid(Some(self.running.pid), WaitOptions::NOHANG)
+            {
+                self.ended = Some(state);
+            }
+            return;
+        }
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, state))) if pid == self.running.pid => self.ended = Some(state),
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(_) => {
+                    self.is_childless = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn stop_when_due(&mut self) {
+        let now = Time::now();
+        match self.stopping {
+            Stopping::Not { at: Some(at) } if now >= at => {
+                let grace = self.args.kill_grace;
+                if !self.args.quiet {
+                    let longest = show_duration(self.args.max_run.unwrap_or_default());
+                    _ = writeln!(std::io::stderr(), "seq: the command ran longer than {longest}: stopping it");
+                }
+                self.signal_all(Signal::TERM);
+                // A stopped process takes a signal only once it goes on.
+                self.signal_all(Signal::CONT);
+                self.stopping = Stopping::Asked { kill_at: now + grace };
+            }
+            Stopping::Asked { kill_at: at } | Stopping::Killed { again_at: at } if now >= at => {
+                self.signal_all(Signal::KILL);
+                self.stopping = Stopping::Killed { again_at: now + KILL_AGAIN };
+            }
+            _ => {}
+        }
+    }
+
+    /// Signals the command's group, if it has one of its own, and all else that it started.
+    fn signal_all(&self, signal: Signal) {
+        let group: Option<Pid> = (!self.running.shares_group && self.ended.is_none()).then_some(self.running.pid);
+        if let Some(group) = group {
+            _ = kill_process_group(group, signal);
+        }
+        signal_descendants(group, signal);
+    }
+}
+
+/// 0 to 255 as the command gave it, or 128+n when signal n ended it.
+fn exit_status(ended: WaitStatus) -> u8 {
+    match (ended.exit_status(), ended.terminating_signal()) {
+        (Some(code), _) => u8::try_from(code & 0xff).unwrap_or(status::FAILURE),
+        (None, Some(signal)) => signal_status(signal),
+        (None, None) => status::FAILURE,
+    }
+}

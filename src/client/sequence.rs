@@ -1,0 +1,110 @@
+//! `seq sequence`: a turn for a script that seq does not run.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
+
+use crate::cli;
+use crate::error::Error;
+use crate::protocol::{Active, Binding, Sequence};
+
+use super::connect::Daemon;
+use super::process::command_line;
+use super::signals::Signals;
+use super::turn::{Outcome, take_turn};
+use super::waiting::{Loudness, Waiting};
+
+/// Whose turn it will be.
+struct Owner {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// Waits for the turn, binds it to a process or to time, and returns.
+pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Write) -> Result<u8, Error> {
+    let signals = Signals::block()?;
+    let owner = match (args.for_pid, args.lease) {
+        (_, Some(_)) => None,
+        (Some(pid), _) => Some(named(pid)?),
+        (None, None) => Some(calling_shell()?),
+    };
+    let mut waiting = Waiting::new(&args.domain, Loudness::Normal);
+    let request = request(args, owner.as_ref(), waiting.is_shown());
+    let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
+    match take_turn(daemon, request, &descriptors, &signals, &mut waiting)? {
+        Outcome::Signal(status) => Ok(status),
+        Outcome::NoTurn(error) => Err(error),
+        Outcome::Turn(_, turn) => {
+            if args.json {
+                print(&turn, out)?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+fn request(args: &cli::Sequence, owner: Option<&Owner>, positions: bool) -> Sequence {
+    let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let pid = owner.map(|owner| owner.pid.as_raw_nonzero().get().unsigned_abs());
+    Sequence {
+        domain: args.domain.clone(),
+        request_id: args.request_id.clone(),
+        positions,
+        max_wait_ms: args.max_wait.map(milliseconds),
+        binding: if owner.is_some() { Binding::Process } else { Binding::Lease },
+        lease_ms: args.lease.map(milliseconds),
+        named_process: args.for_pid.is_some(),
+        command: owner.and_then(|owner| command_line(owner.pid)),
+        pid,
+        descriptors: usize::from(owner.is_some()),
+        ..Sequence::default()
+    }
+}
+
+/// The process that called this one. It is the same before and after its pidfd is opened, so it is the right one.
+fn calling_shell() -> Result<Owner, Error> {
+    let lost = "the calling shell cannot be seen from here: name a process with --for-pid, or use --lease";
+    let pid = getppid().ok_or_else(|| Error::failure(lost))?;
+    let pidfd = open(pid)?;
+    if getppid() != Some(pid) {
+        return Err(Error::failure("the calling shell has ended"));
+    }
+    Ok(Owner { pid, pidfd })
+}
+
+fn named(pid: u32) -> Result<Owner, Error> {
+    let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = known.ok_or_else(|| Error::failure(format_args!("there is no process {pid}")))?;
+    Ok(Owner { pid, pidfd: open(pid)? })
+}
+
+fn open(pid: Pid) -> Result<OwnedFd, Error> {
+    pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
+        Errno::SRCH => Error::failure(format_args!("there is no process {pid}: name one that runs with --for-pid")),
+        Errno::NOSYS => Error::failure("this kernel has no pidfds (Linux 5.3): use --lease"),
+        errno => Error::failure(format_args!("cannot watch process {pid}: {}", std::io::Error::from(errno))),
+    })
+}
+
+/// The turn as one line of JSON: `domain`, `request_id`, `ticket`, `token`, as in the protocol's `active`.
+fn print(turn: &Active, out: &mut dyn Write) -> Result<(), Error> {
+    #[derive(serde::Serialize)]
+    struct Turn<'a> {
+        domain: &'a str,
+        request_id: &'a str,
+        ticket: u64,
+        token: u64,
+    }
+    let turn = Turn {
+        domain: turn.domain.as_str(),
+        request_id: turn.request_id.as_str(),
+        ticket: turn.ticket.0,
+        token: turn.token.0,
+    };
+    serde_json::to_writer(&mut *out, &turn)
+        .map_err(std::io::Error::from)
+        .and_then(|()| writeln!(out))
+        .map_err(|error| Error::failure(format_args!("cannot print the turn: {error}")))
+}

@@ -1,0 +1,158 @@
+//! Starting the daemon: one for all who find none, however many ask at once.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::clock::Time;
+use crate::daemon::Place;
+use crate::error::Error;
+
+use super::link::timespec;
+
+/// How long a daemon may take to start, and another client to start it.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait before looking again whether somebody else's daemon is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Bytes of the log's end that are shown when a daemon does not start.
+const LOG_TAIL_BYTES: u64 = 2_000;
+
+/// What a daemon that was started says about it.
+enum Answer {
+    Ready,
+    /// Another daemon is there, or is just leaving.
+    Busy,
+    Failed(String),
+}
+
+/// Starts a daemon at `place` unless `connect` finds one, and gives the connection to it.
+///
+/// Clients that come at the same time go one by one through `start.lock`; each looks again before it starts one
+/// (ssh-agent and tmux users know what happens otherwise).
+pub(super) fn start<T>(place: &Place, mut connect: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+    let deadline = Time::now() + START_TIMEOUT;
+    let lock = open_lock(place)?;
+    let mut last = None;
+    loop {
+        let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if let Some(link) = connect()? {
+            return Ok(link);
+        }
+        if locked {
+            match spawn(place, deadline)? {
+                Answer::Failed(why) => return Err(failed(place, &why)),
+                Answer::Ready => last = Some("it started and did not listen"),
+                Answer::Busy => last = Some("another daemon has its place and does not listen"),
+            }
+            if let Some(link) = connect()? {
+                return Ok(link);
+            }
+        }
+        if Time::now() >= deadline {
+            return Err(failed(place, last.unwrap_or("another client is starting it and does not end")));
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Gives a daemon that is about to leave a moment to do so.
+pub(super) fn await_departure() {
+    thread::sleep(LOOK_AGAIN);
+}
+
+fn open_lock(place: &Place) -> Result<File, Error> {
+    let cannot = |path: &std::path::Path, error: io::Error| {
+        Error::failure(format_args!(
+            "cannot start the daemon: {}: {error}: name a socket in a directory of yours with --socket",
+            path.display()
+        ))
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&place.directory)
+        .map_err(|error| cannot(&place.directory, error))?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&place.start_lock)
+        .map_err(|error| cannot(&place.start_lock, error))
+}
+
+/// Runs this very program as the daemon: nothing needs to be found on PATH, and an upgrade does not disturb it.
+fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("seqd").arg("--detach").arg("--socket").arg(&place.socket).env_clear().current_dir("/");
+    // What the daemon needs of the environment: where its tools are, and in which time zone people read its log.
+    command.envs(["PATH", "TZ"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| Error::failure(format_args!("cannot start the daemon: {error}")))?;
+    let answer = match child.stdout.take() {
+        Some(stdout) => read_answer(stdout, deadline),
+        None => Answer::Failed("it has no standard output".to_owned()),
+    };
+    // The process that was started only starts the daemon, and ends at once.
+    _ = child.wait();
+    Ok(answer)
+}
+
+fn read_answer(mut stdout: ChildStdout, deadline: Time) -> Answer {
+    let mut said = Vec::new();
+    let mut bytes = [0; 512];
+    while !said.ends_with(b"\n") {
+        let left = timespec(deadline.since(Time::now()));
+        match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Answer::Failed(format!("it did not get ready within {} s", START_TIMEOUT.as_secs())),
+            Ok(_) => {}
+            Err(_) => continue,
+        }
+        match stdout.read(&mut bytes) {
+            Ok(0) => return Answer::Failed("it ended before it was ready".to_owned()),
+            Ok(read) => said.extend_from_slice(&bytes[..read]),
+            Err(error) => return Answer::Failed(error.to_string()),
+        }
+    }
+    let said = String::from_utf8_lossy(&said);
+    let said = said.trim_end();
+    match said.strip_prefix("error: ") {
+        Some(why) => Answer::Failed(why.to_owned()),
+        None if said == "busy" => Answer::Busy,
+        None => Answer::Ready,
+    }
+}
+
+fn failed(place: &Place, why: &str) -> Error {
+    match last_words(place) {
+        Some(line) if !line.contains(why) => Error::failure(format_args!(
+            "cannot start the daemon: {why}; its log {} ends with: {line}",
+            place.log.display()
+        )),
+        _ => Error::failure(format_args!("cannot start the daemon: {why}")),
+    }
+}
+
+/// The last line of the log.
+fn last_words(place: &Place) -> Option<String> {
+    let mut log = File::open(&place.log).ok()?;
+    let length = log.metadata().ok()?.len();
+    log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES))).ok()?;
+    let mut tail = Vec::new();
+    log.read_to_end(&mut tail).ok()?;
+    String::from_utf8_lossy(&tail).lines().last().map(str::to_owned)
+}

@@ -1,0 +1,102 @@
+//! Answers that need no sequencer, or only a look at it.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::audience::Scope;
+use super::link::Link;
+use super::owner::Owner;
+use super::report;
+use super::wake::Other;
+use crate::protocol::limits::{STATUS_WAITERS_DEFAULT, TICKETS_PER_CONNECTION_MAX};
+use crate::protocol::{Domain, ErrorCode, ErrorReply, HelloReply, Lagged, PROTOCOL_VERSION, Reply, Stopping, Watching};
+use crate::sequencer::{ConnectionId, Input};
+
+impl Owner {
+    /// Answers what does not change the lines.
+    pub(super) fn answer_other(&mut self, link: &Rc<Link>, ask: Other) {
+        let now = self.batch.now;
+        match ask {
+            Other::Refused(error) => self.reply(link, &Reply::Error(error)),
+            Other::Hello(request_id) => {
+                let (version, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
+                let hello = HelloReply { protocol: PROTOCOL_VERSION, version, pid, request_id };
+                self.reply(link, &Reply::Hello(hello));
+            }
+            Other::Status { domain, waiters_max, idle, request_id } => {
+                // What is due by now has happened, for whoever looks.
+                self.input(Input::Tick);
+                let clock = self.wall_clock().clone();
+                let lines = self.sequencer.view(domain.as_ref(), waiters_max, idle);
+                let status = report::status(&lines, &clock, request_id);
+                self.reply(link, &status);
+                self.settle_debt(link);
+            }
+            Other::Watch(domain, request_id) => {
+                self.watch_lines(link, domain, request_id);
+                self.settle_debt(link);
+            }
+            Other::Info(request_id) => {
+                self.input(Input::Tick);
+                let counts = self.sequencer.counts();
+                let counts = crate::protocol::Counts { connections: self.clients.len() as u64, ..counts };
+                let clock = self.wall_clock().clone();
+                let info = self.facts.info(now, counts, &clock, request_id);
+                self.reply(link, &Reply::Info(info));
+            }
+            Other::Stop(request_id) => self.stop(link, request_id),
+        }
+    }
+
+    /// Gives a watcher that missed something the present state instead.
+    pub(super) fn refresh(&mut self, connection: ConnectionId) {
+        let Some(link) = self.clients.get(&connection).cloned() else { return };
+        let Some((missed, scope)) = self.audience.caught_up(connection) else { return };
+        self.reply(&link, &Reply::Lagged(Lagged { missed }));
+        self.status_of(&link, &scope);
+    }
+
+    fn watch_lines(&mut self, link: &Rc<Link>, domain: Option<Domain>, request_id: Option<String>) {
+        // What is due by now comes before what this watcher is told.
+        self.input(Input::Tick);
+        if !self.audience.join(link, domain.clone()) {
+            let message =
+                format!("this connection watches {TICKETS_PER_CONNECTION_MAX} domains already: watch them all");
+            let code = ErrorCode::TooManyRequests;
+            return self.reply(link, &Reply::Error(ErrorReply { code, message, domain, request_id, ticket: None }));
+        }
+        self.reply(link, &Reply::Watching(Watching { request_id, domain: domain.clone() }));
+        let scope = Scope { all: domain.is_none(), domains: BTreeSet::from_iter(domain) };
+        self.status_of(link, &scope);
+    }
+
+    fn status_of(&mut self, link: &Rc<Link>, scope: &Scope) {
+        let clock = self.wall_clock().clone();
+        let lines = if scope.all {
+            self.sequencer.view(None, STATUS_WAITERS_DEFAULT, false)
+        } else {
+            let view = |domain| self.sequencer.view(Some(domain), STATUS_WAITERS_DEFAULT, false);
+            scope.domains.iter().flat_map(view).collect()
+        };
+        let status = report::status(&lines, &clock, None);
+        self.reply(link, &status);
+    }
+
+    fn stop(&mut self, link: &Rc<Link>, request_id: Option<String>) {
+        if link.peer.is_operator {
+            self.reply(link, &Reply::Stopping(Stopping { pid: std::process::id(), request_id }));
+            self.batch.leaving = Some("asked by a client");
+            return;
+        }
+        let message = "only root and the daemon's own user may stop it".to_owned();
+        let code = ErrorCode::Forbidden;
+        self.reply(link, &Reply::Error(ErrorReply { code, message, domain: None, request_id, ticket: None }));
+    }
+
+    /// The large answer is in the outbox: more of this client may be read.
+    #[expect(clippy::unused_self, reason = "only the owner may say so")]
+    fn settle_debt(&self, link: &Link) {
+        link.is_owed_snapshot.set(false);
+        link.wake();
+    }
+}

@@ -1,0 +1,289 @@
+//! The owner: the one loop that the lines belong to.
+//!
+//! It takes every input that is ready, hands each to the sequencer, does what follows in order, and then writes once
+//! to each client concerned. It never waits for anything but the next input.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use tokio::sync::mpsc::Receiver;
+use tracing::error;
+
+use super::audience::Audience;
+use super::facts::Facts;
+use super::kept::Kept;
+use super::link::Link;
+use super::report::{self, WallClock};
+use super::timer::Timer;
+use super::wake::{Ask, Signal, Wake};
+use super::watch::Watcher;
+use crate::clock::Time;
+use crate::error::Error;
+use crate::protocol::limits::OUTBOX_BYTES_MAX;
+use crate::protocol::{Reply, Ticket};
+use crate::sequencer::{Change, ConnectionId, Effect, Input, Record, Sequencer};
+use crate::store::Numbers;
+
+/// Inputs that are handled before clients are written to.
+const BATCH_MAX: usize = 256;
+
+/// Everything that the lines consist of, and everybody who is told.
+pub(super) struct Owner {
+    pub(super) sequencer: Sequencer,
+    pub(super) numbers: Numbers,
+    timer: Timer,
+    pub(super) watcher: Watcher,
+    pub(super) facts: Facts,
+    pub(super) clients: HashMap<ConnectionId, Rc<Link>>,
+    pub(super) kept: Kept,
+    pub(super) audience: Audience,
+    /// What is true of the batch at hand.
+    pub(super) batch: Batch,
+    /// Since when nothing uses the daemon.
+    idle_since: Option<Time>,
+}
+
+/// A few inputs that are handled together.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// The present moment, the same for all of it.
+    pub(super) now: Time,
+    /// The wall clock, once somebody needs it.
+    wall_clock: Option<WallClock>,
+    /// Those with something in their outbox.
+    dirty: Vec<Rc<Link>>,
+    /// What followed from the input at hand; empty between inputs, here only to be used again.
+    effects: Vec<Effect>,
+    /// Whether it is the last, and why.
+    pub(super) leaving: Option<&'static str>,
+}
+
+/// What comes along with an input, to be kept with the ticket that it gets.
+struct Brought {
+    connection: ConnectionId,
+    descriptor: Option<OwnedFd>,
+    /// Whether the descriptor is a pipe; a pidfd otherwise.
+    is_pipe: bool,
+}
+
+impl Owner {
+    /// An owner without clients.
+    pub(super) fn new(sequencer: Sequencer, numbers: Numbers, timer: Timer, watcher: Watcher, facts: Facts) -> Owner {
+        Owner {
+            sequencer,
+            numbers,
+            timer,
+            watcher,
+            facts,
+            clients: HashMap::new(),
+            kept: Kept::default(),
+            audience: Audience::default(),
+            batch: Batch { now: Time::now(), ..Batch::default() },
+            idle_since: None,
+        }
+    }
+
+    /// Serves until it is time to leave, and says why it is.
+    ///
+    /// # Errors
+    ///
+    /// When numbers can no more be written down: nothing may be given out then.
+    pub(super) async fn run(&mut self, wakes: &mut Receiver<Wake>) -> Result<&'static str, Error> {
+        let mut ready = Vec::with_capacity(BATCH_MAX);
+        loop {
+            self.set_timer()?;
+            tokio::select! {
+                biased;
+                _ = wakes.recv_many(&mut ready, BATCH_MAX) => self.begin_batch(),
+                gone_off = self.timer.gone_off() => {
+                    gone_off.map_err(|error| timer_failed(&error))?;
+                    self.begin_batch();
+                    self.input(Input::Tick);
+                }
+            }
+            for wake in ready.drain(..) {
+                self.take(wake);
+            }
+            self.end_batch()?;
+            if let Some(reason) = self.batch.leaving {
+                return Ok(reason);
+            }
+        }
+    }
+
+    pub(super) fn begin_batch(&mut self) {
+        self.batch.now = Time::now();
+        self.batch.wall_clock = None;
+    }
+
+    /// Writes down what must be, and only then tells.
+    pub(super) fn end_batch(&mut self) -> Result<(), Error> {
+        let (ticket, token) = self.sequencer.next_numbers();
+        self.numbers.cover(ticket, token)?;
+        for link in self.batch.dirty.drain(..) {
+            link.flush();
+        }
+        self.facts.note(self.batch.now, self.clients.len(), ticket);
+        Ok(())
+    }
+
+    fn take(&mut self, wake: Wake) {
+        match wake {
+            Wake::Asked(connection, ask) => self.answer(connection, ask),
+            Wake::Opened(link) => _ = self.clients.insert(link.id, link),
+            Wake::Closed(connection) => {
+                self.input(Input::Disconnected { connection });
+                self.audience.leave(connection);
+                if let Some(link) = self.clients.remove(&connection) {
+                    link.close();
+                }
+            }
+            Wake::CaughtUp(connection) => self.refresh(connection),
+            Wake::Ended(end) if self.kept.take_end(end) => {
+                let ticket = end.ticket;
+                self.input(if end.is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } });
+            }
+            // It was replaced, or its ticket has ended.
+            Wake::Ended(_) => {}
+            Wake::Signal(Signal::Leave) => self.batch.leaving = Some("asked by a signal"),
+            Wake::Signal(Signal::ReopenLog) => self.facts.reopen_log(),
+            Wake::Usurped => {
+                error!("somebody removed {}, and another daemon has it now", self.facts.place.life_lock.display());
+                self.batch.leaving = Some("another daemon took over");
+            }
+        }
+    }
+
+    fn answer(&mut self, connection: ConnectionId, ask: Ask) {
+        match ask {
+            Ask::Input(input) => self.input(input),
+            Ask::Sequence(enqueue, descriptor) => {
+                let brought = Brought { connection, descriptor, is_pipe: enqueue.pipe };
+                self.input_with(Input::Sequence(*enqueue), Some(brought));
+            }
+            Ask::Started(ticket, pid, pidfd) => {
+                self.input(Input::Started { connection, ticket, pid, watched: pidfd.is_some() });
+                if self.kept.is_working(ticket, connection)
+                    && let Some(lost) = self.watch(ticket, pidfd, false)
+                {
+                    self.input(lost);
+                }
+            }
+            Ask::Other(ask) => {
+                if let Some(link) = self.clients.get(&connection).cloned() {
+                    self.answer_other(&link, *ask);
+                }
+            }
+        }
+    }
+
+    /// Lets the sequencer handle an input, and does what follows.
+    pub(super) fn input(&mut self, input: Input) {
+        self.input_with(input, None);
+    }
+
+    fn input_with(&mut self, input: Input, mut brought: Option<Brought>) {
+        let mut lost = None;
+        let mut effects = std::mem::take(&mut self.batch.effects);
+        self.sequencer.handle(self.batch.now, input, &mut effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Admitted { ticket } => {
+                    if let Some(Brought { connection, descriptor, is_pipe }) = brought.take() {
+                        self.kept.admit(ticket, connection);
+                        lost = self.watch(ticket, descriptor, is_pipe);
+                    }
+                }
+                Effect::Record(record) => self.record(&record),
+                Effect::Tell { connection, reply } => self.tell(connection, &reply),
+            }
+        }
+        self.batch.effects = effects;
+        if let Some(lost) = lost {
+            self.input(lost);
+        }
+    }
+
+    /// Watches what keeps a ticket. What cannot be watched has to count as gone; that input is given back.
+    fn watch(&mut self, ticket: Ticket, descriptor: Option<OwnedFd>, is_pipe: bool) -> Option<Input> {
+        let descriptor = descriptor?;
+        let watch = if is_pipe {
+            self.watcher.pipe(descriptor, ticket, true)
+        } else {
+            self.watcher.process(descriptor, ticket)
+        };
+        match watch {
+            Ok(watch) => self.kept.watch(ticket, watch),
+            Err(error) => {
+                error!("cannot watch what keeps ticket {ticket}: {error}");
+                return Some(if is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } });
+            }
+        }
+        None
+    }
+
+    fn record(&mut self, record: &Record) {
+        match record.change {
+            Change::Active { .. } => self.kept.activate(record.ticket),
+            Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
+            Change::Queued | Change::Orphaned { .. } => {}
+        }
+        if self.audience.is_empty() {
+            return;
+        }
+        let event = report::event(record, self.wall_clock());
+        let dirty = &mut self.batch.dirty;
+        self.audience.hear(&record.domain, &event, |link| mark(dirty, link));
+    }
+
+    fn tell(&mut self, connection: ConnectionId, reply: &Reply) {
+        let Some(link) = self.clients.get(&connection) else { return };
+        // The next one says the same and more; whoever is slow misses nothing.
+        let is_dispensable = matches!(reply, Reply::QueuePosition(_));
+        if !is_dispensable || link.outbox_bytes() <= OUTBOX_BYTES_MAX / 2 {
+            link.push(reply);
+            mark(&mut self.batch.dirty, link);
+        }
+    }
+
+    /// Puts a reply into a client's outbox.
+    pub(super) fn reply(&mut self, link: &Rc<Link>, reply: &Reply) {
+        link.push(reply);
+        mark(&mut self.batch.dirty, link);
+    }
+
+    /// What the wall clock says in this batch.
+    pub(super) fn wall_clock(&mut self) -> &WallClock {
+        let now = self.batch.now;
+        self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now))
+    }
+
+    fn set_timer(&mut self) -> Result<(), Error> {
+        let idle_until = self.idle_until();
+        if idle_until.is_some_and(|until| until <= self.batch.now) {
+            self.batch.leaving = Some("nothing uses it");
+        }
+        let next = self.sequencer.next_timeout().into_iter().chain(idle_until).min();
+        self.timer.set(next).map_err(|error| timer_failed(&error))
+    }
+
+    /// When to leave if nothing happens before.
+    fn idle_until(&mut self) -> Option<Time> {
+        let idle_exit = self.facts.idle_exit?;
+        let is_idle = self.clients.is_empty() && self.sequencer.counts().domains == 0;
+        self.idle_since = if is_idle { self.idle_since.or(Some(self.batch.now)) } else { None };
+        Some(self.idle_since? + idle_exit)
+    }
+}
+
+fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
+    if !link.is_dirty.replace(true) {
+        dirty.push(Rc::clone(link));
+    }
+}
+
+fn timer_failed(error: &io::Error) -> Error {
+    Error::failure(format_args!("the timer failed: {error}"))
+}

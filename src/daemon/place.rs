@@ -1,0 +1,129 @@
+//! Where a daemon lives: its socket, and the files beside it.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// The socket of a system-wide daemon.
+pub const SYSTEM_SOCKET: &str = "/run/seqd/seqd.sock";
+
+/// The environment variable that names the socket when `--socket` does not.
+pub const SOCKET_VARIABLE: &str = "SEQ_SOCKET";
+
+/// Bytes of a socket's path, as long as the system allows (`sun_path`, `unix(7)`, its closing NUL not counted).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The socket's usual file name. Its files have plain names; those of another socket are called after it.
+const SOCKET_NAME: &str = "seqd.sock";
+
+/// Where a user's own daemon listens: `seq/seqd.sock` in the user's state directory, `~/.local/state` on Linux.
+///
+/// It depends on the user alone, and not on `XDG_RUNTIME_DIR` or `TMPDIR`: cron, ssh, sudo and systemd set those
+/// differently, and two daemons would mean no exclusion at all. Nothing when the user has no home directory.
+pub fn default_socket() -> Option<PathBuf> {
+    Some(directories::BaseDirs::new()?.state_dir()?.join("seq").join(SOCKET_NAME))
+}
+
+/// A daemon's socket and the files beside it, all with absolute paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Holds all that follows.
+    pub directory: PathBuf,
+    /// Where the daemon listens.
+    pub socket: PathBuf,
+    /// Locked by the daemon for life; never removed.
+    pub life_lock: PathBuf,
+    /// Locked by a client while it starts the daemon; never removed.
+    pub start_lock: PathBuf,
+    /// What a daemon that was started by a client has to say.
+    pub log: PathBuf,
+    /// The turns that outlive a daemon that left.
+    pub turns: PathBuf,
+    /// How far the ticket and token numbers have risen.
+    pub numbers: PathBuf,
+}
+
+impl Place {
+    /// The place of the daemon that listens on `socket`. Two sockets in one directory share no file.
+    ///
+    /// # Errors
+    ///
+    /// When `socket` has no file name or is longer than [`SOCKET_PATH_BYTES_MAX`], both after making it absolute.
+    pub fn of_socket(socket: &Path) -> Result<Place, Error> {
+        let absolute = std::path::absolute(socket).map_err(|error| unusable(socket, &error))?;
+        let (Some(directory), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+            return Err(unusable(socket, &io::Error::other("it names no file")));
+        };
+        let length = absolute.as_os_str().len();
+        if length > SOCKET_PATH_BYTES_MAX {
+            return Err(Error::failure(format_args!(
+                "the socket path {} has {length} bytes, the system allows {SOCKET_PATH_BYTES_MAX}: \
+                 name a shorter one with --socket or {SOCKET_VARIABLE}",
+                absolute.display()
+            )));
+        }
+        if absolute.as_os_str().as_bytes().contains(&0) {
+            return Err(unusable(socket, &io::Error::other("it has a NUL byte")));
+        }
+        let beside = |file: &str| {
+            let mut full = OsString::new();
+            if name != SOCKET_NAME {
+                full.push(name);
+                full.push(".");
+            }
+            full.push(file);
+            directory.join(full)
+        };
+        Ok(Place {
+            life_lock: beside("life.lock"),
+            start_lock: beside("start.lock"),
+            log: beside("seqd.log"),
+            turns: beside("turns.json"),
+            numbers: beside("numbers"),
+            directory: directory.to_owned(),
+            socket: absolute,
+        })
+    }
+}
+
+fn unusable(socket: &Path, error: &io::Error) -> Error {
+    Error::failure(format_args!("cannot use {} as a socket: {error}", socket.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_socket_has_files_with_plain_names() {
+        let place = Place::of_socket(Path::new("/run/seqd/seqd.sock")).unwrap();
+        assert_eq!(place.directory, Path::new("/run/seqd"));
+        assert_eq!(place.life_lock, Path::new("/run/seqd/life.lock"));
+        assert_eq!(place.log, Path::new("/run/seqd/seqd.log"));
+    }
+
+    #[test]
+    fn two_sockets_in_one_directory_share_no_file() {
+        let place = Place::of_socket(Path::new("/tmp/a/other")).unwrap();
+        assert_eq!(place.life_lock, Path::new("/tmp/a/other.life.lock"));
+        assert_eq!(place.turns, Path::new("/tmp/a/other.turns.json"));
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused_with_the_reason() {
+        let refusal = |path: &str| Place::of_socket(Path::new(path)).unwrap_err().to_string();
+        let long = format!("/{}", "x".repeat(107));
+        assert_eq!(
+            refusal(&long),
+            format!(
+                "the socket path {long} has 108 bytes, the system allows 107: \
+                 name a shorter one with --socket or SEQ_SOCKET"
+            )
+        );
+        assert_eq!(refusal("/"), "cannot use / as a socket: it names no file");
+        assert!(Place::of_socket(Path::new(&long[..107])).is_ok());
+    }
+}

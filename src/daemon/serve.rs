@@ -1,0 +1,125 @@
+//! Serving, from the moment everything is there until everything is put away.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+
+use sd_notify::NotifyState;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc};
+use tracing::{info, warn};
+
+use super::accept::{Door, into_tokio};
+use super::client::ReadBuffer;
+use super::detach;
+use super::directory::Access;
+use super::facts::Facts;
+use super::link::READ_BYTES_MAX;
+use super::lock::LifeLock;
+use super::owner::Owner;
+use super::place_watch::PlaceWatch;
+use super::signals;
+use super::timer::Timer;
+use super::wake::Wake;
+use super::watch::Watcher;
+use crate::error::Error;
+use crate::protocol::{Ticket, Token};
+use crate::sequencer::Sequencer;
+use crate::store::{HeldTurn, Numbers, forget_turns};
+
+/// Inputs that wait for the owner; who comes after them waits to hand over his.
+const WAKES_MAX: usize = 1024;
+
+/// Everything that a daemon begins with.
+pub(super) struct Beginning {
+    pub(super) facts: Facts,
+    pub(super) access: Access,
+    pub(super) lock: LifeLock,
+    pub(super) listener: UnixListener,
+    pub(super) identity: Option<(u64, u64)>,
+    pub(super) numbers: Numbers,
+    pub(super) next: (Ticket, Token),
+    pub(super) turns: Vec<HeldTurn>,
+    /// Whether somebody waits at standard output to hear how the start went.
+    pub(super) reports: bool,
+}
+
+/// Serves until it is time to leave, and leaves.
+///
+/// # Errors
+///
+/// When the system refuses what a daemon needs, or something could not be written down.
+pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
+    let failed = |error: io::Error| Error::failure(format_args!("cannot start to serve: {error}"));
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).map_err(failed)?;
+    runtime.block_on(async {
+        let (sender, mut wakes) = mpsc::channel(WAKES_MAX);
+        let (mut owner, door) = begin(beginning, &sender)?;
+        let stop = Rc::new(Notify::new());
+        let door = tokio::task::spawn_local(door.run(Rc::clone(&stop)));
+        let served = owner.run(&mut wakes).await;
+        notify(NotifyState::Stopping);
+        // From here on nothing that comes is heard; without this the door could wait for ever to be heard.
+        drop(wakes);
+        stop.notify_one();
+        let door = door.await;
+        let left = match served {
+            Ok(reason) => owner.leave(reason).await,
+            Err(error) => owner.leave("it must not go on").await.and(Err(error)),
+        };
+        if let Ok(door) = door {
+            door.close();
+        }
+        left
+    })
+}
+
+/// Puts everything in its place; nobody is let in before the turns of earlier are taken up again.
+fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Door), Error> {
+    let failed = |error: io::Error| Error::failure(format_args!("cannot start to serve: {error}"));
+    let Beginning { facts, access, lock, listener, identity, numbers, next, turns, reports } = beginning;
+    let buffer: ReadBuffer = Rc::new(RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()));
+    let place = facts.place.clone();
+    let door = Door {
+        access,
+        lock,
+        listener: into_tokio(listener).map_err(failed)?,
+        identity,
+        place_watch: watch_place(&facts),
+        spare: File::open("/dev/null").ok(),
+        connections_max: facts.connections_max,
+        open: Rc::new(()),
+        owner: sender.clone(),
+        buffer: Rc::clone(&buffer),
+        last_id: 0,
+        place,
+    };
+    let sequencer = Sequencer::new(next.0, next.1);
+    let timer = Timer::new().map_err(failed)?;
+    let mut owner = Owner::new(sequencer, numbers, timer, Watcher::new(sender.clone(), buffer), facts);
+    signals::watch(sender.clone()).map_err(failed)?;
+    owner.restore(turns);
+    owner.end_batch()?;
+    forget_turns(&owner.facts.place.turns)?;
+    info!("seqd {} serves {}", env!("CARGO_PKG_VERSION"), owner.facts.place.socket.display());
+    notify(NotifyState::Ready);
+    if reports {
+        detach::report(&format!("ready {}", std::process::id()));
+    }
+    Ok((owner, door))
+}
+
+/// Without it the daemon serves all the same, only nothing would put its socket back.
+fn watch_place(facts: &Facts) -> Option<PlaceWatch> {
+    let watch = PlaceWatch::new(&facts.place.directory);
+    watch.inspect_err(|error| warn!("cannot watch {}: {error}", facts.place.directory.display())).ok()
+}
+
+/// Tells the service manager, if there is one.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("cannot tell the service manager: {error}");
+    }
+}

@@ -1,0 +1,142 @@
+//! How a daemon starts: the one of its place, or not at all.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::fs::Gid;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::error;
+
+use super::args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
+use super::detach;
+use super::directory::{self, Access};
+use super::facts::{Facts, say_and_abort};
+use super::listen::{self, Listening};
+use super::lock::{LifeLock, Taken};
+use super::log::Log;
+use super::place::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
+use super::process;
+use super::serve::{Beginning, serve};
+use crate::clock::Time;
+use crate::error::{Error, status};
+use crate::protocol::limits::CONNECTIONS_MAX;
+use crate::store::{Numbers, load_turns};
+
+/// Descriptors that the daemon needs besides those of its clients.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// Descriptors that a client may need: its connection, a pipe, and its command's pidfd.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+
+/// Runs the daemon until it leaves; with `--detach`, starts it in the background.
+///
+/// # Errors
+///
+/// With the reason why it could not start or serve. That another daemon is there already is said by an error too,
+/// with the exit status 0. With `--detach` all of that is said on standard output, as the client expects it.
+pub fn run(args: &SeqdArgs) -> Result<(), Error> {
+    if !args.detach && !args.detached {
+        return start(args);
+    }
+    let started = if args.detach {
+        find_place(args).and_then(|place| detach::spawn_second_stage(args, &place))
+    } else {
+        start(args)
+    };
+    if let Err(error) = &started {
+        detach::report(&if error.exit_status() == status::OK {
+            "busy".to_owned()
+        } else {
+            format!("error: {}", error.to_string().replace('\n', " "))
+        });
+    }
+    started
+}
+
+fn start(args: &SeqdArgs) -> Result<(), Error> {
+    let started = Time::now();
+    let passed = if args.detached { None } else { listen::passed()? };
+    let place = match &passed {
+        Some((_, path)) => Place::of_socket(path)?,
+        None => find_place(args)?,
+    };
+    let group = args.group.as_deref().map(find_group).transpose()?;
+    let access = Access { everybody: args.system || group.is_some(), group };
+    directory::prepare(&place.directory, access)?;
+    let lock = match LifeLock::take(&place.life_lock)? {
+        Taken::Mine(lock) => lock,
+        Taken::Busy(pid) => return Err(busy(&place, pid)),
+    };
+    let log = Log::start(log_path(args, &place))?;
+    std::panic::set_hook(Box::new(say_and_abort));
+    let connections_max = raise_descriptor_limit();
+    let begin = || {
+        let turns = load_turns(&place.turns, &process::boot_id())?;
+        let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
+        let Listening { listener, identity } = match passed {
+            Some((listening, _)) => listening,
+            None => listen::bind(&place, access)?,
+        };
+        let facts = Facts { place: place.clone(), log, started, connections_max, idle_exit: idle_exit(args) };
+        let next = (next_ticket, next_token);
+        serve(Beginning { facts, access, lock, listener, identity, numbers, next, turns, reports: args.detached })
+    };
+    begin().inspect_err(|error| error!("{error}"))
+}
+
+/// Where this daemon is to be.
+fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
+    if args.system {
+        return Place::of_socket(SYSTEM_SOCKET.as_ref());
+    }
+    let named = args.socket.clone();
+    let from_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let socket = named.or_else(from_environment).or_else(default_socket).ok_or_else(|| {
+        Error::failure(format_args!(
+            "this user has no home directory to keep the socket in: name one with --socket or {SOCKET_VARIABLE}"
+        ))
+    })?;
+    Place::of_socket(&socket)
+}
+
+/// A group by its name in `/etc/group`, or by its number.
+fn find_group(name: &str) -> Result<Gid, Error> {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next() == Some(name) { fields.nth(1)?.parse().ok() } else { None }
+    });
+    number.or_else(|| name.parse().ok()).map(Gid::from_raw).ok_or_else(|| {
+        Error::failure(format_args!("there is no group {name} in /etc/group: name another, or give its number"))
+    })
+}
+
+fn busy(place: &Place, pid: Option<u32>) -> Error {
+    let socket = place.socket.display();
+    match pid {
+        Some(pid) => Error::new(status::OK, format_args!("a daemon serves {socket} already: process {pid}")),
+        None => Error::new(status::OK, format_args!("a daemon serves {socket} already")),
+    }
+}
+
+fn log_path(args: &SeqdArgs, place: &Place) -> Option<PathBuf> {
+    args.log.clone().or_else(|| args.detached.then(|| place.log.clone()))
+}
+
+fn idle_exit(args: &SeqdArgs) -> Option<Duration> {
+    let default = if args.detached { IdleExit::After(IDLE_EXIT_DEFAULT) } else { IdleExit::Never };
+    match args.idle_exit.unwrap_or(default) {
+        IdleExit::After(duration) => Some(duration),
+        IdleExit::Never => None,
+    }
+}
+
+/// Takes as many descriptors as the system allows, and says for how many connections they are enough.
+fn raise_descriptor_limit() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    let descriptors = if raised { maximum } else { current };
+    let enough = descriptors.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_CONNECTION;
+    usize::try_from(enough).unwrap_or(usize::MAX).clamp(1, CONNECTIONS_MAX)
+}

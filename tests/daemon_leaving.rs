@@ -1,0 +1,314 @@
+//! A daemon that leaves, and the one that follows it.
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use wire::{Client, Daemon, Sleeper, seqd, until};
+
+#[test]
+fn stop_is_answered_and_the_daemon_leaves_nothing_behind() {
+    let mut daemon = Daemon::start();
+    let (mut client, mut waiting) = (daemon.connect(), daemon.connect());
+    client.takes_turn("a");
+    waiting.ask(r#"{"op":"sequence","domain":"a","request_id":"w"}"#);
+    let pid = daemon.pid();
+    assert_eq!(
+        client.ask(r#"{"op":"stop","request_id":"s"}"#),
+        format!(r#"{{"type":"stopping","pid":{pid},"request_id":"s"}}"#)
+    );
+    assert_eq!(client.reply()["code"], "leaving");
+    assert_eq!(waiting.reply()["code"], "leaving");
+    client.hears_the_end();
+    assert!(daemon.wait().success());
+    assert!(!daemon.socket.exists() && !daemon.file("turns.json").exists());
+    assert!(daemon.log().ends_with("leaving: asked by a client\n"), "{}", daemon.log());
+}
+
+#[test]
+fn sigterm_and_sigint_let_it_leave_with_status_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut daemon = Daemon::start();
+        let mut client = daemon.connect();
+        client.takes_turn("a");
+        daemon.signal(signal);
+        assert_eq!(client.reply()["code"], "leaving");
+        client.hears_the_end();
+        assert_eq!(daemon.wait().code(), Some(0));
+        assert!(!daemon.socket.exists());
+    }
+}
+
+#[test]
+fn numbers_rise_over_a_restart_and_over_a_kill() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let socket = daemon.socket.clone();
+    assert_eq!(daemon.connect().takes_turn("a"), 1);
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let mut daemon = Daemon::start_at(&socket);
+    assert_eq!(daemon.connect().takes_turn("a"), 2);
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let daemon = Daemon::start_at(&socket);
+    assert_eq!(daemon.connect().takes_turn("a"), 10_002);
+}
+
+#[test]
+fn a_slow_reader_does_not_hold_up_the_leaving() {
+    let mut daemon = Daemon::start();
+    let (slow, mut client) = (slow_reader(&daemon), daemon.connect());
+    client.takes_turn("a");
+    daemon.signal(Signal::TERM);
+    assert_eq!(client.reply()["code"], "leaving");
+    assert!(daemon.wait().success());
+    assert!(daemon.log().contains("some clients do not read: left without them"), "{}", daemon.log());
+    drop(slow);
+}
+
+#[test]
+fn a_second_signal_lets_it_leave_at_once() {
+    let mut daemon = Daemon::start();
+    let (_slow, mut client) = (slow_reader(&daemon), daemon.connect());
+    client.takes_turn("a");
+    daemon.signal(Signal::TERM);
+    assert_eq!(client.reply()["code"], "leaving");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    assert!(daemon.log().contains("asked to leave again: left at once"), "{}", daemon.log());
+}
+
+#[test]
+fn sighup_opens_the_log_again() {
+    let daemon = Daemon::start();
+    daemon.connect().takes_turn("a");
+    fs::rename(daemon.file("seqd.log"), daemon.file("seqd.log.1")).unwrap();
+    daemon.signal(Signal::HUP);
+    until("the log is there again", || daemon.log().contains("opened the log again").then_some(()));
+    daemon.connect().takes_turn("b");
+}
+
+#[test]
+fn a_daemon_in_the_foreground_logs_to_standard_error_and_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("d/seqd.sock");
+    let mut child = seqd().arg("--socket").arg(&socket).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(first.ends_with(&format!(" INFO seqd {version} serves {}", socket.display())), "{first}");
+    Client::connect(&socket).ask(r#"{"op":"stop"}"#);
+    assert!(lines.next().unwrap().unwrap().ends_with(" INFO leaving: asked by a client"));
+    assert!(child.wait().unwrap().success());
+    assert!(!socket.with_file_name("seqd.log").exists());
+}
+
+#[test]
+fn a_turn_whose_command_runs_on_stays_taken_over_a_restart() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let mut wrapper = daemon.connect();
+    let mut command = Sleeper::start();
+    let ticket = wrapper.takes_turn("a");
+    let pidfd = command.pidfd();
+    wrapper.send_with(&format!(r#"{{"op":"started","ticket":{ticket},"pid":7,"descriptors":1}}"#), &[pidfd.as_fd()]);
+    wrapper.hears_nothing();
+    drop(wrapper);
+    until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
+
+    let daemon = restarted(daemon);
+    assert!(!daemon.file("turns.json").exists());
+    let mut next = daemon.connect();
+    let queued = next.ask(r#"{"op":"sequence","domain":"a"}"#);
+    assert_eq!(queued, r#"{"type":"queued","domain":"a","request_id":"t-2","ticket":2,"position":1,"total_ahead":1}"#);
+    assert_eq!(state(&daemon), "orphaned");
+    command.end();
+    next.hears(&[r#"{"type":"active","domain":"a","request_id":"t-2","ticket":2,"token":2}"#]);
+}
+
+#[test]
+fn a_turn_whose_pipe_is_open_stays_taken_over_a_restart() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let mut wrapper = daemon.connect();
+    let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    wrapper.send_with(r#"{"op":"sequence","domain":"a","descriptors":1}"#, &[reading.as_fd()]);
+    drop(reading);
+    wrapper.line();
+    let mut command = inherits(writing);
+    drop(wrapper);
+    until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
+
+    let daemon = restarted(restarted(daemon));
+    let mut next = daemon.connect();
+    assert!(next.ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+    command.end();
+    assert_eq!(next.reply()["type"], "active");
+}
+
+#[test]
+fn the_wrapper_of_a_held_turn_may_take_it_up_again() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let mut wrapper = daemon.connect();
+    let command = Sleeper::start();
+    wrapper.send(r#"{"op":"sequence","domain":"a","request_id":"mine"}"#);
+    wrapper.line();
+    let pidfd = command.pidfd();
+    wrapper.send_with(r#"{"op":"started","ticket":1,"pid":7,"descriptors":1}"#, &[pidfd.as_fd()]);
+    wrapper.hears_nothing();
+
+    let daemon = restarted(daemon);
+    let mut wrapper = daemon.connect();
+    let again = wrapper.ask(r#"{"op":"sequence","domain":"a","request_id":"mine"}"#);
+    assert_eq!(again, r#"{"type":"active","domain":"a","request_id":"mine","ticket":1,"token":1,"resumed":true}"#);
+    wrapper.send(r#"{"op":"done","domain":"a","request_id":"mine","exit_status":3}"#);
+    wrapper.hears(&[r#"{"type":"done","domain":"a","request_id":"mine","ticket":1,"released":true}"#]);
+    wrapper.takes_turn("a");
+}
+
+#[test]
+fn a_turn_whose_process_ended_meanwhile_is_free() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let mut shell = Sleeper::start();
+    let pidfd = shell.pidfd();
+    let mut asker = daemon.connect();
+    asker.send_with(r#"{"op":"sequence","domain":"a","binding":"process","descriptors":1}"#, &[pidfd.as_fd()]);
+    asker.line();
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let held: Value = serde_json::from_slice(&fs::read(daemon.file("turns.json")).unwrap()).unwrap();
+    assert_eq!(held["turns"][0]["processes"][0]["pid"], shell.0.id());
+    shell.end();
+    Daemon::start_at(&daemon.socket).connect().takes_turn("a");
+}
+
+#[test]
+fn a_lease_goes_on_over_a_restart() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":3000}"#);
+    let daemon = restarted(daemon);
+    assert_eq!(state(&daemon), "lease");
+    let mut next = daemon.connect();
+    next.ask(r#"{"op":"sequence","domain":"a"}"#);
+    assert_eq!(next.reply()["type"], "active");
+}
+
+#[test]
+fn turns_from_before_a_reboot_are_over() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    let turns = daemon.file("turns.json");
+    let mut held: Value = serde_json::from_slice(&fs::read(&turns).unwrap()).unwrap();
+    held["boot_id"] = "another".into();
+    fs::write(&turns, serde_json::to_vec(&held).unwrap()).unwrap();
+    Daemon::start_at(&daemon.socket).connect().takes_turn("a");
+    assert!(!turns.exists());
+}
+
+#[test]
+fn damaged_files_are_refused_by_name_and_left_alone() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    daemon.signal(Signal::TERM);
+    daemon.wait();
+    for (name, what, way_out) in [
+        ("turns.json", "file of held turns", "move it away once no command runs under seq"),
+        ("numbers", "number file", "restore it, or move it away if tokens may start at 1 again"),
+    ] {
+        let path = daemon.file(name);
+        fs::write(&path, "{\"format\":1,").unwrap();
+        let said = Daemon::start_with(&daemon.socket, &[]).err().unwrap();
+        assert!(said.starts_with(&format!("error: the {what} {} is damaged (", path.display())), "{said}");
+        assert!(said.ends_with(&format!("): {way_out}\n")), "{said}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"format\":1,");
+        assert!(!daemon.socket.exists());
+        fs::remove_file(&path).unwrap();
+    }
+    Daemon::start_at(&daemon.socket).connect().takes_turn("a");
+}
+
+#[test]
+fn a_socket_that_the_service_manager_passes_is_used_and_left_in_place() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("d");
+    fs::create_dir(&directory).unwrap();
+    fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let socket = directory.join("seqd.sock");
+    let (notify, manager) = (home.path().join("notify"), home.path().join("notify"));
+    let manager = std::os::unix::net::UnixDatagram::bind(manager).unwrap();
+    manager.set_read_timeout(Some(wire::DEADLINE)).unwrap();
+    let listener = UnixListener::bind(&socket).unwrap();
+    // A client may connect before the daemon is there.
+    let mut client = Client::connect(&socket);
+    client.send(r#"{"op":"sequence","domain":"a"}"#);
+
+    // The descriptor becomes number 3, as `sd_listen_fds(3)` has it; the shell says whose it is.
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_seqd")])
+        .env("NOTIFY_SOCKET", &notify)
+        .env_remove("SEQ_SOCKET")
+        .stdin(OwnedFd::from(listener))
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let mut told = [0; 64];
+    let mut hears = || {
+        let count = manager.recv(&mut told).unwrap();
+        String::from_utf8_lossy(&told[..count]).trim_end().to_owned()
+    };
+    assert_eq!(hears(), "READY=1");
+    assert_eq!(client.reply()["type"], "active");
+    assert!(directory.join("life.lock").exists());
+    client.ask(r#"{"op":"stop"}"#);
+    assert_eq!(hears(), "STOPPING=1");
+    assert!(child.wait().unwrap().success());
+    assert!(socket.exists(), "it belongs to the service manager");
+}
+
+/// The next daemon, after this one was asked to leave.
+fn restarted(mut daemon: Daemon) -> Daemon {
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().success());
+    Daemon::start_at(&daemon.socket)
+}
+
+/// A command that has the writing end of a pipe, and it alone.
+fn inherits(writing: OwnedFd) -> Sleeper {
+    Sleeper(Command::new("sleep").arg("1000").stdout(writing).spawn().unwrap())
+}
+
+/// A client that asks for much and reads nothing.
+fn slow_reader(daemon: &Daemon) -> Client {
+    let mut client = daemon.connect();
+    client.takes_turn("slow");
+    for _ in 0..2_000 {
+        client.send(r#"{"op":"sequence","domain":"slow","command":"a long command that is to be shown"}"#);
+    }
+    for _ in 0..20 {
+        client.send(r#"{"op":"status"}"#);
+    }
+    client
+}
+
+fn state(daemon: &Daemon) -> String {
+    let mut client = daemon.connect();
+    client.send(r#"{"op":"status"}"#);
+    client.reply()["domains"][0]["holders"][0]["state"].as_str().unwrap_or_default().to_owned()
+}
