@@ -1,6 +1,7 @@
 //! The exit statuses, and the one error type that knows its words and its status.
 
 use std::fmt;
+use std::io;
 
 /// Exit statuses of `seq` and `seqd`. They are an interface: each has a line in `seq(1)` and a test.
 pub mod status {
@@ -28,10 +29,14 @@ pub mod status {
     pub const SIGNAL_BASE: u8 = 128;
 }
 
+/// `SIGPIPE` (`signal(7)`).
+const SIGPIPE: u8 = 13;
+
 /// What can go wrong, with the data to say it, and the status to exit with.
 #[derive(Debug)]
 pub struct Error {
-    /// One sentence, lower case, without a full stop: what was attempted on what, why it failed, the way out.
+    /// One sentence, lower case, without a full stop: what was attempted on what, why it failed, the way out. Empty
+    /// when the status says it all.
     message: String,
     /// One of [`status`].
     exit_status: u8,
@@ -46,6 +51,19 @@ impl Error {
     /// A failure of seq itself: status 125.
     pub fn failure(message: impl fmt::Display) -> Error {
         Error::new(status::FAILURE, message)
+    }
+
+    /// Standard output cannot be written. When nobody reads it any more nothing is said, as if `SIGPIPE` had come.
+    pub fn output(error: &io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Error::new(status::SIGNAL_BASE + SIGPIPE, ""),
+            _ => Error::failure(format_args!("cannot write to standard output: {error}")),
+        }
+    }
+
+    /// Whether there is anything to say.
+    pub fn is_silent(&self) -> bool {
+        self.message.is_empty()
     }
 
     /// The status to exit with.

@@ -1,6 +1,7 @@
 //! System calls that no safe library offers, each with the reason why it is sound here.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
@@ -43,6 +44,16 @@ pub fn default_sigchld() {
     // SAFETY: no handler is installed, and none that other code relies on is replaced: this runs first thing.
     // It can only fail for a signal that does not exist.
     _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
+/// Whether this process was started with `number` ignored, as by `nohup(1)` (`sigaction(2)`).
+pub fn is_ignored(number: Signal) -> bool {
+    let mut found = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only fills `found`, which is read only if it did.
+    unsafe {
+        libc::sigaction(number as i32, std::ptr::null(), found.as_mut_ptr()) == 0
+            && found.assume_init().sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// A descriptor whose readiness to be read the runtime tells. Only within the runtime.

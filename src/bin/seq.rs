@@ -1,3 +1,92 @@
 //! `seq`: commands that must take turns. See `seq(1)`.
 
-fn main() {}
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use clap_complete::CompleteEnv;
+use seq::cli::{self, Cli, UsageError};
+use seq::client;
+use seq::daemon::{self, SeqdArgs};
+use seq::error::Error;
+
+/// Set by the completions in `completions/`, and by nothing else, to the name of the shell that asks.
+const COMPLETE_VARIABLE: &str = "SEQ_COMPLETE";
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if is_called("seqd", &arguments) {
+        return serve(&arguments);
+    }
+    if std::env::var_os(COMPLETE_VARIABLE).is_some() {
+        return complete(&arguments);
+    }
+    if arguments.get(1).is_some_and(|first| cli::is_for_coreutils(first)) {
+        return failed(&client::hand_over(&arguments));
+    }
+    match cli::parse(&arguments) {
+        Ok(cli) => run(&cli),
+        Err(usage) => explain(&usage),
+    }
+}
+
+/// Whether this program goes by `name`: it starts itself again as the daemon, and may be linked to that name.
+fn is_called(name: &str, arguments: &[OsString]) -> bool {
+    arguments.first().and_then(|typed| Path::new(typed).file_name()).is_some_and(|file| file == name)
+}
+
+/// Answers a shell that completes a command line: it comes after a `--`, with our name first.
+fn complete(arguments: &[OsString]) -> ExitCode {
+    let are_numbers = matches!(arguments, [_, _, _, first, _, ..] if cli::is_for_coreutils(first));
+    if !are_numbers {
+        CompleteEnv::with_factory(Cli::command).var(COMPLETE_VARIABLE).complete();
+    }
+    ExitCode::SUCCESS
+}
+
+fn serve(arguments: &[OsString]) -> ExitCode {
+    match daemon::run(&SeqdArgs::parse_from(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say("seqd", &error);
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+fn run(cli: &Cli) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let result = client::main(cli, &mut out);
+    match result.and_then(|exit_status| out.flush().map(|()| exit_status).map_err(|error| Error::output(&error))) {
+        Ok(exit_status) => ExitCode::from(exit_status),
+        Err(error) => failed(&error),
+    }
+}
+
+fn explain(usage: &UsageError) -> ExitCode {
+    match usage {
+        UsageError::Shown(help) => match help.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&Error::output(&error)),
+        },
+        UsageError::Wrong { lines, exit_status } => {
+            lines.iter().for_each(|line| say("seq", line));
+            ExitCode::from(*exit_status)
+        }
+    }
+}
+
+fn failed(error: &Error) -> ExitCode {
+    if !error.is_silent() {
+        say("seq", error);
+    }
+    ExitCode::from(error.exit_status())
+}
+
+/// One line on standard error, in one piece. Where it goes nobody reads, there is nobody to tell.
+fn say(name: &str, words: impl Display) {
+    _ = io::stderr().write_all(format!("{name}: {words}\n").as_bytes());
+}

@@ -2,8 +2,12 @@
 
 mod duration;
 mod values;
+mod parse;
+mod handover;
 
 pub use duration::{parse_duration, show_duration};
+pub use handover::is_for_coreutils;
+pub use parse::{UsageError, parse};
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,7 +35,7 @@ pub struct Cli {
 pub struct Global {
     /// Talk to the daemon at this socket
     ///
-    /// Without it: SEQ_SOCKET, then /run/seqd/seqd.sock if a system-wide daemon is there, then the user's own,
+    /// Without it: $SEQ_SOCKET, then /run/seqd/seqd.sock if a system-wide daemon is there, then the user's own,
     /// ~/.local/state/seq/seqd.sock.
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     pub socket: Option<PathBuf>,
@@ -104,7 +108,7 @@ pub struct Run {
     #[arg(short, long)]
     pub verbose: bool,
     /// The command to run, and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     #[arg(value_hint = clap::ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
 }

@@ -1,8 +1,12 @@
 //! How single values are read and completed, and the longer notes of the help.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use clap::builder::TypedValueParser;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
+use super::Global;
 use crate::protocol::{Domain, RequestId};
 
 /// Below `seq --help`.
@@ -38,12 +42,26 @@ pub(super) fn request_id(text: &str) -> Result<String, crate::protocol::NameErro
 
 /// Completes the domains that the daemon knows. It never starts a daemon, and says nothing when there is none.
 pub(super) fn domain_completer() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &std::ffi::OsStr| {
+    ArgValueCompleter::new(|typed: &OsStr| {
         let typed = typed.to_string_lossy().to_ascii_lowercase();
-        crate::client::known_domains()
+        crate::client::known_domains(&global_so_far())
             .into_iter()
             .filter(|domain| domain.starts_with(&typed))
             .map(CompletionCandidate::new)
             .collect()
     })
+}
+
+/// The global options on the command line that is being completed: it follows the first `--` of this program's own.
+fn global_so_far() -> Global {
+    let mut words = std::env::args_os().skip_while(|word| word != "--").skip(1);
+    let mut global = Global::default();
+    while let Some(word) = words.next() {
+        if word == "--socket" {
+            global.socket = words.next().map(Into::into);
+        } else if let Some(path) = word.as_bytes().strip_prefix(b"--socket=") {
+            global.socket = Some(OsStr::from_bytes(path).into());
+        }
+    }
+    global
 }

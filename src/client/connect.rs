@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
@@ -14,8 +15,8 @@ use crate::cli::Global;
 use crate::clock::Time;
 use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
 use crate::error::Error;
-use crate::protocol::Request;
 use crate::protocol::limits::ANSWER_TIMEOUT;
+use crate::protocol::{Reply, Request};
 
 use super::link::{Link, LinkError};
 use super::start::{await_departure, start};
@@ -25,6 +26,8 @@ use super::start::{await_departure, start};
 pub struct Daemon {
     place: Place,
     may_start: bool,
+    /// How long it may take to answer what should be answered at once.
+    patience: Duration,
 }
 
 /// Why there is no connection.
@@ -48,7 +51,8 @@ impl Daemon {
             None if Path::new(SYSTEM_SOCKET).exists() => (PathBuf::from(SYSTEM_SOCKET), false),
             None => (default_socket().ok_or_else(no_home)?, true),
         };
-        Ok(Daemon { place: Place::of_socket(&socket)?, may_start: may_start && !global.no_start })
+        let may_start = may_start && !global.no_start;
+        Ok(Daemon { place: Place::of_socket(&socket)?, may_start, patience: ANSWER_TIMEOUT })
     }
 
     /// Where it is.
@@ -59,7 +63,13 @@ impl Daemon {
     /// This daemon, but never started when it is not there.
     #[must_use]
     pub fn without_start(&self) -> Daemon {
-        Daemon { place: self.place.clone(), may_start: false }
+        Daemon { may_start: false, ..self.clone() }
+    }
+
+    /// This daemon, but given up as silent after `patience`.
+    #[must_use]
+    pub fn within(&self, patience: Duration) -> Daemon {
+        Daemon { patience, ..self.clone() }
     }
 
     /// Connects, and starts a daemon if there is none and that is allowed.
@@ -78,12 +88,30 @@ impl Daemon {
 
     /// Connects and sends a request, again if the daemon is just leaving: until the first reply is here nothing was
     /// promised, so asking the next daemon is safe. `ask` sends the request and waits for the first reply.
-    pub fn talk<T>(&self, mut ask: impl FnMut(&mut Link) -> Result<T, LinkError>) -> Result<(Link, T), Error> {
-        let deadline = Time::now() + ANSWER_TIMEOUT;
+    pub fn talk<T>(&self, ask: impl FnMut(&mut Link) -> Result<T, LinkError>) -> Result<(Link, T), Error> {
+        self.talk_over(|| self.connect().map(Some), ask)?.ok_or_else(|| self.absent())
+    }
+
+    /// Talks to the daemon if there is one; nothing when there is none, and so no line and no turn.
+    ///
+    /// A daemon that left while turns were taken wrote them down: then one is started to take them up again.
+    pub fn talk_if_there<T>(
+        &self,
+        ask: impl FnMut(&mut Link) -> Result<T, LinkError>,
+    ) -> Result<Option<(Link, T)>, Error> {
+        self.talk_over(|| self.connect_if_there(), ask)
+    }
+
+    fn talk_over<T>(
+        &self,
+        connect: impl Fn() -> Result<Option<Link>, Error>,
+        mut ask: impl FnMut(&mut Link) -> Result<T, LinkError>,
+    ) -> Result<Option<(Link, T)>, Error> {
+        let deadline = Time::now() + self.patience;
         loop {
-            let mut link = self.connect()?;
+            let Some(mut link) = connect()? else { return Ok(None) };
             match ask(&mut link) {
-                Ok(answer) => return Ok((link, answer)),
+                Ok(answer) => return Ok(Some((link, answer))),
                 Err(LinkError::Closed) if Time::now() < deadline => {
                     // It is leaving. The next connection finds it gone, or its successor.
                     await_departure();
@@ -94,8 +122,13 @@ impl Daemon {
     }
 
     /// Asks one question and gives the answer.
-    pub fn ask(&self, request: &Request) -> Result<crate::protocol::Reply, Error> {
-        self.talk(|link| link.ask(request)).map(|(_, reply)| reply)
+    pub fn ask(&self, request: &Request) -> Result<Reply, Error> {
+        self.talk(|link| link.ask(request, self.patience)).map(|(_, reply)| reply)
+    }
+
+    /// Asks one question if a daemon is there; see [`talk_if_there`](Daemon::talk_if_there).
+    pub fn ask_if_there(&self, request: &Request) -> Result<Option<Reply>, Error> {
+        Ok(self.talk_if_there(|link| link.ask(request, self.patience))?.map(|(_, reply)| reply))
     }
 
     /// Turns a broken conversation into words.
@@ -115,6 +148,15 @@ impl Daemon {
         }
     }
 
+    fn connect_if_there(&self) -> Result<Option<Link>, Error> {
+        match self.connect_once() {
+            Ok(link) => Ok(Some(link)),
+            Err(Refusal::Wrong(error)) => Err(error),
+            Err(Refusal::Absent) if self.place.turns.exists() => self.connect().map(Some),
+            Err(Refusal::Absent) => Ok(None),
+        }
+    }
+
     fn connect_once(&self) -> Result<Link, Refusal> {
         self.check_owner()?;
         let socket = &self.place.socket;
@@ -127,7 +169,7 @@ impl Daemon {
         };
         let address = SocketAddrUnix::new(socket.as_path()).map_err(wrong)?;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(wrong)?;
-        set_socket_timeout(&fd, Timeout::Send, Some(ANSWER_TIMEOUT)).map_err(wrong)?;
+        set_socket_timeout(&fd, Timeout::Send, Some(self.patience)).map_err(wrong)?;
         match connect(&fd, &address) {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(Refusal::Absent),
@@ -232,7 +274,7 @@ impl Daemon {
     /// A daemon that takes no connection, or gives no answer, in time.
     fn silent(&self) -> Error {
         let socket = self.place.socket.display();
-        let seconds = ANSWER_TIMEOUT.as_secs();
+        let seconds = self.patience.as_secs();
         match daemon_pid(&self.place) {
             Some(pid) if is_stopped(pid) => Error::failure(format_args!(
                 "the daemon at {socket} (pid {pid}) is stopped and did not answer for {seconds} s: \

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 
 use crate::clock::Time;
-use crate::protocol::limits::{ANSWER_TIMEOUT, DESCRIPTORS_PER_REQUEST_MAX};
+use crate::protocol::limits::DESCRIPTORS_PER_REQUEST_MAX;
 use crate::protocol::{Framed, Hello, LineBuffer, PROTOCOL_VERSION, Reply, Request, encode};
 
 /// Bytes of the longest reply taken: a `status` of very long lines.
@@ -122,9 +122,9 @@ impl Link {
     }
 
     /// Sends `hello` and `request` and gives the answer to `request`. The daemon's `hello` is checked on the way.
-    pub fn ask(&mut self, request: &Request) -> Result<Reply, LinkError> {
+    pub fn ask(&mut self, request: &Request, patience: Duration) -> Result<Reply, LinkError> {
         self.open_with(request, &[])?;
-        self.answer(Some(ANSWER_TIMEOUT))
+        self.answer(Some(patience))
     }
 
     /// The next reply that is not a `hello`.

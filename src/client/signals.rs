@@ -6,7 +6,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Error;
-use crate::sys::default_sigchld;
+use crate::sys::{default_sigchld, is_ignored};
 
 /// What is passed on to the command, and ends the wait for a turn.
 const PASSED_ON: [Signal; 6] =
@@ -30,7 +30,8 @@ impl Signals {
     pub(super) fn block() -> Result<Signals, Error> {
         default_sigchld();
         let mut set = SigSet::empty();
-        for signal in PASSED_ON {
+        // What is blocked is collected even if it is ignored, so an ignored one is left alone.
+        for signal in PASSED_ON.into_iter().filter(|signal| !is_ignored(*signal)) {
             set.add(signal);
         }
         set.add(Signal::SIGCHLD);

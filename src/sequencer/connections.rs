@@ -16,7 +16,7 @@ pub(super) enum Attached {
 }
 
 /// An index; the tickets and `Wait`s themselves say where they belong.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Connections {
     attached: BTreeSet<(ConnectionId, Attached)>,
     counts: HashMap<ConnectionId, usize, FixedHasher>,

@@ -10,14 +10,14 @@ use crate::protocol::Domain;
 use super::FixedHasher;
 
 /// The domains that fell idle last, and their past runs.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct IdleDomains {
     by_name: HashMap<Domain, Remembered, FixedHasher>,
     by_age: BTreeMap<u64, Domain>,
     next_age: u64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Remembered {
     age: u64,
     runs: VecDeque<Duration>,

@@ -16,7 +16,7 @@ use super::ticket::Place;
 pub(super) const SLOTS: usize = 1;
 
 /// A domain in use: at least one ticket holds or waits.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Line {
     /// Those who have a turn, oldest first, at most [`SLOTS`].
     pub(super) holders: Vec<Ticket>,

@@ -25,6 +25,8 @@ mod timers;
 mod idle;
 mod refusal;
 mod check;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
@@ -53,7 +55,7 @@ use wait::PendingWait;
 type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
 /// The lines of all domains.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Sequencer {
     limits: Limits,
     next_ticket: Ticket,

@@ -15,7 +15,7 @@ const SLOTS_MIN: usize = 4;
 /// over a ring of slots, so that leaving and asking for a place cost O(log n). A waiter that leaves from the middle
 /// keeps its slot until the head or the tail passes it. Only entering ever makes room, at O(1) amortised: a turn that
 /// changes hands never pays for it.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Order {
     /// The first and the last one wait, unless there is none.
     slots: VecDeque<Slot>,

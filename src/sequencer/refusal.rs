@@ -137,10 +137,10 @@ impl fmt::Display for Refusal {
             Refusal::NotFound { which } => not_found(which, f),
             Refusal::NotAttached { ticket } => write!(f, "this connection has no ticket {ticket}"),
             Refusal::NotWaiting { ticket } => {
-                write!(f, "ticket {ticket} has its turn already: end it with `seq release --ticket {ticket}`")
+                write!(f, "ticket {ticket} has its turn already: end it with `seq release {ticket}`")
             }
             Refusal::NotActive { ticket } => {
-                write!(f, "ticket {ticket} still waits: take it out of the line with `seq cancel --ticket {ticket}`")
+                write!(f, "ticket {ticket} still waits: take it out of the line with `seq cancel {ticket}`")
             }
             Refusal::OfAnotherUser { ticket, uid } => {
                 write!(f, "ticket {ticket} belongs to another user (uid {uid}): ask them, or an administrator")

@@ -12,7 +12,7 @@ use super::refusal::About;
 use super::{Change, ConnectionId, Effect, Peer, Record, TicketView};
 
 /// A request that waits or has a turn.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) ticket: Ticket,
     pub(super) domain: Domain,
@@ -42,13 +42,13 @@ pub(super) struct Keepers {
 }
 
 /// A ticket is in one of two states, and each has what only it needs.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum State {
     Waiting(Waiting),
     Active(Turn),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Waiting {
     /// When it is refused with `timed_out`.
     pub(super) deadline: Option<Time>,

@@ -17,7 +17,7 @@ pub(super) enum Timer {
 }
 
 /// At most one deadline for each ticket and each `Wait`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, Timer)>,
 }

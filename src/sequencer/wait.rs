@@ -13,7 +13,7 @@ use super::timers::Timer;
 use super::{ConnectionId, Effect, Sequencer};
 
 /// A `Wait` that is not answered yet. Its domain is in use as long as it is there.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct PendingWait {
     pub(super) connection: ConnectionId,
     pub(super) domain: Domain,

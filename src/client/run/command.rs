@@ -1,12 +1,13 @@
 //! Starting the command, as it would be started without seq.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::process::Command;
 
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
+use nix::sys::signal::{SigSet, Signal};
 use rustix::fs::{Access, Mode, OFlags, access, open};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
@@ -39,39 +40,66 @@ pub(super) fn start(args: &cli::Run, turn: &Active, keeper: Option<&Keeper>) -> 
     if let Some(keeper) = keeper {
         keeper.let_inherit().map_err(|errno| cannot_run(&args.command[0], errno))?;
     }
-    let prepare = |program: &OsStr, arguments: &[OsString]| {
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env("SEQ_DOMAIN", turn.domain.as_str())
-            .env("SEQ_REQUEST_ID", turn.request_id.as_str())
-            .env("SEQ_TICKET", turn.ticket.to_string())
-            .env("SEQ_TOKEN", turn.token.to_string());
-        if !shares_group {
-            command.process_group(0);
-        }
-        command
-    };
     let (program, arguments) = (&args.command[0], &args.command[1..]);
-    let spawned = match prepare(program, arguments).spawn() {
+    let spawned = match spawn(program, program, arguments, turn, shares_group) {
         // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
         Err(error) if is(&error, Errno::NOEXEC) => {
             let script = find(program).into_os_string();
-            prepare(OsStr::new("/bin/sh"), &[&[script], arguments].concat()).spawn()
+            spawn(OsStr::new("/bin/sh"), OsStr::new("sh"), &[&[script], arguments].concat(), turn, shares_group)
         }
         spawned => spawned,
     };
-    let child = spawned.map_err(|error| cannot_start(program, &error))?;
+    let pid = spawned.map_err(|error| cannot_start(program, &error))?;
     // The child is not waited for yet, so its pid is still its own.
-    let pid = Pid::from_child(&child);
     Ok(Running { pid, shares_group, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
 }
 
+/// Starts a program with no signal blocked. Those that seq takes as events are blocked in seq itself, and the standard
+/// library's `Command` would hand that on, so that the command could not even be stopped.
+fn spawn(program: &OsStr, name: &OsStr, arguments: &[OsString], turn: &Active, shares_group: bool) -> io::Result<Pid> {
+    let mut attributes = PosixSpawnAttr::init()?;
+    let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
+    attributes.set_sigmask(&SigSet::empty())?;
+    // Rust ignores it from the start, and nobody else may expect that.
+    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    if !shares_group {
+        flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
+        attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
+    }
+    attributes.set_flags(flags)?;
+    let actions = PosixSpawnFileActions::init()?;
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
+    let named = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
+    let arguments = named.map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
+    let pid = posix_spawnp(&text(program.as_bytes())?, &actions, &attributes, &arguments, &environment(turn, text)?)?;
+    Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::from(Errno::SRCH))
+}
+
+/// seq's own environment, and which turn this is.
+fn environment(turn: &Active, text: impl Fn(&[u8]) -> io::Result<CString>) -> io::Result<Vec<CString>> {
+    let ours: [(&str, String); 4] = [
+        ("SEQ_DOMAIN", turn.domain.to_string()),
+        ("SEQ_REQUEST_ID", turn.request_id.to_string()),
+        ("SEQ_TICKET", turn.ticket.to_string()),
+        ("SEQ_TOKEN", turn.token.to_string()),
+    ];
+    let inherited = std::env::vars_os().filter(|(name, _)| ours.iter().all(|(our, _)| name != our));
+    let mut all = Vec::new();
+    for (name, value) in inherited {
+        all.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
+    }
+    for (name, value) in &ours {
+        all.push(text(format!("{name}={value}").as_bytes())?);
+    }
+    Ok(all)
+}
+
 impl Running {
-    /// Tells the daemon which process works under the turn, so that it is watched even if it closes the descriptor.
-    pub(super) fn tell(&self, link: &Link, turn: &Active) -> Result<(), LinkError> {
+    /// Tells the daemon which process works under the turn. If that `keeps` the turn, it is watched, even if it closes
+    /// the descriptor.
+    pub(super) fn tell(&self, link: &Link, turn: &Active, keeps: bool) -> Result<(), LinkError> {
         let pid = self.pid.as_raw_nonzero().get().unsigned_abs();
-        let descriptors: Vec<_> = self.pidfd.iter().map(AsFd::as_fd).collect();
+        let descriptors: Vec<_> = self.pidfd.iter().filter(|_| keeps).map(AsFd::as_fd).collect();
         let started = Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() };
         link.send(&Request::Started(started), &descriptors)
     }

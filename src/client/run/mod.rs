@@ -71,7 +71,7 @@ fn under(
             return Err(error);
         }
     };
-    let bound = running.tell(&link, turn);
+    let bound = running.tell(&link, turn, !args.close);
     let mut watch = watch::Watch::new(args, signals, &running, bound.is_ok().then_some(&mut link), say);
     let mut exit_status = watch.until_end();
     if args.until_all_exit

@@ -1,0 +1,170 @@
+//! From the words of a command line to data.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
+
+use super::{Cli, Done, Global, Run, Sequence, Status};
+use crate::error::status;
+
+/// Letters that may be missing, changed or swapped in a mistyped subcommand.
+const DISTANCE_MAX: usize = 2;
+
+/// Why a command line says nothing to do.
+#[derive(Debug)]
+pub enum UsageError {
+    /// Help or the version was asked for. It prints itself, in colours where there are some.
+    Shown(clap::Error),
+    /// It is wrong.
+    Wrong {
+        /// What to say, line by line.
+        lines: Vec<String>,
+        /// The status to exit with.
+        exit_status: u8,
+    },
+}
+
+/// Reads a command line, the program's own name first.
+///
+/// # Errors
+///
+/// When it asks for help, or is wrong.
+pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
+    if arguments.len() < 2 {
+        let lines =
+            ["no subcommand: say what to do, such as 'seq run --domain foo.com -- COMMAND'", "try 'seq --help'"];
+        return Err(UsageError::Wrong { lines: lines.map(str::to_owned).to_vec(), exit_status: status::USAGE });
+    }
+    if let Some(cli) = parse_known(arguments) {
+        return Ok(cli);
+    }
+    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Shown(error),
+        _ => UsageError::Wrong { lines: lines(&with_suggestion(error)), exit_status: usage_status(&arguments[1..]) },
+    })
+}
+
+/// Reads a right command line that begins with its subcommand, by a parser that knows this subcommand alone: to build
+/// the parser of all of them takes longer than to read most command lines. Whatever is not right, or asks for help,
+/// is left to the whole parser, which says so.
+fn parse_known(arguments: &[OsString]) -> Option<Cli> {
+    let (known, augment): (_, fn(clap::Command) -> clap::Command) = match arguments.get(1)?.to_str()? {
+        "run" => ("run", Run::augment_args),
+        "sequence" => ("sequence", Sequence::augment_args),
+        "done" => ("done", Done::augment_args),
+        "status" => ("status", Status::augment_args),
+        _ => return None,
+    };
+    let subcommand = augment(clap::Command::new(known));
+    let command = Global::augment_args(clap::Command::new("seq").disable_help_subcommand(true)).subcommand(subcommand);
+    Cli::from_arg_matches(&command.try_get_matches_from(arguments).ok()?).ok()
+}
+
+/// Adds the subcommand that a mistyped one was probably meant to be. Clap's own suggestions do not see that two
+/// letters changed places.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return error;
+    }
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };
+    let command = Cli::command();
+    let distance = |name: &str| strsim::osa_distance(name, typed);
+    let nearest = command.get_subcommands().map(clap::Command::get_name).min_by_key(|name| distance(name));
+    if let Some(name) = nearest.filter(|name| distance(name) <= DISTANCE_MAX).map(str::to_owned) {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name]));
+    }
+    error
+}
+
+/// What clap has to say, without what is there to look good.
+fn lines(error: &clap::Error) -> Vec<String> {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.map(|line| line.strip_prefix("error: ").unwrap_or(line).to_owned()).collect()
+}
+
+/// Wrong usage of `run` has a status that no command has by chance.
+fn usage_status(arguments: &[OsString]) -> u8 {
+    let mut words = arguments.iter().map(OsString::as_os_str);
+    while let Some(word) = words.next() {
+        if word == "--socket" {
+            words.next();
+        } else if word == "run" {
+            return status::FAILURE;
+        } else if !is_global(word) {
+            break;
+        }
+    }
+    status::USAGE
+}
+
+fn is_global(word: &OsStr) -> bool {
+    word == "--no-start" || word.as_bytes().starts_with(b"--socket=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn both_parsers_read_the_same() {
+        let lines = [
+            "seq run -d foo.com -- true",
+            "seq run -d foo.com -w 1m --max-run 2h --kill-grace 1 -E 9 -q true -x --help",
+            "seq run --socket /s --domain=foo.com --request-id a --no-wait --close -v -- a b",
+            "seq run -nvd x --until-all-exit --no-start a",
+            "seq sequence -d x --lease 1m --json",
+            "seq sequence -d x --request-id a -w 1 --for-pid 12",
+            "seq done -d x --request-id a",
+            "seq done --ticket 12 --socket /s",
+            "seq status",
+            "seq status -d x --json --no-start",
+        ];
+        for line in lines {
+            let known = parse_known(&words(line)).expect(line);
+            assert_eq!(format!("{known:?}"), format!("{:?}", Cli::parse_from(words(line))), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_right_is_left_to_the_whole_parser() {
+        for line in
+            ["seq run", "seq run --help", "seq run -V", "seq done", "seq status -d", "seq --no-start run", "seq"]
+        {
+            assert!(parse_known(&words(line)).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_mistyped_subcommand_gets_a_suggestion() {
+        let said = |typed: &str| match parse(&[OsString::from("seq"), typed.into()]) {
+            Err(UsageError::Wrong { lines, exit_status }) => (lines[1].clone(), exit_status),
+            other => panic!("{typed}: {other:?}"),
+        };
+        let tip = |name: &str| (format!("tip: a similar subcommand exists: '{name}'"), status::USAGE);
+        assert_eq!(said("rnu"), tip("run"));
+        assert_eq!(said("stauts"), tip("status"));
+        assert_eq!(said("relase"), tip("release"));
+        assert_eq!(said("frobnicate"), ("Usage: seq [OPTIONS] <COMMAND>".to_owned(), status::USAGE));
+    }
+
+    #[test]
+    fn wrong_usage_of_run_has_a_status_of_its_own() {
+        let exit_status = |line: &str| match parse(&words(line)) {
+            Err(UsageError::Wrong { exit_status, .. }) => exit_status,
+            other => panic!("{line}: {other:?}"),
+        };
+        for line in ["seq run", "seq run --foo", "seq --no-start --socket run run", "seq --socket=a run -d x"] {
+            assert_eq!(exit_status(line), status::FAILURE, "{line}");
+        }
+        for line in ["seq", "seq status --foo", "seq wait", "seq --socket run", "seq --foo run"] {
+            assert_eq!(exit_status(line), status::USAGE, "{line}");
+        }
+    }
+}

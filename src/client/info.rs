@@ -1,0 +1,70 @@
+//! `seq info` and `seq stop`: about the daemon itself.
+
+use std::io::Write;
+
+use crate::cli;
+use crate::error::{Error, status};
+use crate::protocol::limits::ANSWER_TIMEOUT;
+use crate::protocol::{Info, InfoReply, Reply, Request, Stop};
+
+use super::connect::Daemon;
+use super::link::LinkError;
+use super::refusal::refused;
+use super::status::{Users, json, milliseconds};
+use super::table::{Side, columns, printable};
+
+/// Prints what the daemon says about itself.
+pub(super) fn info(daemon: &Daemon, args: &cli::Info, out: &mut dyn Write) -> Result<u8, Error> {
+    let reply = match daemon.ask_if_there(&Request::Info(Info::default()))? {
+        Some(Reply::Info(reply)) => reply,
+        Some(other) => return Err(refused(other)),
+        None => {
+            let socket = daemon.place().socket.display();
+            return Err(Error::failure(format_args!(
+                "no daemon listens at {socket}: 'seq run' starts one when it is needed"
+            )));
+        }
+    };
+    let text = if args.json { json(&reply) } else { describe(&reply, &Users::read()) };
+    out.write_all(text.as_bytes()).map_err(|error| Error::output(&error))?;
+    Ok(status::OK)
+}
+
+/// Asks the daemon to leave, and waits until it is gone.
+pub(super) fn stop(daemon: &Daemon) -> Result<u8, Error> {
+    let request = Request::Stop(Stop::default());
+    let Some((mut link, reply)) = daemon.talk_if_there(|link| link.ask(&request, ANSWER_TIMEOUT))? else {
+        let socket = daemon.place().socket.display();
+        return Err(Error::new(status::OK, format_args!("nothing to stop: no daemon listens at {socket}")));
+    };
+    if !matches!(reply, Reply::Stopping(_)) {
+        return Err(refused(reply));
+    }
+    loop {
+        match link.receive(Some(ANSWER_TIMEOUT)) {
+            Ok(_) => {}
+            Err(LinkError::Closed) => return Ok(status::OK),
+            Err(error) => return Err(daemon.explain(error)),
+        }
+    }
+}
+
+fn describe(info: &InfoReply, users: &Users) -> String {
+    let (counts, limits) = (&info.counts, &info.limits);
+    let rows = [
+        ["socket", &printable(&info.socket)],
+        ["log", &info.log.as_deref().map_or_else(|| "standard error".to_owned(), printable)],
+        ["version", &format!("{}, protocol {}", info.version, info.protocol)],
+        ["process", &format!("{}, user {}", info.pid, users.name(info.uid))],
+        ["up", &format!("{}, since {}", milliseconds(info.uptime_ms), printable(&info.since))],
+        ["connections", &format!("{} of {}", counts.connections, limits.connections)],
+        ["domains", &format!("{} of {}", counts.domains, limits.domains)],
+        ["holders", &counts.holders.to_string()],
+        ["waiters", &format!("{}, at most {} in a domain", counts.waiters, limits.waiters_per_domain)],
+        ["turns", &format!("{} given", counts.turns)],
+        ["request", &format!("at most {} bytes a line", limits.line_bytes)],
+        ["tickets", &format!("at most {} of one connection", limits.tickets_per_connection)],
+    ];
+    let rows = rows.map(|row| row.map(ToString::to_string));
+    columns(&rows, [Side::Left, Side::Left]).into_iter().map(|line| line + "\n").collect()
+}

@@ -1,0 +1,174 @@
+//! Text for people: columns, cut to the terminal, with nothing in it that a terminal would obey.
+
+use std::os::fd::AsFd;
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Blank columns between two cells.
+const GAP: usize = 2;
+
+/// What the other end of a stream can show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Screen {
+    /// Columns; none when it is not a terminal, and nothing is cut.
+    pub(super) width: Option<usize>,
+    /// Whether it may be coloured.
+    pub(super) colour: bool,
+}
+
+impl Screen {
+    /// What `stream` is, and whether its user wants no colour (`NO_COLOR`, <https://no-color.org>).
+    pub(super) fn of(stream: impl AsFd) -> Screen {
+        if !rustix::termios::isatty(&stream) {
+            return Screen::default();
+        }
+        let columns = rustix::termios::tcgetwinsize(&stream).map_or(0, |size| usize::from(size.ws_col));
+        let plain = |name: &str, value: &str| std::env::var_os(name).is_some_and(|found| found == value);
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || plain("TERM", "dumb");
+        Screen { width: Some(if columns == 0 { 80 } else { columns }), colour: !no_colour }
+    }
+
+    /// `text` as a heading.
+    pub(super) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// `text` as something to look at.
+    pub(super) fn warning(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// `text`, cut to the width.
+    pub(super) fn cut(self, text: &str) -> String {
+        match self.width {
+            Some(width) => cut(text, width),
+            None => text.to_owned(),
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// `text` with everything that a terminal would obey written out: control characters, and those that turn the
+/// direction of what follows.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => shown.push_str("\\n"),
+            '\t' => shown.push_str("\\t"),
+            '\r' => shown.push_str("\\r"),
+            _ if character.is_control() || turns_direction(character) => shown.extend(character.escape_unicode()),
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
+fn turns_direction(character: char) -> bool {
+    matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// `text` in at most `width` columns; what was cut off is marked with `…`.
+pub(super) fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut columns = 1;
+    for character in text.chars() {
+        columns += character.width().unwrap_or(0);
+        if columns > width {
+            break;
+        }
+        kept.push(character);
+    }
+    if width > 0 {
+        kept.push('…');
+    }
+    kept
+}
+
+/// On which side of its column a cell stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Rows of cells, each column as wide as its widest cell.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]], sides: [Side; N]) -> Vec<String> {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.width().max(*width);
+        }
+    }
+    rows.iter().map(|row| line(row, &widths, sides)).collect()
+}
+
+fn line<const N: usize>(row: &[String; N], widths: &[usize; N], sides: [Side; N]) -> String {
+    let mut text = String::new();
+    for ((cell, width), side) in row.iter().zip(widths).zip(sides) {
+        if *width == 0 {
+            continue;
+        }
+        let blanks = " ".repeat(width - cell.width());
+        match side {
+            Side::Left => text.extend([cell.as_str(), &blanks]),
+            Side::Right => text.extend([&blanks, cell.as_str()]),
+        }
+        text.push_str(&" ".repeat(GAP));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// `1st`, `2nd`, `3rd`, `4th`, …
+pub(super) fn ordinal(number: u64) -> String {
+    let ending = match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{number}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_would_obey_is_left() {
+        assert_eq!(printable("a\x1b[2Jb\nc\t\u{9b}d\u{202e}e é漢"), "a\\u{1b}[2Jb\\nc\\t\\u{9b}d\\u{202e}e é漢");
+    }
+
+    #[test]
+    fn text_is_cut_by_the_columns_it_takes() {
+        assert_eq!(cut("漢字漢字", 8), "漢字漢字");
+        assert_eq!(cut("漢字漢字", 7), "漢字漢…");
+        assert_eq!(cut("漢字漢字", 6), "漢字…", "half a character is none");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!(cut("abcdef", 1), "…");
+        assert_eq!(cut("abcdef", 0), "");
+    }
+
+    #[test]
+    fn a_column_is_as_wide_as_its_widest_cell_and_an_empty_one_is_left_out() {
+        let rows = [["1", "", "漢", "x"], ["22", "", "b", ""]].map(|row| row.map(str::to_owned));
+        let shown = columns(&rows, [Side::Right, Side::Left, Side::Left, Side::Left]);
+        assert_eq!(shown, [" 1  漢  x", "22  b"]);
+    }
+
+    #[test]
+    fn places_are_counted_in_english() {
+        let shown = [1, 2, 3, 4, 11, 12, 13, 21, 101, 111, 112].map(ordinal);
+        assert_eq!(shown.join(" "), "1st 2nd 3rd 4th 11th 12th 13th 21st 101st 111th 112th");
+    }
+}

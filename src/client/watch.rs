@@ -1,0 +1,116 @@
+//! `seq watch`: what happens, as it happens.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::cli;
+use crate::error::{Error, status};
+use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
+
+use super::connect::Daemon;
+use super::link::{Link, LinkError};
+use super::refusal::{is_leaving, refused};
+use super::status::{Users, describe, json, milliseconds, shown_command};
+use super::table::Screen;
+
+/// Prints until the reader of standard output, the user or the daemon has had enough.
+pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> Result<u8, Error> {
+    let request = Request::Watch(Watch { domain: args.domain.clone(), request_id: None });
+    let (mut link, first) = daemon.talk(|link| {
+        let reply = link.ask(&request, crate::protocol::limits::ANSWER_TIMEOUT)?;
+        if is_leaving(&reply) { Err(LinkError::Closed) } else { Ok(reply) }
+    })?;
+    if !matches!(first, Reply::Watching(_)) {
+        return Err(refused(first));
+    }
+    let users = Users::read();
+    loop {
+        let reply = match next(&mut link) {
+            Ok(Some(reply)) => reply,
+            Ok(None) => return Ok(status::OK),
+            Err(LinkError::Closed) => return Err(left(daemon)),
+            Err(error) => return Err(daemon.explain(error)),
+        };
+        if is_leaving(&reply) {
+            return Err(left(daemon));
+        }
+        let text = if args.json { json(&reply) } else { show(&reply, &users) };
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::output(&error))?;
+    }
+}
+
+/// The next message; nothing when nobody reads standard output any more.
+fn next(link: &mut Link) -> Result<Option<Reply>, LinkError> {
+    let stdout = std::io::stdout();
+    loop {
+        if let Some(reply) = link.try_receive()? {
+            return Ok(Some(reply));
+        }
+        let stdout = stdout.as_fd();
+        let mut ready = [PollFd::new(&*link, PollFlags::IN), PollFd::from_borrowed_fd(stdout, PollFlags::empty())];
+        match poll(&mut ready, None) {
+            Ok(_) if ready[1].revents().intersects(PollFlags::ERR | PollFlags::NVAL) => return Ok(None),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn left(daemon: &Daemon) -> Error {
+    let socket = daemon.place().socket.display();
+    Error::failure(format_args!("the daemon at {socket} has left: there is nothing more to watch"))
+}
+
+/// A message as people read it: lines, or nothing.
+fn show(reply: &Reply, users: &Users) -> String {
+    let screen = Screen::of(std::io::stdout());
+    match reply {
+        Reply::Status(status) if status.domains.is_empty() => String::new(),
+        Reply::Status(status) => describe(status, screen, users),
+        Reply::Event(event) => format!("{}\n", screen.cut(&describe_event(event))),
+        Reply::Lagged(lagged) => format!("{} events were missed: what is now follows\n", lagged.missed),
+        _ => String::new(),
+    }
+}
+
+fn describe_event(event: &Event) -> String {
+    let what = match event.event {
+        EventKind::Queued => "waits".to_owned(),
+        EventKind::Active => format!("has the turn{}", after(event.waited_ms)),
+        EventKind::Orphaned => "keeps the turn: its seq was killed, what it started still runs".to_owned(),
+        EventKind::Ended => format!("ended{}: {}", after(event.held_ms), ending(event)),
+        EventKind::Left => format!("left the line{}: {}", after(event.waited_ms), ending(event)),
+        EventKind::Unknown => "changed".to_owned(),
+    };
+    let (at, domain, ticket, pid) = (local_time(&event.at), &event.domain, event.ticket, event.pid);
+    format!("{at}  {domain}  ticket {ticket} {what}  (pid {pid}: {})", shown_command(event.command.as_deref()))
+}
+
+fn after(milliseconds_ago: Option<u64>) -> String {
+    milliseconds_ago.map(|number| format!(" after {}", milliseconds(number))).unwrap_or_default()
+}
+
+fn ending(event: &Event) -> String {
+    match (event.outcome, event.exit_status) {
+        (Some(Outcome::Done), Some(status)) => format!("status {status}"),
+        (Some(Outcome::Done), None) => "given back".to_owned(),
+        (Some(Outcome::Gone), _) => "what kept it is gone".to_owned(),
+        (Some(Outcome::Released), _) => "taken away by release".to_owned(),
+        (Some(Outcome::Expired), _) => "its lease is over".to_owned(),
+        (Some(Outcome::Cancelled), _) => "cancelled".to_owned(),
+        (Some(Outcome::TimedOut), _) => "its longest wait is over".to_owned(),
+        (Some(Outcome::Stopped), _) => "the daemon left".to_owned(),
+        (Some(Outcome::Unknown) | None, _) => "for another reason".to_owned(),
+    }
+}
+
+/// A moment by the user's own clock, to the second; as it came when it is no moment.
+fn local_time(at: &str) -> String {
+    match at.parse::<jiff::Timestamp>() {
+        Ok(moment) => moment.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string(),
+        Err(_) => super::table::printable(at),
+    }
+}

@@ -1,0 +1,164 @@
+//! Short stories with exact effects. `c1:` is what connection 1 is told, `#1` is ticket 1.
+
+mod turns;
+mod keeping;
+mod again;
+mod giving_back;
+mod positions;
+mod limits;
+mod succession;
+mod growth;
+
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::protocol::{Binding, Domain, Reply, RequestId, Ticket, Token};
+
+use super::{Change, ConnectionId, Effect, Enqueue, Input, Limits, Peer, Record, Sequencer, Which};
+
+/// A sequencer, a moment, and what has happened since it was last looked at.
+struct Story {
+    sequencer: Sequencer,
+    now: Time,
+}
+
+impl Story {
+    fn new() -> Story {
+        Story::with_limits(Limits::default())
+    }
+
+    fn with_limits(limits: Limits) -> Story {
+        Story { sequencer: Sequencer::with_limits(Ticket(1), Token(1), limits), now: Time::ZERO }
+    }
+
+    fn take(&mut self, input: Input) -> Vec<String> {
+        let mut effects = Vec::new();
+        self.sequencer.handle(self.now, input, &mut effects);
+        self.sequencer.check_invariants();
+        effects.iter().map(words).collect()
+    }
+
+    /// Lets time pass, and takes a tick then.
+    fn later(&mut self, milliseconds: u64) -> Vec<String> {
+        self.pass(milliseconds);
+        self.take(Input::Tick)
+    }
+
+    /// Lets time pass unnoticed.
+    fn pass(&mut self, milliseconds: u64) {
+        self.now = self.now + Duration::from_millis(milliseconds);
+    }
+
+    fn ask(&mut self, connection: u64, id: &str) -> Vec<String> {
+        self.take(Input::Sequence(request(connection, id)))
+    }
+
+    fn ask_with(&mut self, connection: u64, id: &str, change: impl FnOnce(&mut Enqueue)) -> Vec<String> {
+        let mut request = request(connection, id);
+        change(&mut request);
+        self.take(Input::Sequence(request))
+    }
+
+    fn done(&mut self, connection: u64, which: Which) -> Vec<String> {
+        self.done_as(connection, user(1_000), which, Vec::new())
+    }
+
+    fn done_as(&mut self, connection: u64, peer: Peer, which: Which, processes: Vec<u32>) -> Vec<String> {
+        let connection = ConnectionId(connection);
+        let request_id = Some("d".to_owned());
+        self.take(Input::Done { connection, peer, which, exit_status: Some(0), processes, request_id })
+    }
+
+    fn disconnect(&mut self, connection: u64) -> Vec<String> {
+        self.take(Input::Disconnected { connection: ConnectionId(connection) })
+    }
+
+    fn wait(&mut self, connection: u64, max_wait: Option<Duration>) -> Vec<String> {
+        self.take(Input::Wait { connection: ConnectionId(connection), domain: foo(), max_wait, request_id: None })
+    }
+
+    /// Milliseconds until the next time-out.
+    fn timeout(&self) -> Option<u128> {
+        self.sequencer.next_timeout().map(|due| due.since(self.now).as_millis())
+    }
+}
+
+fn foo() -> Domain {
+    domain("foo.com")
+}
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+fn id(text: &str) -> RequestId {
+    RequestId::parse(text).unwrap()
+}
+
+fn user(uid: u32) -> Peer {
+    Peer { uid, pid: 1, is_operator: false }
+}
+
+fn operator() -> Peer {
+    Peer { uid: 0, pid: 1, is_operator: true }
+}
+
+/// User 1000 asks for a turn in foo.com; its process has 100 and the number of its connection.
+fn request(connection: u64, request_id: &str) -> Enqueue {
+    Enqueue {
+        connection: ConnectionId(connection),
+        peer: user(1_000),
+        domain: foo(),
+        request_id: Some(id(request_id)),
+        positions: false,
+        no_wait: false,
+        max_wait: None,
+        binding: Binding::Connection,
+        lease: None,
+        fresh: false,
+        pid: 100 + u32::try_from(connection).unwrap(),
+        command: None,
+        pipe: false,
+        named_process: false,
+    }
+}
+
+fn words(effect: &Effect) -> String {
+    match effect {
+        Effect::Admitted { ticket } => format!("#{ticket} admitted"),
+        Effect::Record(record) => recorded(record),
+        Effect::Tell { connection, reply } => format!("c{}: {}", connection.0, told(reply)),
+    }
+}
+
+fn recorded(record: &Record) -> String {
+    let change = match record.change {
+        Change::Queued => "queued".to_owned(),
+        Change::Active { token, waited } => format!("active, token {token}, waited {waited:?}"),
+        Change::Orphaned { token } => format!("orphaned, token {token}"),
+        Change::Ended { token, outcome, exit_status, waited, held } => {
+            let status = exit_status.map(|status| format!(" {status}")).unwrap_or_default();
+            format!("ended {outcome:?}{status}, token {token}, waited {waited:?}, held {held:?}")
+        }
+        Change::Left { outcome, waited } => format!("left {outcome:?}, waited {waited:?}"),
+    };
+    format!("#{} {change}", record.ticket)
+}
+
+fn told(reply: &Reply) -> String {
+    match reply {
+        Reply::Queued(at) => format!("queued #{}, position {}, ahead {}", at.ticket, at.position, at.total_ahead),
+        Reply::QueuePosition(at) => format!("#{} is at {}, ahead {}", at.ticket, at.position, at.total_ahead),
+        Reply::Active(turn) => {
+            format!("active{} #{}, token {}", if turn.resumed { " again" } else { "" }, turn.ticket, turn.token)
+        }
+        Reply::Done(done) if done.released => format!("done #{}", done.ticket.unwrap()),
+        Reply::Done(_) => "done, nothing released".to_owned(),
+        Reply::Cancelled(cancelled) => format!("cancelled #{}", cancelled.ticket),
+        Reply::Released(released) => format!("released #{}", released.ticket),
+        Reply::Idle(idle) => format!("{} is idle", idle.domain),
+        Reply::Error(error) => format!("{}: {}", serde_json::to_string(&error.code).unwrap(), error.message),
+        other => format!("{other:?}"),
+    }
+    .replace('"', "")
+}

@@ -1,0 +1,176 @@
+//! The command sees the world as it would without seq.
+
+mod support;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::Stdio;
+
+use support::Home;
+
+#[test]
+fn arguments_arrive_byte_for_byte() {
+    let home = Home::new();
+    let mut all: Vec<u8> = (1..=255).collect();
+    all.extend("\u{1f512} ' \" $HOME `id` \\ * \n\n".bytes());
+    let arguments: [&OsStr; 5] =
+        [OsStr::from_bytes(&all), OsStr::new(""), OsStr::new("--"), OsStr::new("-d"), OsStr::from_bytes(b"\xff\xfe")];
+    let mut command = home.seq_command(&["run", "-d", "foo.com", "--", "printf", "%s|"]);
+    let ended = home.finish(command.args(arguments));
+    let expected: Vec<u8> = arguments.iter().flat_map(|argument| [argument.as_bytes(), b"|"].concat()).collect();
+    assert_eq!(ended.stdout, expected);
+    assert_eq!((ended.status.code(), ended.stderr().as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_command_whose_name_is_not_utf_8_runs() {
+    let home = Home::new();
+    let name = OsString::from_vec(b"caf\xe9".to_vec());
+    fs::copy("/bin/echo", home.file(&name)).expect("a program");
+    let mut path = OsString::from("./");
+    path.push(&name);
+    let mut command = home.seq_command(&["run", "-d", "foo.com", "--"]);
+    home.finish(command.arg(path).arg("hello")).says(0, "hello\n", "");
+}
+
+#[test]
+fn options_after_the_command_are_the_commands_own() {
+    let home = Home::new();
+    home.seq(&["run", "-d", "foo.com", "echo", "-d", "bar.com", "--help", "-n"]).says(0, "-d bar.com --help -n\n", "");
+    home.seq(&["run", "-d", "foo.com", "--", "echo", "--", "-w"]).says(0, "-- -w\n", "");
+}
+
+#[test]
+fn standard_input_and_output_are_the_commands_own() {
+    let home = Home::new();
+    fs::write(home.file("input"), "one\ntwo\n").expect("a file");
+    let mut command =
+        home.seq_command(&["run", "-d", "foo.com", "--", "sh", "-c", "read -r line; echo \"$line\"; echo err >&2"]);
+    command.stdin(fs::File::open(home.file("input")).expect("a file"));
+    home.finish(&mut command).says(0, "one\n", "err\n");
+    // Nothing of the input is taken away: what the command does not read is left for the next.
+    home.sh(r#"printf 'a\nb\n' | { "$SEQ" run -d foo.com -- sh -c 'read -r x'; cat; }"#).says(0, "b\n", "");
+}
+
+#[test]
+fn closed_standard_streams_stay_closed() {
+    let home = Home::new();
+    home.warm();
+    let script = r#""$SEQ" run -d foo.com -- sh -c 'ls -l /proc/self/fd >fds' <&- >&- 2>&-"#;
+    home.sh(script).is_silent(0);
+    // `ls` opens the directory itself, and the shell its own standard output.
+    let descriptors = home.read("fds");
+    assert!(!descriptors.contains("socket:") && !descriptors.contains("life.lock"), "{descriptors}");
+}
+
+#[test]
+fn directory_and_environment_are_the_callers() {
+    let home = Home::new();
+    fs::create_dir(home.file("some where")).expect("a directory");
+    let mut command = home.seq_command(&["run", "-d", "foo.com", "--", "sh", "-c", "pwd; echo \"$MINE\"; umask"]);
+    let directory = home.file("some where");
+    command.current_dir(&directory).env("MINE", "a b");
+    home.finish(&mut command).says(0, &format!("{}\na b\n0022\n", directory.display()), "");
+    let environment = |command: &mut std::process::Command| {
+        let mut lines: Vec<_> = home.finish(command).stdout().lines().map(str::to_owned).collect();
+        lines.retain(|line| !line.starts_with("SEQ_"));
+        lines
+    };
+    let without = environment(home.command("env").env("MINE", "x"));
+    assert_eq!(environment(home.seq_command(&["run", "-d", "foo.com", "--", "env"]).env("MINE", "x")), without);
+}
+
+#[test]
+fn the_turn_is_named_in_the_environment() {
+    let home = Home::new();
+    let script = r#"echo "$SEQ_DOMAIN $SEQ_REQUEST_ID"; test "$SEQ_TICKET" -gt 0 && test "$SEQ_TOKEN" -gt 0"#;
+    let command = ["run", "-d", "Foo.COM.", "--request-id", "Deploy 7", "--", "sh", "-c", script];
+    home.seq(&command).says(0, "foo.com Deploy 7\n", "");
+    home.seq(&["run", "-d", "foo.com", "--", "sh", "-c", "test -n \"$SEQ_REQUEST_ID\""]).is_silent(0);
+    // What an outer turn has left in the environment is not passed on as this one's.
+    let nested = r#"echo "$SEQ_DOMAIN"; "$SEQ" run -d bar.com -- sh -c 'echo "$SEQ_DOMAIN"'"#;
+    home.seq(&["run", "-d", "foo.com", "--", "sh", "-c", nested]).says(0, "foo.com\nbar.com\n", "");
+}
+
+/// The descriptors that a command finds open, with what they are.
+const DESCRIPTORS: &str = "import os\n\
+    for number in range(4096):\n\
+    \x20   try: print(number, os.readlink(f'/proc/self/fd/{number}'))\n\
+    \x20   except OSError: pass\n";
+
+#[test]
+fn the_command_inherits_one_pipe_under_a_high_number_and_nothing_else() {
+    let home = Home::new();
+    home.script("descriptors.py", DESCRIPTORS);
+    let descriptors = |options: &[&str]| -> Vec<(u32, String)> {
+        let command = [&["run", "-d", "foo.com"], options, &["--", "python3", "descriptors.py"]].concat();
+        let ended = home.seq(&command);
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr());
+        let parse = |line: &str| {
+            line.split_once(' ').map(|(number, what)| (number.parse().expect("a number"), what.to_owned()))
+        };
+        ended.stdout().lines().filter_map(parse).filter(|(number, _)| *number > 2).collect()
+    };
+    let with_pipe = descriptors(&[]);
+    let [(number, what)] = &with_pipe[..] else { panic!("not one: {with_pipe:?}") };
+    assert!(*number >= 100 && what.starts_with("pipe:"), "{with_pipe:?}");
+    assert_eq!(descriptors(&["--close"]), []);
+    assert_eq!(descriptors(&["--until-all-exit"]).len(), 1);
+}
+
+#[test]
+fn a_low_limit_on_open_files_is_no_hindrance() {
+    let home = Home::new();
+    home.warm();
+    home.sh(r#"ulimit -n 32; "$SEQ" run -d foo.com -- echo hello"#).says(0, "hello\n", "");
+    home.sh(r#"ulimit -n 16; "$SEQ" run -d foo.com -- echo hello"#).says(0, "hello\n", "");
+}
+
+#[test]
+fn a_script_without_a_first_line_runs_as_under_sh() {
+    let home = Home::new();
+    home.script("plain", "echo \"plain $1 $#\"\nexit 6\n");
+    home.seq(&["run", "-d", "foo.com", "--", "./plain", "a b", "c"]).says(6, "plain a b 2\n", "");
+    let mut command = home.seq_command(&["run", "-d", "foo.com", "--", "plain", "x"]);
+    let path = format!("{}:/usr/bin:/bin", home.path().display());
+    home.finish(command.env("PATH", path)).says(6, "plain x 1\n", "");
+}
+
+#[test]
+fn a_pipe_behind_seq_is_not_held_open_by_the_daemon() {
+    let home = Home::new();
+    // The first run starts the daemon; cat ends only when nobody has the pipe.
+    home.sh(r#""$SEQ" run -d foo.com -- echo hello | cat; "$SEQ" run -d foo.com -- echo again 2>&1 | cat"#).says(
+        0,
+        "hello\nagain\n",
+        "",
+    );
+    assert_eq!(home.daemons().len(), 1);
+}
+
+#[test]
+fn the_daemon_takes_nothing_of_its_starter_along() {
+    let home = Home::new();
+    fs::create_dir(home.file("work")).expect("a directory");
+    let mut command = home.command("sh");
+    command.args(["-c", r#"exec 7>seven; umask 0; exec "$SEQ" run -d foo.com -- true"#]).env("SECRET", "hunter2");
+    home.finish(command.current_dir(home.file("work")).stdin(Stdio::null())).is_silent(0);
+    let pid = home.daemon().pid;
+    let proc = |file: &str| format!("/proc/{pid}/{file}");
+    assert_eq!(fs::read_link(proc("cwd")).expect("a link"), std::path::Path::new("/"));
+    let environment = fs::read(proc("environ")).expect("readable");
+    assert!(!String::from_utf8_lossy(&environment).contains("hunter2"));
+    let status = fs::read_to_string(proc("status")).expect("readable");
+    assert!(status.contains("Umask:\t0077\n"), "{status}");
+    let stat = fs::read_to_string(proc("stat")).expect("readable");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_ascii_whitespace().collect();
+    // Group and session are its own or its starter's, which has ended; the terminal is none.
+    assert_ne!(fields[3], rustix::process::getsid(None).expect("a session").as_raw_nonzero().to_string());
+    assert_eq!(fields[4], "0", "it has a terminal");
+    for entry in fs::read_dir(proc("fd")).expect("readable") {
+        let target = fs::read_link(entry.expect("an entry").path()).unwrap_or_default();
+        let target = target.to_string_lossy().into_owned();
+        assert!(!target.contains("seven") && !target.contains("/said/"), "inherited: {target}");
+    }
+}

@@ -1,0 +1,210 @@
+//! At a terminal: the waiting line, Ctrl-C, Ctrl-Z.
+
+mod support;
+
+use std::process::Command;
+
+use support::{Home, Terminal};
+
+fn run(home: &Home, arguments: &[&str]) -> Command {
+    home.seq_command(&[&["run", "-d", "foo.com"], arguments].concat())
+}
+
+#[test]
+fn a_live_line_shows_who_holds_and_nothing_of_it_stays() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "echo", "mine"]), 100);
+    terminal.await_text("seq: ");
+    terminal.await_text("foo.com");
+    terminal.await_text("./worker holder gate");
+    gate.open();
+    holder.wait().is_silent(0);
+    assert_eq!(terminal.wait().status.code(), Some(0));
+    assert!(terminal.shown.ends_with("mine\r\n"), "{:?}", terminal.shown);
+    // One line that is written anew: no line of it is left above.
+    assert_eq!(terminal.shown.matches('\n').count(), 1, "{:?}", terminal.shown);
+}
+
+#[test]
+fn a_live_line_fits_a_narrow_terminal() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a-holder-with-a-very-long-name-indeed", "gate");
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "true"]), 30);
+    terminal.await_text("seq: ");
+    gate.open();
+    holder.wait().is_silent(0);
+    assert_eq!(terminal.wait().status.code(), Some(0));
+    let longest = terminal.shown.split(['\r', '\n']).map(|line| visible(line).chars().count()).max();
+    assert!(longest <= Some(30), "{longest:?}: {:?}", terminal.shown);
+}
+
+/// A line without its control sequences.
+fn visible(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |shown, part| {
+        shown + part.trim_start_matches(|c: char| !c.is_ascii_alphabetic()).get(1..).unwrap_or("")
+    })
+}
+
+#[test]
+fn ctrl_c_while_waiting_leaves_with_130() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "touch", "ran"]), 100);
+    home.await_waiters("foo.com", 1);
+    terminal.types("\x03");
+    assert_eq!(terminal.wait().status.code(), Some(130));
+    home.await_waiters("foo.com", 0);
+    gate.open();
+    holder.wait().is_silent(0);
+    assert!(!home.file("ran").exists());
+}
+
+/// A command that counts its interrupts until a gate lets it go.
+const COUNTER: &str = "\
+import os, signal, sys
+count = 0
+def interrupted(number, frame):
+    global count
+    count += 1
+    os.write(1, f'interrupt {count}\\n'.encode())
+signal.signal(signal.SIGINT, interrupted)
+os.write(1, b'ready\\n')
+os.read(os.open('gate', os.O_RDONLY), 1)
+sys.exit(40 + count)
+";
+
+#[test]
+fn ctrl_c_while_running_reaches_the_command_once_and_its_status_counts() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.script("counter.py", COUNTER);
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "python3", "counter.py"]), 100);
+    terminal.await_text("ready");
+    for count in 1..=3 {
+        terminal.types("\x03");
+        terminal.await_text(&format!("interrupt {count}"));
+    }
+    home.await_holder("foo.com", "attached");
+    gate.open();
+    assert_eq!(terminal.wait().status.code(), Some(43));
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn a_signal_from_elsewhere_reaches_a_command_at_a_terminal_once() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.script("counter.py", COUNTER);
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "python3", "counter.py"]), 100);
+    terminal.await_text("ready");
+    support::signal(terminal.pid(), rustix::process::Signal::INT);
+    terminal.await_text("interrupt 1");
+    gate.open();
+    assert_eq!(terminal.wait().status.code(), Some(41));
+}
+
+#[test]
+fn ctrl_c_that_ends_the_command_ends_seq_with_130() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "sh", "-c", "echo ready; exec cat"]), 100);
+    terminal.await_text("ready");
+    // Once it echoes it is cat that runs.
+    terminal.types("hello\n");
+    terminal.await_text("hello\r\nhello");
+    terminal.types("\x03");
+    assert_eq!(terminal.wait().status.code(), Some(130));
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn the_command_has_the_terminal() {
+    let home = Home::new();
+    let script = "test -t 0 && test -t 1 && test -t 2 && stty size && read -r line </dev/tty && echo \"got $line\"";
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "sh", "-c", script]), 77);
+    terminal.await_text("24 77");
+    terminal.types("typed\n");
+    terminal.await_text("got typed");
+    assert_eq!(terminal.wait().status.code(), Some(0));
+}
+
+/// An interactive shell of job control, with a prompt that is easy to find.
+fn shell(home: &Home) -> Terminal<'_> {
+    let mut bash = home.command("bash");
+    bash.args(["--norc", "--noprofile", "-i"]).env("PS1", "P[\\j]> ").env("BASH_SILENCE_DEPRECATION_WARNING", "1");
+    let mut terminal = Terminal::start(home, &bash, 100);
+    terminal.await_text("P[0]> ");
+    terminal
+}
+
+#[test]
+fn ctrl_z_stops_the_job_and_fg_goes_on_with_it() {
+    let home = Home::new();
+    let mut terminal = shell(&home);
+    terminal.types("\"$SEQ\" run -d foo.com -- cat\n");
+    home.await_holder("foo.com", "attached");
+    terminal.types("one\n");
+    terminal.await_text("one\r\none");
+    for word in ["two", "three"] {
+        terminal.types("\x1a");
+        terminal.await_text("Stopped");
+        terminal.await_text("P[1]> ");
+        // A stopped job keeps its turn.
+        home.seq(&["run", "-n", "-q", "-d", "foo.com", "--", "true"]).is_silent(75);
+        terminal.types("fg\n");
+        terminal.await_text("run -d foo.com -- cat");
+        terminal.types(&format!("{word}\n"));
+        terminal.await_text(&format!("{word}\r\n{word}"));
+    }
+    terminal.types("\x04");
+    terminal.await_text("P[0]> ");
+    terminal.types("echo \"status $?\"\n");
+    terminal.await_text("status 0\r\n");
+    terminal.types("exit\n");
+    assert_eq!(terminal.wait().status.code(), Some(0));
+}
+
+#[test]
+fn ctrl_z_while_waiting_keeps_the_place_in_line() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    let mut terminal = shell(&home);
+    terminal.types("\"$SEQ\" run -d foo.com -- echo mine\n");
+    home.await_waiters("foo.com", 1);
+    terminal.types("\x1a");
+    terminal.await_text("Stopped");
+    terminal.await_text("P[1]> ");
+    home.await_waiters("foo.com", 1);
+    gate.open();
+    holder.wait().is_silent(0);
+    terminal.types("fg\n");
+    terminal.await_text("mine\r\n");
+    terminal.await_text("P[0]> ");
+    terminal.types("exit\n");
+    assert_eq!(terminal.wait().status.code(), Some(0));
+}
+
+#[test]
+fn a_job_in_the_background_runs_and_says_nothing_of_its_own() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    let mut terminal = shell(&home);
+    terminal.types("stty tostop\n");
+    terminal.await_text("P[0]> ");
+    terminal.types("\"$SEQ\" run -d foo.com -- touch ran &\n");
+    home.await_waiters("foo.com", 1);
+    gate.open();
+    holder.wait().is_silent(0);
+    // Writing to the terminal from the background would stop it there, for ever.
+    home.await_fact("the command's run", || home.file("ran").exists().then_some(()));
+    home.await_idle("foo.com");
+    terminal.types("wait; exit\n");
+    terminal.wait();
+}

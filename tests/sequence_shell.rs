@@ -1,0 +1,196 @@
+//! `seq sequence` and `seq done`: a turn for a script that seq does not run.
+
+mod support;
+
+use support::{Home, Running};
+
+/// Starts a shell script and waits until it has written `word` to the log.
+fn shell(home: &Home, script: &str, word: &str) -> Running {
+    let running = home.launch(home.command("sh").args(["-c", script]));
+    home.await_line(word);
+    running
+}
+
+#[test]
+fn a_script_takes_a_turn_and_gives_it_back() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let later = home.gate("later");
+    let script = r#""$SEQ" sequence -d foo.com && echo mine >>log && read -r line <gate && echo yours >>log &&
+        "$SEQ" done -d foo.com && read -r line <later"#;
+    let script = shell(&home, script, "mine");
+    let next = home.queue("foo.com", "next", 1);
+    gate.open();
+    // The turn passes on while the shell lives.
+    next.wait().is_silent(0);
+    assert_eq!(home.log(), ["mine", "yours", "start next", "end next"]);
+    later.open();
+    script.wait().is_silent(0);
+}
+
+#[test]
+fn a_script_waits_for_its_turn() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    let script = r#""$SEQ" sequence -d foo.com; echo mine >>log; "$SEQ" done -d foo.com"#;
+    let script = home.launch(home.command("sh").args(["-c", script]));
+    home.await_waiters("foo.com", 1);
+    gate.open();
+    holder.wait().is_silent(0);
+    script.wait().is_silent(0);
+    assert_eq!(home.log(), ["start holder", "end holder", "mine"]);
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn the_shells_end_gives_the_turn_back() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let script = shell(&home, r#""$SEQ" sequence -d foo.com; echo mine >>log; read -r line <gate"#, "mine");
+    let next = home.queue("foo.com", "next", 1);
+    gate.open();
+    script.wait().is_silent(0);
+    next.wait().is_silent(0);
+}
+
+#[test]
+fn the_shells_violent_death_gives_the_turn_back() {
+    let home = Home::new();
+    let _gate = home.gate("gate");
+    let script = shell(&home, r#""$SEQ" sequence -d foo.com; echo mine >>log; read -r line <gate"#, "mine");
+    let next = home.queue("foo.com", "next", 1);
+    script.kill();
+    next.wait().is_silent(0);
+}
+
+#[test]
+fn a_turn_can_be_bound_to_any_process() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let owner = home.launch(home.command("sh").args(["-c", "read -r line <gate"]));
+    home.seq(&["sequence", "-d", "foo.com", "--for-pid", &owner.pid().to_string()]).is_silent(0);
+    let holder = home.await_holder("foo.com", "process");
+    assert_eq!(holder["pid"], owner.pid());
+    let next = home.queue("foo.com", "next", 1);
+    gate.open();
+    owner.wait().is_silent(0);
+    next.wait().is_silent(0);
+}
+
+#[test]
+fn a_process_that_is_not_there_gets_no_turn() {
+    let home = Home::new();
+    let gone = home.launch(&mut home.command("true"));
+    let pid = gone.pid().to_string();
+    gone.wait().is_silent(0);
+    home.seq(&["sequence", "-d", "foo.com", "--for-pid", &pid]).complains(125, &format!("there is no process {pid}"));
+}
+
+#[test]
+fn a_lease_ends_by_itself() {
+    let home = Home::new();
+    home.seq(&["sequence", "-d", "foo.com", "--lease", "300ms"]).is_silent(0);
+    home.seq(&["run", "-n", "-q", "-d", "foo.com", "--", "true"]).is_silent(75);
+    home.seq(&["run", "-d", "foo.com", "--", "true"]).is_silent(0);
+    home.seq(&["sequence", "-d", "foo.com", "--lease", "1h"]).is_silent(0);
+    home.await_holder("foo.com", "lease");
+    home.seq(&["done", "-d", "foo.com"]).is_silent(0);
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn a_turn_is_told_as_json() {
+    let home = Home::new();
+    let turn = home.seq(&["sequence", "-d", "Foo.com", "--request-id", "mine", "--lease", "1h", "--json"]);
+    assert_eq!((turn.status.code(), turn.stderr().as_str()), (Some(0), ""));
+    let told: serde_json::Value = serde_json::from_str(&turn.stdout()).expect("JSON");
+    let holder = home.await_holder("foo.com", "lease");
+    assert_eq!((&told["domain"], &told["request_id"]), (&"foo.com".into(), &"mine".into()));
+    assert_eq!((&told["ticket"], &told["token"]), (&holder["ticket"], &holder["token"]));
+    home.seq(&["done", "--ticket", &told["ticket"].to_string()]).is_silent(0);
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn max_wait_gives_75_and_leaves_no_turn_behind() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    home.seq(&["sequence", "-d", "foo.com", "-w", "200ms"]).complains(75, "foo.com");
+    home.await_waiters("foo.com", 0);
+    gate.open();
+    holder.wait().is_silent(0);
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn a_late_done_with_a_request_id_or_ticket_never_ends_somebody_elses_turn() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let turn = home.seq(&["sequence", "-d", "foo.com", "--request-id", "mine", "--lease", "1ms", "--json"]);
+    let turn: serde_json::Value = serde_json::from_str(&turn.stdout()).expect("JSON");
+    let other = home.hold("foo.com", "other", "gate");
+    // Too late: the lease is over, and somebody else has the turn.
+    home.seq(&["done", "-d", "foo.com", "--request-id", "mine"]).is_silent(0);
+    home.seq(&["done", "--ticket", &turn["ticket"].to_string()]).is_silent(0);
+    home.await_holder("foo.com", "attached");
+    home.seq(&["run", "-n", "-q", "-d", "foo.com", "--", "true"]).is_silent(75);
+    gate.open();
+    other.wait().is_silent(0);
+    assert_eq!(home.log(), ["start other", "end other"]);
+}
+
+#[test]
+fn a_bare_done_of_another_shell_never_ends_a_shells_turn() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let script = r#""$SEQ" sequence -d foo.com; echo mine >>log; read -r line <gate; "$SEQ" done -d foo.com"#;
+    let script = shell(&home, script, "mine");
+    // Another shell: the shell of this test's commands is not an ancestor of that script.
+    let refused = home.sh(r#"exec "$SEQ" done -d foo.com"#);
+    refused.complains(1, "foo.com");
+    home.await_holder("foo.com", "process");
+    gate.open();
+    script.wait().is_silent(0);
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn a_bare_done_never_ends_the_turn_of_a_run() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let run = home.hold("foo.com", "run", "gate");
+    home.seq(&["done", "-d", "foo.com"]).complains(1, "foo.com");
+    home.await_holder("foo.com", "attached");
+    gate.open();
+    run.wait().is_silent(0);
+}
+
+#[test]
+fn done_in_a_subshell_ends_the_scripts_own_turn() {
+    let home = Home::new();
+    home.sh(r#""$SEQ" sequence -d foo.com; (sh -c '"$SEQ" done -d foo.com; exit'); "$SEQ" run -n -d foo.com -- true"#)
+        .is_silent(0);
+}
+
+#[test]
+fn done_on_an_idle_domain_changes_nothing_however_often() {
+    let home = Home::new();
+    home.seq(&["done", "-d", "foo.com"]).is_silent(0);
+    home.warm();
+    for _ in 0..3 {
+        home.seq(&["done", "-d", "foo.com"]).is_silent(0);
+        home.seq(&["done", "-d", "foo.com", "--request-id", "nobody"]).is_silent(0);
+        home.seq(&["done", "--ticket", "999"]).is_silent(0);
+    }
+    home.seq(&["run", "-d", "foo.com", "--", "echo", "hello"]).says(0, "hello\n", "");
+}
+
+#[test]
+fn a_script_that_asks_again_keeps_the_turn_it_has() {
+    let home = Home::new();
+    let script = r#""$SEQ" sequence -d foo.com --request-id mine && "$SEQ" sequence -d foo.com --request-id mine &&
+        "$SEQ" done -d foo.com && "$SEQ" run -n -d foo.com -- true"#;
+    home.sh(script).is_silent(0);
+}

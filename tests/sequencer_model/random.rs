@@ -1,0 +1,179 @@
+//! Random inputs with few names, so that they collide.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use seq::clock::Time;
+use seq::protocol::{Binding, Domain, RequestId, Ticket, Token};
+use seq::sequencer::{ConnectionId, Enqueue, Input, Limits, Peer, Restored, Which};
+
+/// What one run draws from.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) limits: Limits,
+    domains: Vec<Domain>,
+    connections: u64,
+    /// Whether the lines grow long rather than collide: for the steps of position rounds.
+    is_crowded: bool,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, rng: &mut Rng) -> World {
+        let is_crowded = seed.is_multiple_of(40);
+        let domains = if is_crowded { 1..=1 } else { 1..=5 };
+        let names = ["a.example", "b.example", "c.example", "d.example", "e.example"];
+        World {
+            limits: Limits {
+                waiters_per_domain: if is_crowded { 300 } else { rng.usize(2..9) },
+                domains: rng.usize(2..6),
+                tickets_per_connection: if is_crowded { 300 } else { rng.usize(2..9) },
+                idle_domains: rng.usize(0..4),
+                past_runs: rng.usize(0..5),
+            },
+            domains: names[..rng.usize(domains)].iter().map(|name| Domain::parse(name).unwrap()).collect(),
+            connections: if is_crowded { 60 } else { rng.u64(2..7) },
+            is_crowded,
+        }
+    }
+
+    /// How much later the next input comes: often at once, often just at or beside the next deadline.
+    pub(crate) fn later(rng: &mut Rng, now: Time, next: Option<Time>) -> Time {
+        match (rng.u8(..100), next) {
+            (0..15, Some(next)) => now.max(next),
+            (15..18, Some(next)) => now.max(Time::from_nanos(next.as_nanos().saturating_sub(1))),
+            (18..21, Some(next)) => now.max(Time::from_nanos(next.as_nanos() + 1)),
+            (21..38, _) => now + Duration::from_millis(rng.u64(..400)),
+            (38, _) => now + Duration::from_secs(rng.u64(..4)),
+            (39, _) if rng.u8(..20) == 0 => now + Duration::from_hours(24),
+            _ => now,
+        }
+    }
+
+    pub(crate) fn input(&self, rng: &mut Rng, now: Time, next_ticket: Ticket) -> Input {
+        let ticket = Ticket(next_ticket.0.saturating_sub(rng.u64(1..if self.is_crowded { 400 } else { 14 })));
+        let connection = self.connection(rng);
+        let joins = if self.is_crowded { 70 } else { 42 };
+        let roll = rng.u8(..101);
+        if roll < joins {
+            return Input::Sequence(self.enqueue(rng));
+        }
+        let request_id = rng.bool().then(|| "repeated".to_owned());
+        match roll {
+            0..55 | 70..75 => Input::Done {
+                connection,
+                peer: peer(rng),
+                which: self.which(rng, ticket),
+                exit_status: rng.bool().then_some(3),
+                processes: if rng.bool() { vec![pid(rng), pid(rng)] } else { Vec::new() },
+                request_id,
+            },
+            55..62 | 75..80 => Input::Cancel { connection, peer: peer(rng), which: self.which(rng, ticket) },
+            62..65 | 80..82 => {
+                Input::Release { connection, peer: peer(rng), which: self.which(rng, ticket), request_id }
+            }
+            65..70 => Input::Started { connection, ticket, pid: pid(rng), watched: rng.bool() },
+            82..86 => Input::Wait { connection, domain: self.domain(rng), max_wait: duration(rng), request_id },
+            86..89 => Input::Disconnected { connection },
+            89..92 => Input::PipeClosed { ticket },
+            92..96 => Input::ProcessGone { ticket },
+            96 if rng.u8(..4) == 0 => Input::Restore(self.restored(rng, now, ticket)),
+            97 if rng.u8(..40) == 0 => Input::Leave,
+            _ => Input::Tick,
+        }
+    }
+
+    fn enqueue(&self, rng: &mut Rng) -> Enqueue {
+        Enqueue {
+            connection: self.connection(rng),
+            peer: peer(rng),
+            domain: self.domain(rng),
+            request_id: if self.is_crowded && rng.u8(..10) > 0 { None } else { id(rng) },
+            positions: rng.u8(..3) > 0,
+            no_wait: rng.u8(..8) == 0,
+            max_wait: if self.is_crowded { None } else { duration(rng) },
+            binding: binding(rng),
+            lease: duration(rng),
+            fresh: rng.u8(..4) == 0,
+            pid: pid(rng),
+            command: rng.bool().then(|| "make".into()),
+            pipe: rng.bool(),
+            named_process: rng.u8(..3) == 0,
+        }
+    }
+
+    fn restored(&self, rng: &mut Rng, now: Time, ticket: Ticket) -> Restored {
+        Restored {
+            domain: self.domain(rng),
+            request_id: RequestId::parse("restored").unwrap(),
+            ticket: Ticket(ticket.0 + rng.u64(..14)),
+            token: Token(rng.u64(..9)),
+            uid: peer(rng).uid,
+            pid: pid(rng),
+            command: None,
+            queued_at: Time::from_nanos(now.as_nanos() / 2),
+            active_at: Time::from_nanos(now.as_nanos() / 2),
+            binding: binding(rng),
+            lease_until: duration(rng).map(|lease| Time::from_nanos(now.as_nanos() / 2) + lease),
+            named_process: rng.bool(),
+            pipe: rng.bool(),
+            processes: rng.u32(..3),
+        }
+    }
+
+    fn which(&self, rng: &mut Rng, ticket: Ticket) -> Which {
+        match rng.u8(..5) {
+            0 | 1 => Which::Ticket(ticket),
+            2 => Which::TicketOf(ticket, rng.bool().then(|| self.domain(rng)), if rng.bool() { id(rng) } else { None }),
+            3 => id(rng).map_or(Which::Ticket(ticket), |id| Which::Request(self.domain(rng), id)),
+            _ => Which::Domain(self.domain(rng)),
+        }
+    }
+
+    fn domain(&self, rng: &mut Rng) -> Domain {
+        self.domains[rng.usize(..self.domains.len())].clone()
+    }
+
+    fn connection(&self, rng: &mut Rng) -> ConnectionId {
+        ConnectionId(rng.u64(..self.connections))
+    }
+}
+
+/// What the next daemon finds of the turns that were held: some have lost their pipe, or a process.
+pub(crate) fn found_again(rng: &mut Rng, held: Vec<Restored>) -> Vec<Restored> {
+    held.into_iter()
+        .map(|mut turn| {
+            turn.pipe &= rng.u8(..4) > 0;
+            turn.processes = turn.processes.saturating_sub(u32::from(rng.u8(..4) == 0));
+            turn
+        })
+        .collect()
+}
+
+fn peer(rng: &mut Rng) -> Peer {
+    let uid = if rng.u8(..6) == 0 { 1_001 } else { 1_000 };
+    Peer { uid, pid: pid(rng), is_operator: rng.u8(..10) == 0 }
+}
+
+fn pid(rng: &mut Rng) -> u32 {
+    rng.u32(100..104)
+}
+
+fn id(rng: &mut Rng) -> Option<RequestId> {
+    let ids = ["x", "y", "z", "t-3", "t-40", "t-41", "t-42"];
+    let id = ids.get(rng.usize(..10))?;
+    Some(RequestId::parse(id).unwrap())
+}
+
+fn binding(rng: &mut Rng) -> Binding {
+    match rng.u8(..6) {
+        0 => Binding::Process,
+        1 => Binding::Lease,
+        _ => Binding::Connection,
+    }
+}
+
+fn duration(rng: &mut Rng) -> Option<Duration> {
+    let choices = [0, 100, 100, 500, 1_000, 2_500, 60_000];
+    choices.get(rng.usize(..14)).map(|milliseconds| Duration::from_millis(*milliseconds))
+}

@@ -1,0 +1,60 @@
+//! What the end-to-end tests share: a home of one's own with a daemon of one's own, commands in it, and waiting for facts.
+//!
+//! Nothing in here sleeps for a while and hopes: every wait is for a fact, has a deadline, and fails with what there is
+//! to see.
+
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test program uses its own part of it")]
+
+mod home;
+mod running;
+mod gate;
+mod socket;
+mod processes;
+mod terminal;
+mod signals;
+
+pub use gate::Gate;
+pub use home::Home;
+pub use processes::{Process, is_alive, signal};
+pub use running::{Ended, Running};
+pub use socket::Wire;
+pub use terminal::Terminal;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a fact may take to become true. Generous: it is only ever reached when something is broken.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks at something that cannot be waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// The program under test.
+pub fn seq_program() -> PathBuf {
+    assert_cmd::cargo::cargo_bin!("seq").to_owned()
+}
+
+/// The daemon's program.
+pub fn seqd_program() -> PathBuf {
+    assert_cmd::cargo::cargo_bin!("seqd").to_owned()
+}
+
+/// Looks until `fact` gives something; nothing when it does not before the deadline.
+pub fn look_for<T>(mut fact: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = fact() {
+            return Some(found);
+        }
+        if start.elapsed() > DEADLINE {
+            return None;
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// A number from the environment, for tests that have a long mode.
+pub fn size(variable: &str, usual: usize) -> usize {
+    std::env::var(variable).ok().map_or(usual, |text| text.parse().expect("a number"))
+}
