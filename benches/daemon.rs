@@ -20,7 +20,8 @@ fn main() {
         while start.elapsed() < MEASURED {
             pairs += turns(&mut client, pairs_at_once);
         }
-        let (rate, spent) = (f64::from(pairs) / start.elapsed().as_secs_f64(), processor_time(&daemon) - before);
+        let rate = f64::from(pairs) / start.elapsed().as_secs_f64();
+        let spent = processor_time(&daemon).saturating_sub(before);
         let each = spent.as_secs_f64() * 1e6 / f64::from(pairs);
         println!("{name}: {rate:.0} turns a second, {each:.2} µs of the daemon's processor time each");
     }

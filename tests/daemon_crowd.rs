@@ -1,5 +1,8 @@
 //! Many clients, silent ones, and ones that talk nonsense: none harms another.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::print_stdout, reason = "a seed and a figure are what a failure is looked into with")]
+
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -128,7 +131,7 @@ fn a_line_of_100_mib_is_refused_while_another_client_works() {
     let mut long = daemon.connect();
     let mut stream = long.stream().try_clone().unwrap();
     let writer = std::thread::spawn(move || {
-        let piece = [b'x'; 1024 * 1024];
+        let piece = vec![b'x'; 1024 * 1024];
         for _ in 0..100 {
             stream.write_all(&piece).unwrap();
         }

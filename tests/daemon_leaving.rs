@@ -1,5 +1,7 @@
 //! A daemon that leaves, and the one that follows it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "support/wire.rs"]
 mod wire;
 

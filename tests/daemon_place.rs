@@ -1,5 +1,7 @@
 //! Where a daemon may be, and that there is one.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "support/wire.rs"]
 mod wire;
 

@@ -1,5 +1,7 @@
 //! Who is served, by uid. Only root can play several users; for anybody else there is nothing to see here.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "support/wire.rs"]
 mod wire;
 
