@@ -15,68 +15,64 @@ const OPERATIONS: u64 = 20_000;
 
 fn main() -> std::io::Result<()> {
     let mut out = stdout().lock();
-    writeln!(out, "waiters   | enqueue   | hand over | longest   | cancel    | again     | next     | bytes")?;
-    writeln!(out, "          | ns        | ns        | ns        | ns        | ns        | timeout  | a waiter")?;
+    writeln!(out, "nanoseconds of one operation; bytes of one waiter, its texts included")?;
+    writeln!(
+        out,
+        "{:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "waiters", "enqueue", "cancel", "again", "hand over", "99.9 %", "timeout", "64 places", "bytes"
+    )?;
     for waiters in [10, 1_000, 100_000, 1_000_000] {
-        let row = measure(waiters);
-        let [enqueue, hand_over, longest, cancel, again, timeout, bytes] = row;
-        writeln!(
-            out,
-            "{waiters:<9} | {enqueue:<9} | {hand_over:<9} | {longest:<9} | {cancel:<9} | {again:<9} | {timeout:<8} | {bytes}"
-        )?;
+        write!(out, "{waiters:>9}")?;
+        for value in measure(waiters) {
+            write!(out, " {value:>9}")?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
 
-fn measure(waiters: u64) -> [u128; 7] {
-    let rounds = (OPERATIONS / waiters).max(1);
-    let mut sums = [0; 7];
-    for _ in 0..rounds {
+/// The columns of one row, the mean of several measurements for short lines.
+fn measure(waiters: u64) -> [u128; 8] {
+    let times = (OPERATIONS / waiters).max(1);
+    let mut sums = [0; 8];
+    for _ in 0..times {
         for (sum, value) in sums.iter_mut().zip(measure_once(waiters)) {
             *sum += value;
         }
     }
-    sums.map(|sum| sum / u128::from(rounds))
+    sums.map(|sum| sum / u128::from(times))
 }
 
-fn measure_once(waiters: u64) -> [u128; 7] {
+fn measure_once(waiters: u64) -> [u128; 8] {
     let memory = resident_bytes();
-    let mut bench = Bench { sequencer: Sequencer::new(Ticket(1), Token(1)), effects: Vec::new(), now: Time::ZERO };
     let domain = Domain::parse("foo.com").expect("a name");
-    bench.take(Input::Sequence(ask(0, &domain)));
-    let enqueue = bench.each(waiters, |client| Input::Sequence(ask(client + 1, &domain)));
+    let (mut bench, enqueue) = Bench::with_line(waiters, &domain, false);
     let bytes = u128::from(resident_bytes().saturating_sub(memory) / waiters);
 
     let operations = (waiters / 4).clamp(1, OPERATIONS);
-    let timeout = Instant::now();
-    for _ in 0..operations {
-        black_box(bench.sequencer.next_timeout());
-    }
-    let timeout = timeout.elapsed().as_nanos() / u128::from(operations);
-    // Spread over the line, each once.
-    let step = waiters / operations / 2;
-    let again = bench.each(operations, |number| Input::Sequence(ask(waiters - number * step, &domain)));
+    // Spread over the rear half of the line, each ticket once.
+    let ticket = |number| waiters - number * (waiters / operations / 2);
+    let again = bench.each(operations, |number| Input::Sequence(ask(ticket(number) - 1, &domain, false)));
     let cancel = bench.each(operations, |number| Input::Cancel {
         connection: ConnectionId(u64::MAX),
         peer: peer(),
-        which: Which::Ticket(Ticket(waiters - number * step)),
+        which: Which::Ticket(Ticket(ticket(number))),
     });
-    let mut longest = Duration::ZERO;
-    let hand_over = Instant::now();
-    for ticket in 1..=operations {
-        let began = Instant::now();
-        bench.take(Input::Done {
-            connection: ConnectionId(u64::MAX),
-            peer: peer(),
-            which: Which::Ticket(Ticket(ticket)),
-            exit_status: None,
-            processes: Vec::new(),
-            request_id: None,
-        });
-        longest = longest.max(began.elapsed());
+    let (hand_over, slow) = bench.hand_over(operations);
+    let timeouts = Instant::now();
+    for _ in 0..operations {
+        black_box(bench.sequencer.next_timeout());
     }
-    let hand_over = hand_over.elapsed().as_nanos() / u128::from(operations);
-    [enqueue, hand_over, longest.as_nanos(), cancel, again, timeout, bytes]
+    let timeout = timeouts.elapsed().as_nanos() / u128::from(operations);
+    drop(bench);
+    [enqueue, cancel, again, hand_over, slow, timeout, step_of_places(waiters, &domain), bytes]
+}
+
+/// What one step of telling places costs while all of a line want to know.
+fn step_of_places(waiters: u64, domain: &Domain) -> u128 {
+    let (mut bench, _) = Bench::with_line(waiters, domain, true);
+    bench.hand_over(1);
+    bench.each((waiters / 64).clamp(1, OPERATIONS), |_| Input::Tick)
 }
 
 struct Bench {
@@ -86,6 +82,35 @@ struct Bench {
 }
 
 impl Bench {
+    /// A line of so many waiters, and how long each took to enter it.
+    fn with_line(waiters: u64, domain: &Domain, positions: bool) -> (Bench, u128) {
+        let sequencer = Sequencer::new(Ticket(1), Token(1));
+        let mut bench = Bench { sequencer, effects: Vec::new(), now: Time::ZERO };
+        bench.take(Input::Sequence(ask(0, domain, false)));
+        let enqueue = bench.each(waiters, |client| Input::Sequence(ask(client + 1, domain, positions)));
+        (bench, enqueue)
+    }
+
+    /// The turn goes from one to the next so many times: the mean time, and that of the slowest of a thousand.
+    fn hand_over(&mut self, times: u64) -> (u128, u128) {
+        let mut each: Vec<Duration> = Vec::new();
+        for ticket in 1..=times {
+            let began = Instant::now();
+            self.take(Input::Done {
+                connection: ConnectionId(u64::MAX),
+                peer: peer(),
+                which: Which::Ticket(Ticket(ticket)),
+                exit_status: None,
+                processes: Vec::new(),
+                request_id: None,
+            });
+            each.push(began.elapsed());
+        }
+        each.sort_unstable();
+        let mean = each.iter().sum::<Duration>().as_nanos() / each.len() as u128;
+        (mean, each[each.len() - 1 - each.len() / 1_000].as_nanos())
+    }
+
     fn take(&mut self, input: Input) {
         self.effects.clear();
         self.sequencer.handle(self.now, input, &mut self.effects);
@@ -102,16 +127,16 @@ impl Bench {
     }
 }
 
-/// Client `client` of 60,000 connections asks, with positions and a longest wait: what costs most.
-fn ask(client: u64, domain: &Domain) -> Enqueue {
+/// Client `client` of 60,000 connections asks, with a longest wait.
+fn ask(client: u64, domain: &Domain, positions: bool) -> Enqueue {
     Enqueue {
         connection: ConnectionId(client % 60_000),
         peer: peer(),
         domain: domain.clone(),
         request_id: Some(RequestId::parse(&format!("job-{client}")).expect("a name")),
-        positions: true,
+        positions,
         no_wait: false,
-        max_wait: Some(Duration::from_secs(3_600)),
+        max_wait: Some(Duration::from_hours(1)),
         binding: Binding::Connection,
         lease: None,
         fresh: false,

@@ -1,5 +1,7 @@
 //! Every sequence of a few operations, up to a depth, watched by a witness that believes only records and replies.
 
+#![expect(clippy::unwrap_used, reason = "a name that cannot be parsed is a mistake in the test")]
+
 use std::time::Duration;
 
 use seq::clock::Time;
@@ -68,7 +70,9 @@ fn a_grant_and_a_cancel_in_the_same_instant() {
         if cancel_comes_first {
             operations.reverse();
         }
-        operations.into_iter().for_each(|operation| state.step(operation));
+        for operation in operations {
+            state.step(operation);
+        }
         let (holder, waiters) = if cancel_comes_first { (3, vec![]) } else { (2, vec![3]) };
         assert_eq!(state.witness.holder_of("foo.com"), Some(Ticket(holder)), "cancel first: {cancel_comes_first}");
         let waiters: Vec<Ticket> = waiters.into_iter().map(Ticket).collect();
@@ -84,7 +88,9 @@ fn a_grant_and_a_disconnection_in_the_same_instant() {
         if disconnection_comes_first {
             operations.reverse();
         }
-        operations.into_iter().for_each(|operation| state.step(operation));
+        for operation in operations {
+            state.step(operation);
+        }
         assert_eq!(state.witness.holder_of("foo.com"), Some(Ticket(3)), "either way it is the third one's turn");
         assert!(state.witness.waiters_of("foo.com").is_empty());
     }
@@ -117,23 +123,25 @@ fn three_in_line() -> State {
 /// `SEQ_EXHAUSTIVE_DEPTH` sets another depth; each more takes some ten times as long.
 fn every_sequence(alphabet: &[Operation]) {
     let depth = std::env::var("SEQ_EXHAUSTIVE_DEPTH").map_or(6, |depth| depth.parse().expect("a number"));
-    fn go_on(state: &State, depth: usize, alphabet: &[Operation], path: &mut Vec<Operation>) -> u64 {
-        if depth == 0 {
-            return 1;
-        }
-        let mut sequences = 0;
-        for operation in alphabet {
-            path.push(*operation);
-            let mut state = state.clone();
-            let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| state.step(*operation)));
-            assert!(stepped.is_ok(), "after {path:?}");
-            sequences += go_on(&state, depth - 1, alphabet, path);
-            path.pop();
-        }
-        sequences
-    }
     let sequences = go_on(&State::new(), depth, alphabet, &mut Vec::new());
     assert_eq!(sequences, (alphabet.len() as u64).pow(u32::try_from(depth).unwrap()));
+}
+
+/// Every sequence of `depth` operations that goes on from `state`; how many there are.
+fn go_on(state: &State, depth: usize, alphabet: &[Operation], path: &mut Vec<Operation>) -> u64 {
+    if depth == 0 {
+        return 1;
+    }
+    let mut sequences = 0;
+    for operation in alphabet {
+        path.push(*operation);
+        let mut state = state.clone();
+        let stepped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| state.step(*operation)));
+        assert!(stepped.is_ok(), "after {path:?}");
+        sequences += go_on(&state, depth - 1, alphabet, path);
+        path.pop();
+    }
+    sequences
 }
 
 #[derive(Clone)]

@@ -105,7 +105,8 @@ impl Sequencer {
         if line.round.reached.is_none() {
             line.round.started = Some(now);
         }
-        let rest = line.round.reached.map_or(Bound::Unbounded, Bound::Excluded);
+        let before = line.round.reached;
+        let rest = before.map_or(Bound::Unbounded, Bound::Excluded);
         let step: Vec<Ticket> =
             line.round.subscribers.range((rest, Bound::Unbounded)).take(STEP_WAITERS).copied().collect();
         for ticket in &step {
@@ -115,7 +116,7 @@ impl Sequencer {
             }
         }
         if let Some(line) = self.lines.get_mut(&domain) {
-            self.rounds.step_ended(now, &domain, &mut line.round, step.last().copied());
+            self.rounds.step_ended(now, &domain, &mut line.round, step.last().copied().or(before));
         }
     }
 

@@ -4,6 +4,7 @@ use crate::clock::Time;
 use crate::protocol::{Active, Binding, Domain, Idle, Outcome, Reply, Ticket, Token};
 
 use super::connections::Attached;
+use super::line::Line;
 use super::refusal::Refusal;
 use super::ticket::{Entry, State, Turn};
 use super::timers::Timer;
@@ -19,10 +20,10 @@ impl Sequencer {
     /// Brings a line to rest after a change: gives the turn to the next, or lets the line go when nobody is left.
     /// Whatever ended must be in `out` already.
     pub(super) fn settle(&mut self, now: Time, domain: &Domain, out: &mut Vec<Effect>) {
-        while let Some(ticket) = self.lines.get(domain).and_then(super::line::Line::due) {
+        while let Some(ticket) = self.lines.get(domain).and_then(Line::due) {
             self.grant(now, ticket, out);
         }
-        if self.lines.get(domain).is_some_and(super::line::Line::is_idle) {
+        if self.lines.get(domain).is_some_and(Line::is_idle) {
             self.close(domain, out);
         }
         self.check_line(domain);

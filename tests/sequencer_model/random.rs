@@ -19,8 +19,8 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(rng: &mut Rng) -> World {
-        let is_crowded = rng.u8(..40) == 0;
+    pub(crate) fn new(seed: u64, rng: &mut Rng) -> World {
+        let is_crowded = seed.is_multiple_of(40);
         let domains = if is_crowded { 1..=1 } else { 1..=5 };
         let names = ["a.example", "b.example", "c.example", "d.example", "e.example"];
         World {
@@ -38,15 +38,14 @@ impl World {
     }
 
     /// How much later the next input comes: often at once, often just at or beside the next deadline.
-    pub(crate) fn later(&self, rng: &mut Rng, now: Time, next: Option<Time>) -> Time {
+    pub(crate) fn later(rng: &mut Rng, now: Time, next: Option<Time>) -> Time {
         match (rng.u8(..100), next) {
-            (0..60, _) => now,
-            (60..75, Some(next)) => now.max(next),
-            (75..78, Some(next)) => now.max(Time::from_nanos(next.as_nanos().saturating_sub(1))),
-            (78..81, Some(next)) => now.max(Time::from_nanos(next.as_nanos() + 1)),
-            (81..98, _) => now + Duration::from_millis(rng.u64(..400)),
-            (98, _) => now + Duration::from_secs(rng.u64(..4)),
-            (99, _) if rng.u8(..20) == 0 => now + Duration::from_secs(86_400),
+            (0..15, Some(next)) => now.max(next),
+            (15..18, Some(next)) => now.max(Time::from_nanos(next.as_nanos().saturating_sub(1))),
+            (18..21, Some(next)) => now.max(Time::from_nanos(next.as_nanos() + 1)),
+            (21..38, _) => now + Duration::from_millis(rng.u64(..400)),
+            (38, _) => now + Duration::from_secs(rng.u64(..4)),
+            (39, _) if rng.u8(..20) == 0 => now + Duration::from_hours(24),
             _ => now,
         }
     }
@@ -55,28 +54,26 @@ impl World {
         let ticket = Ticket(next_ticket.0.saturating_sub(rng.u64(1..if self.is_crowded { 400 } else { 14 })));
         let connection = self.connection(rng);
         let joins = if self.is_crowded { 70 } else { 42 };
-        match rng.u8(..101) {
-            roll if roll < joins => Input::Sequence(self.enqueue(rng)),
-            70..75 | 42..55 => Input::Done {
+        let roll = rng.u8(..101);
+        if roll < joins {
+            return Input::Sequence(self.enqueue(rng));
+        }
+        let request_id = rng.bool().then(|| "repeated".to_owned());
+        match roll {
+            0..55 | 70..75 => Input::Done {
                 connection,
                 peer: peer(rng),
                 which: self.which(rng, ticket),
                 exit_status: rng.bool().then_some(3),
                 processes: if rng.bool() { vec![pid(rng), pid(rng)] } else { Vec::new() },
-                request_id: rng.bool().then(|| "repeated".to_owned()),
+                request_id,
             },
             55..62 | 75..80 => Input::Cancel { connection, peer: peer(rng), which: self.which(rng, ticket) },
             62..65 | 80..82 => {
-                let request_id = rng.bool().then(|| "repeated".to_owned());
                 Input::Release { connection, peer: peer(rng), which: self.which(rng, ticket), request_id }
             }
-            65..69 => Input::Started { connection, ticket, pid: pid(rng), watched: rng.bool() },
-            82..86 => Input::Wait {
-                connection,
-                domain: self.domain(rng),
-                max_wait: duration(rng),
-                request_id: rng.bool().then(|| "repeated".to_owned()),
-            },
+            65..70 => Input::Started { connection, ticket, pid: pid(rng), watched: rng.bool() },
+            82..86 => Input::Wait { connection, domain: self.domain(rng), max_wait: duration(rng), request_id },
             86..89 => Input::Disconnected { connection },
             89..92 => Input::PipeClosed { ticket },
             92..96 => Input::ProcessGone { ticket },

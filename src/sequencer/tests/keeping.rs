@@ -67,7 +67,7 @@ fn a_lease_lasts_from_its_grant_and_its_client_is_told() {
     story.ask(1, "a");
     story.ask_with(2, "b", |request| {
         request.binding = Binding::Lease;
-        request.lease = Some(Duration::from_secs(60));
+        request.lease = Some(Duration::from_mins(1));
     });
     story.pass(1_000);
     story.disconnect(1);

@@ -60,3 +60,18 @@ fn a_long_line_is_told_in_small_steps_and_no_turn_waits_for_them() {
     }
     assert_eq!(told, 63, "those of the first step but the one who has the turn; the others know");
 }
+
+/// Found by the model test: such a round began again at once.
+#[test]
+fn a_round_ends_when_those_it_has_not_come_to_have_left() {
+    let mut story = Story::new();
+    for number in 1..=71 {
+        let connection = if number > 66 { 99 } else { number };
+        story.ask_with(connection, &format!("r{number}"), with_positions);
+    }
+    story.disconnect(1);
+    assert_eq!(story.timeout(), Some(0), "the step came to ticket 66");
+    let effects = story.disconnect(99);
+    assert_eq!((effects.len(), effects[4].as_str()), (5, "#71 left Gone, waited 0ns"));
+    assert_eq!(story.timeout(), Some(1_000));
+}

@@ -1,0 +1,356 @@
+//! What each input does.
+
+use std::time::Duration;
+
+use seq::protocol::{
+    Active, Binding, Cancelled, Domain, DoneReply, ErrorCode, Idle, Outcome, Queued, Released, Reply, RequestId,
+    Ticket, Token,
+};
+use seq::sequencer::{Change, ConnectionId, Effect, Enqueue, Peer, Restored, Which};
+
+use super::{Model, Request, Waiting};
+
+impl Model {
+    pub(super) fn sequence(&mut self, ask: Enqueue) {
+        let connection = ask.connection;
+        let id = ask.request_id.as_ref().map(RequestId::to_string);
+        let before = ask.request_id.as_ref().and_then(|id| self.by_id(&ask.domain, id));
+        let code = self.why_not(&ask, before);
+        if let Some(code) = code {
+            let ticket = before.filter(|_| code == ErrorCode::AlreadyActive).map(|index| self.requests[index].ticket);
+            self.error(connection, code, Some(ask.domain), id, ticket);
+            return;
+        }
+        let Some(index) = before else { return self.enter(ask) };
+        let ticket = self.requests[index].ticket;
+        self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
+        let processes = u32::from(ask.binding == Binding::Process);
+        let old = self.requests[index].clone();
+        let request = &mut self.requests[index];
+        request.connection = Some(connection);
+        request.pid = ask.pid;
+        if let Some((token, _)) = request.turn {
+            request.pipes += u32::from(ask.pipe);
+            request.processes += processes;
+            request.named |= ask.named_process;
+            if ask.command.is_some() {
+                request.command = ask.command;
+            }
+            let reply = Active {
+                domain: ask.domain,
+                request_id: old.id,
+                ticket: Ticket(ticket),
+                token: Token(token),
+                resumed: true,
+            };
+            self.tell(connection, Reply::Active(reply));
+            return;
+        }
+        request.pipes = u32::from(ask.pipe);
+        request.processes = processes;
+        request.binding = ask.binding;
+        request.lease = ask.lease;
+        request.named = ask.named_process;
+        request.command = ask.command;
+        if old.connection != Some(connection) {
+            self.tell_owner(&old, ErrorCode::TakenOver);
+        }
+        self.stand(index, ask.max_wait, ask.positions);
+    }
+
+    pub(super) fn why_not(&self, ask: &Enqueue, before: Option<usize>) -> Option<ErrorCode> {
+        if self.leaving {
+            return Some(ErrorCode::Leaving);
+        }
+        let is_full = self.hanging_on(ask.connection) >= self.limits.tickets_per_connection;
+        if let Some(index) = before {
+            let request = &self.requests[index];
+            return match request.turn {
+                _ if request.uid != ask.peer.uid => Some(ErrorCode::RequestIdTaken),
+                Some(_) if ask.fresh => Some(ErrorCode::AlreadyActive),
+                None if ask.no_wait => Some(ErrorCode::Busy),
+                _ if request.connection != Some(ask.connection) && is_full => Some(ErrorCode::TooManyRequests),
+                _ => None,
+            };
+        }
+        let in_use = self.holder(&ask.domain).is_some();
+        if is_full {
+            Some(ErrorCode::TooManyRequests)
+        } else if !in_use && self.counts().domains >= self.limits.domains as u64 {
+            Some(ErrorCode::TooManyDomains)
+        } else if in_use && ask.no_wait {
+            Some(ErrorCode::Busy)
+        } else if in_use && self.waiters(&ask.domain).len() >= self.limits.waiters_per_domain {
+            Some(ErrorCode::QueueFull)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn enter(&mut self, ask: Enqueue) {
+        let id = ask.request_id.clone().unwrap_or_else(|| {
+            loop {
+                let id = RequestId::parse(&format!("t-{}", self.next_ticket)).unwrap();
+                if self.by_id(&ask.domain, &id).is_none() {
+                    return id;
+                }
+                self.next_ticket += 1;
+            }
+        });
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.use_domain(&ask.domain);
+        self.requests.push(Request {
+            ticket,
+            domain: ask.domain.clone(),
+            id,
+            uid: ask.peer.uid,
+            pid: ask.pid,
+            command: ask.command,
+            queued_at: self.now,
+            connection: Some(ask.connection),
+            binding: ask.binding,
+            lease: ask.lease,
+            named: ask.named_process,
+            pipes: u32::from(ask.pipe),
+            processes: u32::from(ask.binding == Binding::Process),
+            positions: false,
+            deadline: None,
+            told: (0, 0),
+            told_at: None,
+            turn: None,
+        });
+        self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
+        let index = self.requests.len() - 1;
+        self.record(&self.requests[index].clone(), Change::Queued);
+        self.settle(&ask.domain);
+        if self.requests[index].turn.is_none() {
+            self.stand(index, ask.max_wait, ask.positions);
+        }
+    }
+
+    pub(super) fn use_domain(&mut self, domain: &Domain) {
+        if !self.runs.iter().any(|(known, _)| known == domain) {
+            self.runs.push((domain.clone(), Vec::new()));
+        }
+    }
+
+    /// A waiter is told its place and begins to wait as it asked.
+    pub(super) fn stand(&mut self, index: usize, max_wait: Option<Duration>, positions: bool) {
+        let (position, total_ahead) = self.place(index);
+        let request = &mut self.requests[index];
+        request.deadline = max_wait.map(|max_wait| self.now + max_wait);
+        request.positions = positions;
+        request.told = (position, total_ahead);
+        let request = request.clone();
+        let reply = Queued {
+            domain: request.domain.clone(),
+            request_id: request.id,
+            ticket: Ticket(request.ticket),
+            position,
+            total_ahead,
+        };
+        self.drop_round_without_listeners(&request.domain);
+        self.tell(request.connection.unwrap(), Reply::Queued(reply));
+    }
+
+    pub(super) fn started(&mut self, connection: ConnectionId, ticket: Ticket, pid: u32, watched: bool) {
+        let mine = self.index(ticket.0).filter(|index| self.requests[*index].connection == Some(connection));
+        let Some(index) = mine else {
+            return self.error(connection, ErrorCode::NotFound, None, None, Some(ticket.0));
+        };
+        if self.requests[index].turn.is_none() {
+            return self.error(connection, ErrorCode::NotActive, None, None, Some(ticket.0));
+        }
+        self.requests[index].pid = pid;
+        if watched {
+            self.requests[index].processes += 1;
+        }
+    }
+
+    pub(super) fn done(
+        &mut self,
+        connection: ConnectionId,
+        peer: Peer,
+        which: &Which,
+        exit_status: Option<i32>,
+        processes: &[u32],
+        id: Option<String>,
+    ) {
+        let (domain, named_id, ticket) = asked(which);
+        let id = id.or(named_id);
+        let Some(index) = self.find(which) else {
+            let ticket = ticket.map(Ticket);
+            return self.tell(connection, Reply::Done(DoneReply { domain, request_id: id, ticket, released: false }));
+        };
+        let request = self.requests[index].clone();
+        let mut may = request.uid == peer.uid || peer.is_operator;
+        if matches!(which, Which::Domain(_)) {
+            may &= request.connection == Some(connection)
+                || request.binding == Binding::Lease
+                || request.binding == Binding::Process && (request.named || processes.contains(&request.pid));
+        }
+        if !may {
+            return self.error(connection, ErrorCode::Forbidden, domain, id, ticket);
+        }
+        self.end(index, Outcome::Done, exit_status);
+        if request.turn.is_none() && request.connection != Some(connection) {
+            self.tell_owner(&request, ErrorCode::Cancelled);
+        }
+        let reply = DoneReply {
+            domain: Some(request.domain.clone()),
+            request_id: id.or(Some(request.id.to_string())),
+            ticket: Some(Ticket(request.ticket)),
+            released: true,
+        };
+        self.tell(connection, Reply::Done(reply));
+        self.settle(&request.domain);
+    }
+
+    pub(super) fn cancel(&mut self, connection: ConnectionId, peer: Peer, which: &Which) {
+        let (domain, id, ticket) = asked(which);
+        let code = match self.find(which).map(|index| &self.requests[index]) {
+            _ if matches!(which, Which::Domain(_)) => ErrorCode::NotFound,
+            None => ErrorCode::NotFound,
+            Some(request) if request.uid != peer.uid && !peer.is_operator => ErrorCode::Forbidden,
+            Some(request) if request.turn.is_some() => ErrorCode::NotWaiting,
+            Some(_) => {
+                let request = self.end(self.find(which).unwrap(), Outcome::Cancelled, None);
+                self.tell_owner(&request, ErrorCode::Cancelled);
+                let (domain, request_id) = (request.domain.clone(), request.id);
+                let reply = Cancelled { domain, request_id, ticket: Ticket(request.ticket) };
+                self.tell(connection, Reply::Cancelled(reply));
+                return self.settle(&request.domain);
+            }
+        };
+        self.error(connection, code, domain, id, ticket);
+    }
+
+    pub(super) fn release(&mut self, connection: ConnectionId, peer: Peer, which: &Which, request_id: Option<String>) {
+        let (domain, id, ticket) = asked(which);
+        let code = match self.find(which).map(|index| &self.requests[index]) {
+            None => ErrorCode::NotFound,
+            Some(request) if request.uid != peer.uid && !peer.is_operator => ErrorCode::Forbidden,
+            Some(request) if request.turn.is_none() => ErrorCode::NotActive,
+            Some(_) => {
+                let request = self.end(self.find(which).unwrap(), Outcome::Released, None);
+                self.tell_owner(&request, ErrorCode::Released);
+                let (domain, holder) = (request.domain.clone(), request.id);
+                let reply = Released { domain, holder, ticket: Ticket(request.ticket), request_id };
+                self.tell(connection, Reply::Released(reply));
+                return self.settle(&request.domain);
+            }
+        };
+        self.error(connection, code, domain, request_id.or(id), ticket);
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        connection: ConnectionId,
+        domain: Domain,
+        max_wait: Option<Duration>,
+        id: Option<String>,
+    ) {
+        if self.leaving {
+            self.error(connection, ErrorCode::Leaving, Some(domain), id, None);
+        } else if self.holder(&domain).is_none() {
+            self.tell(connection, Reply::Idle(Idle { domain, request_id: id }));
+        } else if self.hanging_on(connection) >= self.limits.tickets_per_connection {
+            self.error(connection, ErrorCode::TooManyRequests, Some(domain), id, None);
+        } else {
+            let deadline = max_wait.map(|max_wait| self.now + max_wait);
+            self.waits.push(Waiting { number: self.next_wait, connection, domain, id, deadline });
+            self.next_wait += 1;
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, connection: ConnectionId) {
+        self.waits.retain(|wait| wait.connection != connection);
+        while let Some(index) = self.attached(connection, false) {
+            let ended = self.end(index, Outcome::Gone, None);
+            self.settle(&ended.domain);
+        }
+        while let Some(index) = self.attached(connection, true) {
+            self.requests[index].connection = None;
+            let request = self.requests[index].clone();
+            if !self.end_if_unkept(index) && request.binding == Binding::Connection {
+                self.record(&request, Change::Orphaned { token: Token(request.turn.unwrap().0) });
+            }
+        }
+    }
+
+    pub(super) fn process_gone(&mut self, ticket: Ticket) {
+        let Some(index) = self.index(ticket.0) else { return };
+        let request = &mut self.requests[index];
+        request.processes = request.processes.saturating_sub(1);
+        if request.turn.is_some() {
+            self.end_if_unkept(index);
+        } else if request.binding == Binding::Process && request.processes == 0 {
+            let request = self.end(index, Outcome::Gone, None);
+            self.tell_owner(&request, ErrorCode::Gone);
+            self.settle(&request.domain);
+        }
+    }
+
+    pub(super) fn restore(&mut self, old: Restored) {
+        self.next_ticket = self.next_ticket.max(old.ticket.0 + 1);
+        self.next_token = self.next_token.max(old.token.0 + 1);
+        let is_kept = old.binding == Binding::Lease || old.pipe || old.processes > 0;
+        if !is_kept || self.index(old.ticket.0).is_some() || self.holder(&old.domain).is_some() {
+            return;
+        }
+        self.use_domain(&old.domain);
+        self.requests.push(Request {
+            ticket: old.ticket.0,
+            domain: old.domain,
+            id: old.request_id,
+            uid: old.uid,
+            pid: old.pid,
+            command: old.command,
+            queued_at: old.queued_at,
+            connection: None,
+            binding: old.binding,
+            lease: None,
+            named: old.named_process,
+            pipes: u32::from(old.pipe),
+            processes: old.processes,
+            positions: false,
+            deadline: if old.binding == Binding::Lease { old.lease_until } else { None },
+            told: (0, 0),
+            told_at: None,
+            turn: Some((old.token.0, old.active_at)),
+        });
+        self.requests.sort_by_key(|request| request.ticket);
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        while let Some(index) = self.requests.iter().position(|request| request.turn.is_none()) {
+            let request = self.end(index, Outcome::Stopped, None);
+            self.tell_owner(&request, ErrorCode::Leaving);
+        }
+        for wait in std::mem::take(&mut self.waits) {
+            self.error(wait.connection, ErrorCode::Leaving, Some(wait.domain), wait.id, None);
+        }
+        for request in self.requests.clone() {
+            let by_connection_alone = request.binding == Binding::Connection && request.pipes + request.processes == 0;
+            if by_connection_alone {
+                self.end(self.index(request.ticket).unwrap(), Outcome::Stopped, None);
+            }
+            self.tell_owner(&request, ErrorCode::Leaving);
+            self.settle(&request.domain);
+        }
+    }
+}
+
+/// Domain, request id and ticket as the client named them.
+fn asked(which: &Which) -> (Option<Domain>, Option<String>, Option<u64>) {
+    match which {
+        Which::Ticket(ticket) => (None, None, Some(ticket.0)),
+        Which::TicketOf(ticket, domain, id) => {
+            (domain.clone(), id.as_ref().map(|id| id.as_str().to_owned()), Some(ticket.0))
+        }
+        Which::Request(domain, id) => (Some(domain.clone()), Some(id.as_str().to_owned()), None),
+        Which::Domain(domain) => (Some(domain.clone()), None, None),
+    }
+}

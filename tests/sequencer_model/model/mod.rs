@@ -1,0 +1,325 @@
+//! The second opinion: the same rules with nothing but vectors, searched from end to end each time.
+//!
+//! It shares no code with the core but the types of its interface. Messages of errors are left empty.
+
+mod inputs;
+mod rules;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use seq::clock::Time;
+use seq::protocol::{
+    Binding, Counts, Domain, ErrorCode, ErrorReply, HolderState, Outcome, Reply, RequestId, Ticket, Token,
+};
+use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Record, Restored, Which};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+struct Request {
+    ticket: u64,
+    domain: Domain,
+    id: RequestId,
+    uid: u32,
+    pid: u32,
+    command: Option<Arc<str>>,
+    queued_at: Time,
+    connection: Option<ConnectionId>,
+    binding: Binding,
+    lease: Option<Duration>,
+    named: bool,
+    pipes: u32,
+    processes: u32,
+    positions: bool,
+    /// Of the longest wait, then of the lease.
+    deadline: Option<Time>,
+    told: (u64, u64),
+    told_at: Option<Time>,
+    /// Token and start.
+    turn: Option<(u64, Time)>,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    number: u64,
+    connection: ConnectionId,
+    domain: Domain,
+    id: Option<String>,
+    deadline: Option<Time>,
+}
+
+#[derive(Clone, Debug)]
+struct Round {
+    domain: Domain,
+    started: Option<Time>,
+    due: Option<Time>,
+    reached: Option<u64>,
+    again: bool,
+}
+
+/// One line as the model sees it: name, holders with token and state, waiters, past runs' median.
+pub(crate) type Seen = (Domain, Vec<(u64, u64, HolderState, u32)>, Vec<(u64, u32)>, Option<Duration>);
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    limits: Limits,
+    next_ticket: u64,
+    next_token: u64,
+    next_wait: u64,
+    now: Time,
+    leaving: bool,
+    turns: u64,
+    /// In order of their tickets.
+    requests: Vec<Request>,
+    waits: Vec<Waiting>,
+    rounds: Vec<Round>,
+    /// Every domain that is in use or remembered; those that are idle, the one idle longest first.
+    runs: Vec<(Domain, Vec<Duration>)>,
+    out: Vec<Effect>,
+}
+
+impl Model {
+    pub(crate) fn new(next_ticket: Ticket, next_token: Token, limits: Limits) -> Model {
+        Model {
+            limits,
+            next_ticket: next_ticket.0,
+            next_token: next_token.0,
+            next_wait: 0,
+            now: Time::ZERO,
+            leaving: false,
+            turns: 0,
+            requests: Vec::new(),
+            waits: Vec::new(),
+            rounds: Vec::new(),
+            runs: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    pub(crate) fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
+        while let Some((due, is_wait, number)) = self.first_deadline().filter(|(due, ..)| *due <= now) {
+            self.now = self.now.max(due);
+            if is_wait {
+                let wait = self.waits.remove(self.waits.iter().position(|wait| wait.number == number).unwrap());
+                self.error(wait.connection, ErrorCode::TimedOut, Some(wait.domain), wait.id, None);
+            } else {
+                let index = self.index(number).unwrap();
+                let (outcome, code) = match self.requests[index].turn {
+                    Some(_) => (Outcome::Expired, ErrorCode::Expired),
+                    None => (Outcome::TimedOut, ErrorCode::TimedOut),
+                };
+                let ended = self.end(index, outcome, None);
+                self.tell_owner(&ended, code);
+                self.settle(&ended.domain);
+            }
+        }
+        self.now = now;
+        self.take(input);
+        self.step_round();
+        std::mem::take(&mut self.out)
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        let rounds = self.rounds.iter().filter_map(|round| round.due);
+        rounds.chain(self.first_deadline().map(|(due, ..)| due)).min()
+    }
+
+    pub(crate) fn next_numbers(&self) -> (Ticket, Token) {
+        (Ticket(self.next_ticket), Token(self.next_token))
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let holders = self.requests.iter().filter(|request| request.turn.is_some()).count() as u64;
+        let mut domains: Vec<&Domain> = self.requests.iter().map(|request| &request.domain).collect();
+        domains.sort();
+        domains.dedup();
+        Counts {
+            connections: 0,
+            domains: domains.len() as u64,
+            holders,
+            waiters: self.requests.len() as u64 - holders,
+            turns: self.turns,
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        let mut runs = self.runs.clone();
+        runs.sort();
+        let of = |domain: &Domain| {
+            let requests = self.requests.iter().filter(|request| request.domain == *domain);
+            let holders = requests
+                .clone()
+                .filter_map(|request| Some((request.ticket, request.turn?.0, state(request), request.pid)));
+            let waiters = requests.clone().filter(|request| request.turn.is_none());
+            (holders.collect(), waiters.map(|request| (request.ticket, request.pid)).collect())
+        };
+        runs.into_iter()
+            .map(|(domain, mut runs)| {
+                let (holders, waiters) = of(&domain);
+                runs.sort();
+                let (below, above) = (runs.len().saturating_sub(1) / 2, runs.len() / 2);
+                let median = (!runs.is_empty()).then(|| (runs[below] + runs[above]) / 2);
+                (domain, holders, waiters, median)
+            })
+            .collect()
+    }
+
+    pub(crate) fn held(&self) -> Vec<Restored> {
+        let turns = self.requests.iter().filter(|request| request.turn.is_some());
+        let kept = turns.filter(|request| request.binding == Binding::Lease || request.pipes + request.processes > 0);
+        kept.map(|request| {
+            let (token, active_at) = request.turn.unwrap();
+            Restored {
+                domain: request.domain.clone(),
+                request_id: request.id.clone(),
+                ticket: Ticket(request.ticket),
+                token: Token(token),
+                uid: request.uid,
+                pid: request.pid,
+                command: request.command.clone(),
+                queued_at: request.queued_at,
+                active_at,
+                binding: request.binding,
+                lease_until: request.deadline,
+                named_process: request.named,
+                pipe: request.pipes > 0,
+                processes: request.processes,
+            }
+        })
+        .collect()
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Sequence(request) => self.sequence(request),
+            Input::Started { connection, ticket, pid, watched } => self.started(connection, ticket, pid, watched),
+            Input::Done { connection, peer, which, exit_status, processes, request_id } => {
+                self.done(connection, peer, &which, exit_status, &processes, request_id);
+            }
+            Input::Cancel { connection, peer, which } => self.cancel(connection, peer, &which),
+            Input::Release { connection, peer, which, request_id } => {
+                self.release(connection, peer, &which, request_id);
+            }
+            Input::Wait { connection, domain, max_wait, request_id } => {
+                self.wait(connection, domain, max_wait, request_id);
+            }
+            Input::Disconnected { connection } => self.disconnected(connection),
+            Input::PipeClosed { ticket } => {
+                if let Some(index) = self.index(ticket.0) {
+                    self.requests[index].pipes = self.requests[index].pipes.saturating_sub(1);
+                    self.end_if_unkept(index);
+                }
+            }
+            Input::ProcessGone { ticket } => self.process_gone(ticket),
+            Input::Restore(restored) => self.restore(restored),
+            Input::Leave => self.leave(),
+            Input::Tick => {}
+        }
+    }
+
+    fn first_deadline(&self) -> Option<(Time, bool, u64)> {
+        let tickets = self.requests.iter().filter_map(|request| Some((request.deadline?, false, request.ticket)));
+        let waits = self.waits.iter().filter_map(|wait| Some((wait.deadline?, true, wait.number)));
+        tickets.chain(waits).min()
+    }
+
+    fn index(&self, ticket: u64) -> Option<usize> {
+        self.requests.iter().position(|request| request.ticket == ticket)
+    }
+
+    fn by_id(&self, domain: &Domain, id: &RequestId) -> Option<usize> {
+        self.requests.iter().position(|request| request.domain == *domain && request.id == *id)
+    }
+
+    fn holder(&self, domain: &Domain) -> Option<usize> {
+        self.requests.iter().position(|request| request.domain == *domain && request.turn.is_some())
+    }
+
+    fn waiters(&self, domain: &Domain) -> Vec<usize> {
+        let is_waiter = |request: &Request| request.domain == *domain && request.turn.is_none();
+        (0..self.requests.len()).filter(|index| is_waiter(&self.requests[*index])).collect()
+    }
+
+    fn listeners(&self, domain: &Domain) -> Vec<usize> {
+        let mut listeners = self.waiters(domain);
+        listeners.retain(|index| self.requests[*index].positions);
+        listeners
+    }
+
+    fn attached(&self, connection: ConnectionId, with_turn: bool) -> Option<usize> {
+        let is_it = |request: &Request| request.connection == Some(connection) && request.turn.is_some() == with_turn;
+        self.requests.iter().position(is_it)
+    }
+
+    fn hanging_on(&self, connection: ConnectionId) -> usize {
+        let tickets = self.requests.iter().filter(|request| request.connection == Some(connection)).count();
+        tickets + self.waits.iter().filter(|wait| wait.connection == connection).count()
+    }
+
+    fn place(&self, index: usize) -> (u64, u64) {
+        let domain = &self.requests[index].domain;
+        let ahead = self.waiters(domain).iter().filter(|waiter| **waiter < index).count() as u64;
+        (ahead + 1, ahead + u64::from(self.holder(domain).is_some()))
+    }
+
+    fn find(&self, which: &Which) -> Option<usize> {
+        match which {
+            Which::Ticket(ticket) => self.index(ticket.0),
+            Which::Request(domain, id) => self.by_id(domain, id),
+            Which::Domain(domain) => self.holder(domain),
+            Which::TicketOf(ticket, domain, id) => {
+                let index = self.index(ticket.0)?;
+                let request = &self.requests[index];
+                let differs = domain.as_ref().is_some_and(|domain| *domain != request.domain)
+                    || id.as_ref().is_some_and(|id| *id != request.id);
+                if differs { None } else { Some(index) }
+            }
+        }
+    }
+
+    fn record(&mut self, request: &Request, change: Change) {
+        self.out.push(Effect::Record(Record {
+            at: self.now,
+            domain: request.domain.clone(),
+            request_id: request.id.clone(),
+            ticket: Ticket(request.ticket),
+            uid: request.uid,
+            pid: request.pid,
+            command: request.command.clone(),
+            change,
+        }));
+    }
+
+    fn tell(&mut self, connection: ConnectionId, reply: Reply) {
+        self.out.push(Effect::Tell { connection, reply });
+    }
+
+    fn tell_owner(&mut self, request: &Request, code: ErrorCode) {
+        if let Some(connection) = request.connection {
+            let (domain, id) = (request.domain.clone(), request.id.to_string());
+            self.error(connection, code, Some(domain), Some(id), Some(request.ticket));
+        }
+    }
+
+    fn error(
+        &mut self,
+        connection: ConnectionId,
+        code: ErrorCode,
+        domain: Option<Domain>,
+        request_id: Option<String>,
+        ticket: Option<u64>,
+    ) {
+        let ticket = ticket.map(Ticket);
+        self.tell(connection, Reply::Error(ErrorReply { code, message: String::new(), domain, request_id, ticket }));
+    }
+}
+
+fn state(request: &Request) -> HolderState {
+    match (request.binding, request.connection) {
+        (Binding::Connection, Some(_)) => HolderState::Attached,
+        (Binding::Connection, None) => HolderState::Orphaned,
+        (Binding::Process, _) => HolderState::Process,
+        (Binding::Lease, _) => HolderState::Lease,
+    }
+}

@@ -1,0 +1,150 @@
+//! What follows when a line changes.
+
+use seq::protocol::{Active, Binding, Domain, Idle, Outcome, QueuePosition, Reply, Ticket, Token};
+use seq::sequencer::Change;
+
+use super::{Model, Request, Round, SECOND, Waiting};
+
+impl Model {
+    /// Gives a free turn to the next, or answers those who waited for an idle domain.
+    pub(super) fn settle(&mut self, domain: &Domain) {
+        if self.holder(domain).is_some() {
+            return;
+        }
+        if let Some(index) = self.waiters(domain).first().copied() {
+            let token = self.next_token;
+            self.next_token += 1;
+            self.turns += 1;
+            let now = self.now;
+            let request = &mut self.requests[index];
+            request.turn = Some((token, now));
+            request.positions = false;
+            request.deadline = request.lease.filter(|_| request.binding == Binding::Lease).map(|lease| now + lease);
+            let request = request.clone();
+            self.places_changed(domain);
+            let waited = now.since(request.queued_at);
+            self.record(&request, Change::Active { token: Token(token), waited });
+            let (domain, ticket) = (request.domain, Ticket(request.ticket));
+            let reply = Active { domain, request_id: request.id, ticket, token: Token(token), resumed: false };
+            self.tell(request.connection.unwrap(), Reply::Active(reply));
+            return;
+        }
+        self.rounds.retain(|round| round.domain != *domain);
+        let index = self.runs.iter().position(|(known, _)| known == domain).unwrap();
+        let fell_idle = self.runs.remove(index);
+        self.runs.push(fell_idle);
+        let idle: Vec<Domain> = self.runs.iter().map(|(domain, _)| domain.clone()).collect();
+        let idle: Vec<&Domain> = idle.iter().filter(|domain| self.holder(domain).is_none()).collect();
+        for forgotten in idle.iter().rev().skip(self.limits.idle_domains) {
+            self.runs.retain(|(known, _)| known != *forgotten);
+        }
+        let (answered, others) = self.waits.drain(..).partition(|wait| wait.domain == *domain);
+        self.waits = others;
+        let answered: Vec<Waiting> = answered;
+        for wait in answered {
+            self.tell(wait.connection, Reply::Idle(Idle { domain: wait.domain, request_id: wait.id }));
+        }
+    }
+
+    /// Takes a request out and records it.
+    pub(super) fn end(&mut self, index: usize, outcome: Outcome, exit_status: Option<i32>) -> Request {
+        let request = self.requests.remove(index);
+        let now = self.now;
+        if let Some((token, active_at)) = request.turn {
+            let (waited, held) = (active_at.since(request.queued_at), now.since(active_at));
+            self.record(&request, Change::Ended { token: Token(token), outcome, exit_status, waited, held });
+            if outcome == Outcome::Done {
+                let (_, runs) = self.runs.iter_mut().find(|(domain, _)| *domain == request.domain).unwrap();
+                runs.push(held);
+                let extra = runs.len().saturating_sub(self.limits.past_runs);
+                runs.drain(..extra);
+            }
+        } else {
+            self.record(&request, Change::Left { outcome, waited: now.since(request.queued_at) });
+            self.places_changed(&request.domain);
+        }
+        request
+    }
+
+    pub(super) fn end_if_unkept(&mut self, index: usize) -> bool {
+        let request = &self.requests[index];
+        let is_kept = match request.binding {
+            _ if request.turn.is_none() => true,
+            Binding::Lease => true,
+            Binding::Connection => request.connection.is_some() || request.pipes + request.processes > 0,
+            Binding::Process => request.pipes + request.processes > 0,
+        };
+        if !is_kept {
+            let ended = self.end(index, Outcome::Gone, None);
+            self.settle(&ended.domain);
+        }
+        !is_kept
+    }
+
+    pub(super) fn places_changed(&mut self, domain: &Domain) {
+        self.drop_round_without_listeners(domain);
+        if self.listeners(domain).is_empty() {
+            return;
+        }
+        let now = self.now;
+        let round = self.round(domain);
+        if round.reached.is_some() {
+            round.again = true;
+        } else if round.due.is_none() {
+            round.due = Some(round.started.map_or(now, |started| (started + SECOND).max(now)));
+        }
+    }
+
+    pub(super) fn drop_round_without_listeners(&mut self, domain: &Domain) {
+        if self.listeners(domain).is_empty() {
+            let round = self.round(domain);
+            (round.due, round.reached, round.again) = (None, None, false);
+        }
+    }
+
+    pub(super) fn step_round(&mut self) {
+        let due = self.rounds.iter().filter_map(|round| Some((round.due?, round.domain.clone()))).min();
+        let Some((_, domain)) = due.filter(|(due, _)| *due <= self.now) else { return };
+        let now = self.now;
+        let round = self.round(&domain);
+        if round.reached.is_none() {
+            round.started = Some(now);
+        }
+        let (reached, mut again) = (round.reached, round.again);
+        let mut rest = self.listeners(&domain);
+        rest.retain(|index| reached.is_none_or(|reached| self.requests[*index].ticket > reached));
+        for index in rest.iter().take(64).copied() {
+            let (position, total_ahead) = self.place(index);
+            let request = self.requests[index].clone();
+            if request.told == (position, total_ahead) {
+                continue;
+            }
+            if request.told_at.is_some_and(|told_at| now.since(told_at) < SECOND) {
+                again = true;
+                continue;
+            }
+            self.requests[index].told = (position, total_ahead);
+            self.requests[index].told_at = Some(now);
+            let (request_id, ticket) = (request.id, Ticket(request.ticket));
+            let reply = QueuePosition { domain: domain.clone(), request_id, ticket, position, total_ahead };
+            self.tell(request.connection.unwrap(), Reply::QueuePosition(reply));
+        }
+        let last = (rest.len() > 64).then(|| self.requests[rest[63]].ticket);
+        let round = self.round(&domain);
+        round.reached = last;
+        round.again = again && last.is_some();
+        round.due = match last {
+            Some(_) => Some(now),
+            None => again.then(|| (round.started.unwrap() + SECOND).max(now)),
+        };
+    }
+
+    pub(super) fn round(&mut self, domain: &Domain) -> &mut Round {
+        let index = self.rounds.iter().position(|round| round.domain == *domain).unwrap_or_else(|| {
+            let domain = domain.clone();
+            self.rounds.push(Round { domain, started: None, due: None, reached: None, again: false });
+            self.rounds.len() - 1
+        });
+        &mut self.rounds[index]
+    }
+}
