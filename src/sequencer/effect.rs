@@ -14,7 +14,9 @@ pub enum Effect {
     /// Write this down, before any `Tell` that comes after it. It is also what watchers hear.
     Record(Record),
     /// The ticket that a `Sequence` got or took up again: what the daemon was to watch for that request belongs to
-    /// this ticket from now on. Comes before the `Record`s and `Tell`s of that request; a refused request has none.
+    /// this ticket from now on. If the ticket waits, that replaces what was watched for it before (drop the old, and
+    /// what it may still report); if it has a turn, it is watched beside it. Comes before the `Record`s and `Tell`s of
+    /// that request; a refused request has none.
     Admitted {
         /// The ticket.
         ticket: Ticket,

@@ -29,7 +29,8 @@ pub enum Input {
     /// A client asks for a turn.
     Sequence(Enqueue),
     /// A client names the process that works under its turn. Refused (`Tell` an error) with `not_found` or
-    /// `not_active` unless `ticket` has a turn and is attached to `connection`; silent otherwise.
+    /// `not_active` unless `ticket` has a turn and is attached to `connection`; silent otherwise. A ticket that is
+    /// attached to another connection, or to none, is `not_found`.
     Started {
         /// Who says it.
         connection: ConnectionId,
@@ -79,7 +80,8 @@ pub enum Input {
         /// Repeated in the reply.
         request_id: Option<String>,
     },
-    /// A client waits until a domain has no holder and no waiter. Answered `idle` then, or `timed_out`.
+    /// A client waits until a domain has no holder and no waiter. Answered `idle` then, or `timed_out`; or
+    /// `too_many_requests`, for it counts like a ticket of its connection.
     Wait {
         /// Who asks.
         connection: ConnectionId,
@@ -95,7 +97,7 @@ pub enum Input {
         /// Which.
         connection: ConnectionId,
     },
-    /// The last writing end of a ticket's pipe is closed.
+    /// The last writing end of a ticket's pipe is closed. Comes once for each pipe that is watched for it.
     PipeClosed {
         /// Whose.
         ticket: Ticket,
@@ -105,18 +107,30 @@ pub enum Input {
         /// Whose.
         ticket: Ticket,
     },
-    /// A turn that an earlier daemon had given is still taken. Comes before any `Sequence`.
+    /// A turn that an earlier daemon had given is still taken. Comes before any `Sequence`. Nothing is recorded or
+    /// told. One that nothing keeps is not taken, nor one whose domain or ticket is in use already; but the numbers of
+    /// none are given out again.
     Restore(Restored),
     /// The daemon leaves: every waiter and every `Wait` is told `leaving`, and so is each holder that is attached;
     /// turns kept by a connection alone end as `stopped`. From now on every `Sequence` and `Wait` is refused
-    /// with `leaving`.
+    /// with `leaving`. Waiters leave their lines (`Left`, `Stopped`), so that nobody is given a turn that ends here.
     Leave,
     /// Time has passed.
     Tick,
 }
 
 /// A request for a turn.
+///
+/// One with the `request_id` of a ticket that lives in this domain takes that ticket up again, if the user is the same:
+///
+/// - A waiter keeps its place. Its earlier connection is told the error `taken_over`, if it is another one, and all
+///   that is said here replaces what was said before; so what was watched for it before is watched no more.
+///   With `no_wait` the newcomer is refused with `busy`, and the waiter is not disturbed.
+/// - A holder is told `active` again, `resumed`, and hangs on this connection from now on. Its earlier connection is
+///   told nothing, and may end without ending the turn. `binding`, `lease` and what was watched stay as they were,
+///   for the old work may still go on; what is watched for this request is watched as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent options of one request")]
 pub struct Enqueue {
     /// Who asks.
     pub connection: ConnectionId,

@@ -2,62 +2,168 @@
 //!
 //! Time and inputs go in, effects come out, in order. There is no clock, socket, file, thread or randomness in here,
 //! and it cannot fail: a refusal is an effect. The same inputs at the same times always give the same effects.
+//!
+//! What one input brings about always comes in this order: what ended is recorded, those whom that concerns are told,
+//! the asker is answered, and only then the next turn is recorded and told.
 
 mod input;
 mod effect;
 mod view;
+mod limits;
+mod sequence;
+mod turn;
+mod give_back;
+mod keep;
+mod wait;
+mod succession;
+mod rounds;
+mod line;
+mod order;
+mod ticket;
+mod connections;
+mod timers;
+mod idle;
+mod refusal;
+mod check;
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
+
+use serde::{Deserialize, Serialize};
 
 pub use effect::{Change, Effect, Record};
 pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, Which};
+pub use limits::Limits;
 pub use view::{LineView, TicketView};
 
 use crate::clock::Time;
-use crate::protocol::{Counts, Domain, Ticket, Token};
+use crate::protocol::{Domain, Ticket, Token};
+
+use connections::Connections;
+use give_back::Done;
+use idle::IdleDomains;
+use line::Line;
+use rounds::Rounds;
+use ticket::Entry;
+use timers::{Timer, Timers};
+use wait::PendingWait;
+
+/// Hashes alike in every process. Where an order would show, maps are not iterated, or sorted first.
+type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
 /// The lines of all domains.
-#[derive(Debug)]
-pub struct Sequencer {}
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sequencer {
+    limits: Limits,
+    next_ticket: Ticket,
+    next_token: Token,
+    next_wait: u64,
+    /// The latest moment that was heard of.
+    now: Time,
+    /// No `Sequence` and no `Wait` is taken any more.
+    leaving: bool,
+    /// Turns given.
+    turns: u64,
+    /// Tickets that wait.
+    waiting: usize,
+    /// Every ticket that waits or has a turn.
+    tickets: HashMap<Ticket, Box<Entry>, FixedHasher>,
+    /// Every domain in use: those with a holder.
+    lines: HashMap<Domain, Line, FixedHasher>,
+    waits: BTreeMap<u64, PendingWait>,
+    connections: Connections,
+    timers: Timers,
+    rounds: Rounds,
+    idle: IdleDomains,
+}
 
 impl Sequencer {
     /// Lines without anybody in them. The first ticket and token given out are the ones given here.
     pub fn new(next_ticket: Ticket, next_token: Token) -> Sequencer {
-        let _ = (next_ticket, next_token);
-        todo!()
+        Sequencer::with_limits(next_ticket, next_token, Limits::default())
+    }
+
+    /// Like [`new`](Sequencer::new), with other limits.
+    pub fn with_limits(next_ticket: Ticket, next_token: Token, limits: Limits) -> Sequencer {
+        Sequencer {
+            limits,
+            next_ticket,
+            next_token,
+            next_wait: 0,
+            now: Time::ZERO,
+            leaving: false,
+            turns: 0,
+            waiting: 0,
+            tickets: HashMap::default(),
+            lines: HashMap::default(),
+            waits: BTreeMap::new(),
+            connections: Connections::default(),
+            timers: Timers::default(),
+            rounds: Rounds::default(),
+            idle: IdleDomains::default(),
+        }
     }
 
     /// Takes one input at `now` and appends what follows from it to `effects`, in order.
     ///
-    /// Everything that was due before `now` is done first, as if a [`Input::Tick`] had come at its time. `now` must
-    /// never be earlier than in an earlier call.
+    /// Every deadline up to and including `now` is done first, as if a [`Input::Tick`] had come at its time. Then
+    /// comes the input, and then at most one small step of the `queue_position` messages that are due: whatever is
+    /// left of those makes [`next_timeout`](Sequencer::next_timeout) answer a moment that has come already.
+    ///
+    /// `now` must never be earlier than in an earlier call; if it is, the later moment counts.
+    ///
+    /// # Panics
+    ///
+    /// When it finds its own state wrong, before anything comes of that: end the process then, and start again from
+    /// what was recorded.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
-        let _ = (now, input, effects);
-        todo!()
+        let now = now.max(self.now);
+        while let Some((due, timer)) = self.timers.pop_due(now) {
+            // A restored lease may have been over before this sequencer began.
+            self.now = self.now.max(due);
+            match timer {
+                Timer::Ticket(ticket) => self.ticket_due(self.now, ticket, effects),
+                Timer::Wait(wait) => self.wait_due(self.now, wait, effects),
+            }
+        }
+        self.now = now;
+        self.take(now, input, effects);
+        self.tell_positions(now, effects);
     }
 
-    /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before.
+    fn take(&mut self, now: Time, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Sequence(request) => self.sequence(now, request, out),
+            Input::Started { connection, ticket, pid, watched } => self.started(connection, ticket, pid, watched, out),
+            Input::Done { connection, peer, which, exit_status, processes, request_id } => {
+                let done = Done { connection, peer, which, exit_status, processes, request_id };
+                self.done(now, &done, out);
+            }
+            Input::Cancel { connection, peer, which } => self.cancel(now, connection, peer, which, out),
+            Input::Release { connection, peer, which, request_id } => {
+                self.release(now, connection, peer, (which, request_id), out);
+            }
+            Input::Wait { connection, domain, max_wait, request_id } => {
+                self.wait(now, connection, domain, (max_wait, request_id), out);
+            }
+            Input::Disconnected { connection } => self.disconnected(now, connection, out),
+            Input::PipeClosed { ticket } => self.pipe_closed(now, ticket, out),
+            Input::ProcessGone { ticket } => self.process_gone(now, ticket, out),
+            Input::Restore(restored) => self.restore(restored),
+            Input::Leave => self.leave(now, out),
+            Input::Tick => {}
+        }
+    }
+
+    /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that
+    /// has come already means: at once, after whatever else is ready.
     pub fn next_timeout(&self) -> Option<Time> {
-        todo!()
+        self.timers.next().into_iter().chain(self.rounds.next()).min()
     }
 
     /// The next ticket and token to be given out: what must be below the store's high-water mark.
     pub fn next_numbers(&self) -> (Ticket, Token) {
-        todo!()
-    }
-
-    /// Lines in alphabetical order: one, or all that are in use, or with `idle` also those remembered. Each has up to
-    /// `waiters_max` waiters.
-    pub fn view(&self, domain: Option<&Domain>, waiters_max: usize, idle: bool) -> Vec<LineView<'_>> {
-        let _ = (domain, waiters_max, idle);
-        todo!()
-    }
-
-    /// Every turn that would outlive this process, for the next daemon: those not kept by a connection alone.
-    pub fn held(&self) -> Vec<Restored> {
-        todo!()
-    }
-
-    /// What there is now; `connections` is for the caller to fill.
-    pub fn counts(&self) -> Counts {
-        todo!()
+        (self.next_ticket, self.next_token)
     }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::protocol::{Domain, HolderState, RequestId, Ticket, Token};
+use crate::protocol::{Counts, Domain, HolderState, RequestId, Ticket, Token};
+
+use super::Sequencer;
+use super::line::usual_run;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,4 +40,46 @@ pub struct TicketView<'a> {
     pub queued_at: Time,
     /// When its turn came.
     pub active_at: Option<Time>,
+}
+
+impl Sequencer {
+    /// Lines in alphabetical order: one, or all that are in use, or with `idle` also those remembered. Each has up to
+    /// `waiters_max` waiters. Takes time for each line and for each waiter listed.
+    pub fn view(&self, domain: Option<&Domain>, waiters_max: usize, idle: bool) -> Vec<LineView<'_>> {
+        if let Some(domain) = domain {
+            return self.view_line(domain, waiters_max, idle).into_iter().collect();
+        }
+        let remembered = self.idle.names().filter(|_| idle);
+        let mut names: Vec<&Domain> = self.lines.keys().chain(remembered).collect();
+        names.sort_unstable();
+        names.into_iter().filter_map(|name| self.view_line(name, waiters_max, idle)).collect()
+    }
+
+    fn view_line(&self, domain: &Domain, waiters_max: usize, idle: bool) -> Option<LineView<'_>> {
+        let Some((domain, line)) = self.lines.get_key_value(domain) else {
+            let (domain, runs) = self.idle.get(domain).filter(|_| idle)?;
+            let usual_run = usual_run(runs);
+            return Some(LineView { domain, holders: Vec::new(), waiters: Vec::new(), waiting: 0, usual_run });
+        };
+        let holders = line.holders.iter().filter_map(|ticket| self.holder(*ticket));
+        let waiters = line.order.iter().take(waiters_max).filter_map(|ticket| self.tickets.get(&ticket));
+        Some(LineView {
+            domain,
+            holders: holders.map(|(entry, turn)| (entry.view(), turn.token, entry.holder_state())).collect(),
+            waiters: waiters.map(|entry| entry.view()).collect(),
+            waiting: line.order.len() as u64,
+            usual_run: usual_run(&line.runs),
+        })
+    }
+
+    /// What there is now; `connections` is for the caller to fill.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            connections: 0,
+            domains: self.lines.len() as u64,
+            holders: (self.tickets.len() - self.waiting) as u64,
+            waiters: self.waiting as u64,
+            turns: self.turns,
+        }
+    }
 }

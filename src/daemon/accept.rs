@@ -1,0 +1,165 @@
+//! The door: lets clients in, turns away those who may not come, and stays where clients look for it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::SendFlags;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::Sender;
+use tracing::{error, info, warn};
+
+use super::client::{self, ReadBuffer};
+use super::directory::{self, Access};
+use super::link::Link;
+use super::listen::{self, Listening};
+use super::lock::{LifeLock, Taken};
+use super::place::Place;
+use super::place_watch::PlaceWatch;
+use super::wake::Wake;
+use crate::error::Error;
+use crate::protocol::{ErrorCode, ErrorReply, Reply, encode};
+use crate::sequencer::{ConnectionId, Peer};
+
+/// How long to leave the door closed when the system has no descriptor left, not even the spare one.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Everything about where clients come in.
+pub(super) struct Door {
+    pub(super) place: Place,
+    pub(super) access: Access,
+    pub(super) lock: LifeLock,
+    pub(super) listener: UnixListener,
+    /// See [`Listening::identity`].
+    pub(super) identity: Option<(u64, u64)>,
+    pub(super) place_watch: Option<PlaceWatch>,
+    /// Given up for a moment to turn a client away when there is no other descriptor.
+    pub(super) spare: Option<File>,
+    pub(super) connections_max: usize,
+    /// Its clones are the open connections.
+    pub(super) open: Rc<()>,
+    pub(super) owner: Sender<Wake>,
+    pub(super) buffer: ReadBuffer,
+    pub(super) last_id: u64,
+}
+
+impl Door {
+    /// Lets clients in until `stop`, then gives itself back.
+    pub(super) async fn run(mut self, stop: Rc<Notify>) -> Door {
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.notified() => return self,
+                () = PlaceWatch::changed(&mut self.place_watch) => self.check_place().await,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.welcome(stream).await,
+                    Err(error) => self.cannot_accept(&error).await,
+                },
+            }
+        }
+    }
+
+    /// Removes the socket, if it is still this daemon's own.
+    pub(super) fn close(&self) {
+        if let Some(identity) = self.identity
+            && let Err(error) = listen::remove(&self.place.socket, identity)
+        {
+            warn!("cannot remove {}: {error}", self.place.socket.display());
+        }
+    }
+
+    async fn welcome(&mut self, stream: UnixStream) {
+        let Ok(credentials) = stream.peer_cred() else { return };
+        let me = rustix::process::geteuid().as_raw();
+        let uid = credentials.uid();
+        let is_operator = uid == me || uid == 0;
+        if !is_operator && !self.access.everybody {
+            warn!("turned away uid {uid}: this daemon serves uid {me}");
+            let message = format!("this daemon serves uid {me} only: run one of your own");
+            return turn_away(&stream, ErrorCode::Forbidden, message);
+        }
+        if Rc::strong_count(&self.open) > self.connections_max {
+            warn!("turned away a client: {} connections are open", self.connections_max);
+            return turn_away(&stream, ErrorCode::TooManyConnections, too_many(self.connections_max));
+        }
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        self.last_id += 1;
+        let (id, peer) = (ConnectionId(self.last_id), Peer { uid, pid, is_operator });
+        let link = Rc::new(Link::new(id, peer, stream, Rc::clone(&self.open)));
+        if self.owner.send(Wake::Opened(Rc::clone(&link))).await.is_ok() {
+            tokio::task::spawn_local(client::serve(link, self.owner.clone(), Rc::clone(&self.buffer)));
+        }
+    }
+
+    async fn cannot_accept(&mut self, error: &io::Error) {
+        let is_exhausted = matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE));
+        if !is_exhausted {
+            // The client was gone before it was let in.
+            return;
+        }
+        warn!("cannot let a client in: {error}");
+        if self.spare.take().is_some()
+            && let Ok(Ok((stream, _))) = tokio::time::timeout(EXHAUSTED_PAUSE, self.listener.accept()).await
+        {
+            turn_away(&stream, ErrorCode::TooManyConnections, too_many(Rc::strong_count(&self.open) - 1));
+        }
+        self.spare = File::open("/dev/null").ok();
+        if self.spare.is_none() {
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        }
+    }
+
+    /// A cleaner may have removed the socket, the lock or the whole directory: puts them back. Without the lock there
+    /// would be a second daemon.
+    async fn check_place(&mut self) {
+        let is_bound = self.identity.is_none() || listen::identity_at(&self.place.socket) == self.identity;
+        if is_bound && self.lock.is_in_place() {
+            return;
+        }
+        match self.restore_place(is_bound) {
+            Ok(true) => info!("put {} back, which somebody had removed", self.place.socket.display()),
+            Ok(false) => _ = self.owner.send(Wake::Usurped).await,
+            Err(error) => error!("{error}"),
+        }
+    }
+
+    /// Whether this is still the one daemon.
+    fn restore_place(&mut self, is_bound: bool) -> Result<bool, Error> {
+        directory::prepare(&self.place.directory, self.access)?;
+        if !self.lock.is_in_place() {
+            match LifeLock::take(&self.place.life_lock)? {
+                Taken::Mine(lock) => self.lock = lock,
+                Taken::Busy(_) => return Ok(false),
+            }
+        }
+        if !is_bound {
+            let Listening { listener, identity } = listen::bind(&self.place, self.access)?;
+            self.listener = into_tokio(listener).map_err(Error::failure)?;
+            self.identity = identity;
+        }
+        if let Some(watch) = &mut self.place_watch {
+            watch.look_at(&self.place.directory).map_err(Error::failure)?;
+        }
+        Ok(true)
+    }
+}
+
+/// The listener, for the runtime.
+pub(super) fn into_tokio(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+fn too_many(connections: usize) -> String {
+    format!("{connections} connections are open already: try again later")
+}
+
+/// Says why, as far as the kernel takes it at once.
+fn turn_away(stream: &UnixStream, code: ErrorCode, message: String) {
+    let mut line = Vec::new();
+    encode(&Reply::Error(ErrorReply { code, message, domain: None, request_id: None, ticket: None }), &mut line);
+    let _ = rustix::net::send(stream.as_fd(), &line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+}

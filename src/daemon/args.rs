@@ -1,0 +1,135 @@
+//! What the command line of `seqd` says, as data.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+
+/// How long a daemon that a client started stays when nothing uses it.
+pub const IDLE_EXIT_DEFAULT: Duration = Duration::from_mins(10);
+
+/// Keep the lines that `seq` waits in
+///
+/// seqd answers `seq` and every other client of its socket. `seq` starts it by itself when it is needed, so running
+/// it by hand is for those who want it supervised, shared, or in sight.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "seqd", version, max_term_width = 100)]
+pub struct SeqdArgs {
+    /// Listen on this socket [default: $SEQ_SOCKET, else seq/seqd.sock in the user's state directory]
+    #[arg(long, value_name = "PATH", conflicts_with = "system")]
+    pub socket: Option<PathBuf>,
+
+    /// Serve the whole system, on /run/seqd/seqd.sock
+    #[arg(long)]
+    pub system: bool,
+
+    /// Let the members of this group use the socket
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+
+    /// Leave after this long without a connection and without a turn, or `never`
+    ///
+    /// Without it a daemon that was started by `seq` leaves after 10 minutes, any other never does.
+    #[arg(long, value_name = "DURATION")]
+    pub idle_exit: Option<IdleExit>,
+
+    /// Write the log to this file
+    ///
+    /// Without it a detached daemon writes beside its socket, any other to its standard error.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+
+    /// Run in the background, and say `ready PID`, `busy` or `error: REASON` on standard output
+    #[arg(long)]
+    pub detach: bool,
+
+    /// Be what `--detach` runs in the background
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub detached: bool,
+}
+
+impl SeqdArgs {
+    /// The command line that says the same, but for a process that is in the background already.
+    pub(super) fn for_second_stage(&self, socket: PathBuf) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["--detached".into()];
+        if self.system {
+            arguments.push("--system".into());
+        } else {
+            arguments.extend(["--socket".into(), socket.into_os_string()]);
+        }
+        let mut add = |name: &str, value: Option<OsString>| {
+            if let Some(value) = value {
+                arguments.extend([name.into(), value]);
+            }
+        };
+        add("--group", self.group.clone().map(OsString::from));
+        add("--idle-exit", self.idle_exit.map(|idle_exit| idle_exit.to_string().into()));
+        add("--log", self.log.clone().map(PathBuf::into_os_string));
+        arguments
+    }
+}
+
+/// When a daemon that nothing uses leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleExit {
+    /// After this long.
+    After(Duration),
+    /// Not by itself.
+    Never,
+}
+
+impl FromStr for IdleExit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<IdleExit, String> {
+        if text == "never" {
+            return Ok(IdleExit::Never);
+        }
+        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let written = || Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok();
+        seconds.or_else(written).map(IdleExit::After).ok_or_else(|| "write it as 10m, 1h30m, 90 or never".to_owned())
+    }
+}
+
+impl fmt::Display for IdleExit {
+    /// As [`FromStr`] reads it back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            IdleExit::After(duration) => write!(f, "{}.{:09}", duration.as_secs(), duration.subsec_nanos()),
+            IdleExit::Never => f.write_str("never"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_exit_is_a_duration_or_never() {
+        let read = |text: &str| text.parse::<IdleExit>();
+        assert_eq!(read("never"), Ok(IdleExit::Never));
+        assert_eq!(read("90"), Ok(IdleExit::After(Duration::from_secs(90))));
+        assert_eq!(read("0.5"), Ok(IdleExit::After(Duration::from_millis(500))));
+        assert_eq!(read("1h30m"), Ok(IdleExit::After(Duration::from_mins(90))));
+        assert_eq!(read("500ms"), Ok(IdleExit::After(Duration::from_millis(500))));
+        for text in ["", "soon", "-1", "-10s", "inf", "NaN", "1e300"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_second_stage_is_told_everything_the_first_was() {
+        let typed = ["seqd", "--detach", "--socket", "a b", "--group", "ops", "--idle-exit", "1.5", "--log", "/l"];
+        let first = SeqdArgs::try_parse_from(typed).unwrap();
+        let arguments = first.for_second_stage("/x/a b".into());
+        let second = SeqdArgs::try_parse_from([OsString::from("seqd")].into_iter().chain(arguments)).unwrap();
+        assert_eq!(second.socket, Some(PathBuf::from("/x/a b")));
+        assert_eq!((second.group, second.log), (first.group, first.log));
+        assert_eq!(second.idle_exit, first.idle_exit);
+        assert!(second.detached && !second.detach);
+    }
+}

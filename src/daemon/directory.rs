@@ -1,0 +1,95 @@
+//! The directory of the socket: nobody else may put anything into it.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use rustix::fs::{FileType, Gid, Mode, Stat};
+
+use crate::error::Error;
+
+/// Who may use the daemon besides the user who runs it, and root.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Access {
+    /// Whether any user that the file system lets through is served.
+    pub(super) everybody: bool,
+    /// The group that directory and socket are opened to.
+    pub(super) group: Option<Gid>,
+}
+
+impl Access {
+    /// Mode of the socket.
+    pub(super) fn socket_mode(self) -> Mode {
+        Mode::from_raw_mode(if self.group.is_some() { 0o660 } else { 0o600 })
+    }
+
+    /// Mode of the directory.
+    fn directory_mode(self) -> u32 {
+        if self.group.is_some() { 0o750 } else { 0o700 }
+    }
+
+    /// Bits that the directory must not have: others must not write, and unless shared on purpose not even look.
+    fn forbidden_bits(self) -> u32 {
+        if self.everybody { 0o022 } else { 0o077 }
+    }
+}
+
+/// Makes `directory` if it is missing, and checks that it is a real directory, of this user or root, and closed to
+/// others as far as `access` says.
+///
+/// # Errors
+///
+/// With the reason and the way out.
+pub(super) fn prepare(directory: &Path, access: Access) -> Result<(), Error> {
+    let found = match rustix::fs::lstat(directory) {
+        Err(rustix::io::Errno::NOENT) => {
+            create(directory, access).map_err(|error| unusable(directory, &error))?;
+            rustix::fs::lstat(directory)
+        }
+        found => found,
+    };
+    let found = found.map_err(|error| unusable(directory, &error.into()))?;
+    check(directory, &found, access)
+}
+
+fn create(directory: &Path, access: Access) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    if let Some(group) = access.group {
+        rustix::fs::chown(directory, None, Some(group))?;
+        rustix::fs::chmod(directory, Mode::from_raw_mode(access.directory_mode()))?;
+    }
+    Ok(())
+}
+
+fn check(directory: &Path, found: &Stat, access: Access) -> Result<(), Error> {
+    let path = directory.display();
+    let me = rustix::process::geteuid().as_raw();
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => {}
+        FileType::Symlink => {
+            return Err(Error::failure(format_args!(
+                "{path} is a symbolic link: name the real directory with --socket DIRECTORY/seqd.sock"
+            )));
+        }
+        _ => return Err(Error::failure(format_args!("{path} is not a directory: move it away"))),
+    }
+    if found.st_uid != me && found.st_uid != 0 {
+        return Err(Error::failure(format_args!(
+            "the directory {path} belongs to uid {}, not to uid {me}: name one of your own with --socket",
+            found.st_uid
+        )));
+    }
+    let mode = found.st_mode & 0o7777;
+    if mode & access.forbidden_bits() != 0 {
+        return Err(Error::failure(format_args!(
+            "the directory {path} is open to other users (mode {mode:04o}): chmod {:o} {path}",
+            access.directory_mode()
+        )));
+    }
+    Ok(())
+}
+
+fn unusable(directory: &Path, error: &io::Error) -> Error {
+    Error::failure(format_args!("cannot use the directory {}: {error}", directory.display()))
+}

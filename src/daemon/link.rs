@@ -1,0 +1,200 @@
+//! One client's connection: bytes in, bytes out, and never anybody who waits for it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+
+use crate::protocol::limits::{DESCRIPTORS_PENDING_MAX, OUTBOX_BYTES_MAX};
+use crate::protocol::{Reply, encode};
+use crate::sequencer::{ConnectionId, Peer};
+
+/// Bytes that one read takes at most. The buffer for it is shared by all connections.
+pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of memory that an outbox keeps while it is empty.
+const OUTBOX_BYTES_KEPT: usize = 1024;
+
+/// What the owner and a connection's own task share: the owner fills the outbox and writes what the kernel takes at
+/// once, the task reads, and writes what the kernel did not take.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) id: ConnectionId,
+    pub(super) peer: Peer,
+    stream: UnixStream,
+    outbox: RefCell<Outbox>,
+    /// Whether the owner has put something into the outbox since it was last flushed.
+    pub(super) is_dirty: Cell<bool>,
+    /// Whether the kernel took less than it was given: the task is to write when there is room again.
+    is_blocked: Cell<bool>,
+    /// Whether a request with a large answer has been read and not been answered; nothing more is read meanwhile.
+    pub(super) is_owed_snapshot: Cell<bool>,
+    /// Whether a watcher has missed events: the task is to tell the owner when the outbox is empty.
+    pub(super) is_lagging: Cell<bool>,
+    /// Whether nothing more is to be read and what is in the outbox is the last.
+    is_closing: Cell<bool>,
+    /// Wakes the task when one of these has changed.
+    changed: Notify,
+    /// Counts the open connections by its clones.
+    _open: Rc<()>,
+}
+
+/// Bytes that the client has not been given yet.
+#[derive(Debug, Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    /// How many of them are written.
+    written: usize,
+}
+
+impl Link {
+    /// A connection that has just been accepted; `open` is cloned once for each.
+    pub(super) fn new(id: ConnectionId, peer: Peer, stream: UnixStream, open: Rc<()>) -> Link {
+        Link {
+            id,
+            peer,
+            stream,
+            outbox: RefCell::default(),
+            is_dirty: Cell::new(false),
+            is_blocked: Cell::new(false),
+            is_owed_snapshot: Cell::new(false),
+            is_lagging: Cell::new(false),
+            is_closing: Cell::new(false),
+            changed: Notify::new(),
+            _open: open,
+        }
+    }
+
+    /// Puts a reply into the outbox.
+    pub(super) fn push(&self, reply: &Reply) {
+        encode(reply, &mut self.outbox.borrow_mut().bytes);
+    }
+
+    /// Puts a line that is encoded already into the outbox.
+    pub(super) fn push_line(&self, line: &[u8]) {
+        self.outbox.borrow_mut().bytes.extend_from_slice(line);
+    }
+
+    /// Bytes in the outbox.
+    pub(super) fn outbox_bytes(&self) -> usize {
+        let outbox = self.outbox.borrow();
+        outbox.bytes.len() - outbox.written
+    }
+
+    /// Writes as much as the kernel takes at once, and leaves the rest to the task.
+    pub(super) fn flush(&self) {
+        self.is_dirty.set(false);
+        if !self.is_blocked.get() {
+            self.write();
+            if self.is_blocked.get() || self.is_lagging.get() {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Lets the task look again at what it may do.
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Ends the connection once the outbox is empty.
+    pub(super) fn close(&self) {
+        self.is_closing.set(true);
+        self.changed.notify_one();
+    }
+
+    /// Whether [`close`](Link::close) was called.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// Whether the client must catch up before more of it is read.
+    pub(super) fn must_pause(&self) -> bool {
+        self.is_owed_snapshot.get() || self.is_closing.get() || self.outbox_bytes() > OUTBOX_BYTES_MAX
+    }
+
+    /// Waits until something can be done: room to write, bytes to read if `reads`, or a change by the owner.
+    pub(super) async fn ready(&self, reads: bool) -> io::Result<()> {
+        let interest = match (self.is_blocked.get(), reads) {
+            (false, false) => {
+                self.changed.notified().await;
+                return Ok(());
+            }
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (true, false) => Interest::WRITABLE,
+            (false, true) => Interest::READABLE,
+        };
+        tokio::select! {
+            ready = self.stream.ready(interest) => ready.map(drop),
+            () = self.changed.notified() => Ok(()),
+        }
+    }
+
+    /// Writes on, if there was no room before.
+    pub(super) fn write_on(&self) {
+        if self.is_blocked.get() {
+            self.write();
+        }
+    }
+
+    /// Reads what is there, without waiting, into `buffer`, and the descriptors that came with it into `descriptors`.
+    pub(super) fn read(&self, buffer: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PENDING_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = self.stream.try_io(Interest::READABLE, || {
+            Ok(recvmsg(&self.stream, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?)
+        })?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                // What is too much is closed right here.
+                for descriptor in received {
+                    if descriptors.len() < DESCRIPTORS_PENDING_MAX {
+                        descriptors.push_back(descriptor);
+                    }
+                }
+            }
+        }
+        Ok(received.bytes)
+    }
+
+    fn write(&self) {
+        let mut outbox = self.outbox.borrow_mut();
+        while outbox.written < outbox.bytes.len() {
+            match self.stream.try_write(&outbox.bytes[outbox.written..]) {
+                Ok(count) => outbox.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_blocked.set(true);
+                    return outbox.compact();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Nobody reads any more; the reading side will find out.
+                Err(_) => break,
+            }
+        }
+        self.is_blocked.set(false);
+        outbox.clear();
+    }
+}
+
+impl Outbox {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(OUTBOX_BYTES_KEPT);
+        self.written = 0;
+    }
+
+    /// Moves what is left to the front once more than half is written, so that each byte is moved once on average.
+    fn compact(&mut self) {
+        if self.written > self.bytes.len() / 2 {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+    }
+}

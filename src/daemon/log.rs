@@ -1,0 +1,87 @@
+//! The log: a few lines, to a file that can be opened again, or to standard error.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::error::Error;
+
+/// Where log lines go.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// Nothing stands for standard error.
+    path: Option<PathBuf>,
+    /// Open while `path` is there. The lock serves the panic hook, which may run on any thread.
+    file: Mutex<Option<File>>,
+}
+
+impl Log {
+    /// Sends every log line of this process to the file at `path`, or to standard error. To be called once.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened.
+    pub(super) fn start(path: Option<PathBuf>) -> Result<&'static Log, Error> {
+        let file = path.as_deref().map(open).transpose()?;
+        let log: &'static Log = Box::leak(Box::new(Log { path, file: Mutex::new(file) }));
+        let subscriber = tracing_subscriber::fmt().with_writer(log).with_ansi(false).with_target(false).finish();
+        // It fails when the process has a subscriber already, as a test may; then the lines go there.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        Ok(log)
+    }
+
+    /// The file, unless it is standard error.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Opens the file again, after somebody moved it away.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened; the lines go on to the old file then.
+    pub(super) fn reopen(&self) -> Result<(), Error> {
+        if let Some(path) = &self.path {
+            let file = open(path)?;
+            *self.lock() = Some(file);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<File>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self.lock())
+    }
+}
+
+/// One log line being written.
+pub(super) struct Line<'a>(MutexGuard<'a, Option<File>>);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut *self.0 {
+            Some(file) => file.write(bytes),
+            None => io::stderr().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<File, Error> {
+    let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    opened.map_err(|error| Error::failure(format_args!("cannot open the log {}: {error}", path.display())))
+}

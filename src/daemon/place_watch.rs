@@ -1,0 +1,67 @@
+//! Sees when something in the socket's directory is removed or put there.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A watch on a directory (`inotify(7)`).
+#[derive(Debug)]
+pub(super) struct PlaceWatch {
+    inotify: AsyncFd<OwnedFd>,
+}
+
+impl PlaceWatch {
+    /// Watches `directory`. Only within the runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no more watches for this user.
+    pub(super) fn new(directory: &Path) -> io::Result<PlaceWatch> {
+        let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        let mut watch = PlaceWatch { inotify: AsyncFd::with_interest(inotify, Interest::READABLE)? };
+        watch.look_at(directory)?;
+        Ok(watch)
+    }
+
+    /// Watches `directory` too, which may be a new one with an old name.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there.
+    pub(super) fn look_at(&mut self, directory: &Path) -> io::Result<()> {
+        let what = WatchFlags::CREATE
+            | WatchFlags::DELETE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::ONLYDIR;
+        inotify::add_watch(self.inotify.get_ref(), directory, what)?;
+        Ok(())
+    }
+
+    /// Waits until something was removed or put there; for ever when nothing is watched.
+    pub(super) async fn changed(watch: &mut Option<PlaceWatch>) {
+        let Some(watch) = watch else { return std::future::pending().await };
+        loop {
+            let Ok(mut ready) = watch.inotify.readable().await else { return std::future::pending().await };
+            let mut space = [MaybeUninit::uninit(); 4096];
+            if ready.try_io(|inotify| drain(inotify.get_ref(), &mut space)).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// Forgets all events that are there: what matters is how the directory looks now.
+fn drain(inotify: &OwnedFd, space: &mut [MaybeUninit<u8>]) -> io::Result<()> {
+    let mut events = inotify::Reader::new(inotify, space);
+    events.next()?;
+    while events.next().is_ok() {}
+    Ok(())
+}

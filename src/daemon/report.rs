@@ -1,0 +1,148 @@
+//! What people are told about the lines: status and events, with the time of day.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::clock::Time;
+use crate::protocol::{
+    DomainStatus, Event, EventKind, HolderState, HolderStatus, Reply, StatusReply, Token, WaiterStatus,
+};
+use crate::sequencer::{Change, LineView, Record, TicketView};
+
+/// The time of day, by which people go, beside the clock that the sequencer goes by.
+#[derive(Clone, Debug)]
+pub(super) struct WallClock {
+    now: Time,
+    wall: Timestamp,
+    zone: TimeZone,
+}
+
+impl WallClock {
+    /// What the wall clock says at `now`.
+    pub(super) fn at(now: Time) -> WallClock {
+        WallClock { now, wall: Timestamp::now(), zone: TimeZone::system() }
+    }
+
+    /// What it said, or would have said as it is set now, at `time`: RFC 3339 in local time.
+    pub(super) fn text(&self, time: Time) -> String {
+        let wall = self.wall.checked_sub(self.now.since(time)).unwrap_or(Timestamp::UNIX_EPOCH);
+        wall.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+    }
+
+    fn age(&self, time: Time) -> Duration {
+        self.now.since(time)
+    }
+}
+
+/// The reply to `status`.
+pub(super) fn status(lines: &[LineView<'_>], clock: &WallClock, request_id: Option<String>) -> Reply {
+    Reply::Status(StatusReply { request_id, domains: lines.iter().map(|line| line_status(line, clock)).collect() })
+}
+
+fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
+    let held = |holder: &TicketView<'_>| clock.age(holder.active_at.unwrap_or(holder.queued_at));
+    let left = |holder: &TicketView<'_>| line.usual_run.map(|usual| usual.saturating_sub(held(holder)));
+    // Those who wait get their turn when the one who has it now is done, and then those ahead of them.
+    let first_left = line.holders.first().and_then(|(holder, ..)| left(holder));
+    let waiter_left = |position: u64| {
+        let ahead = u32::try_from(position - 1).unwrap_or(u32::MAX);
+        Some(first_left?.saturating_add(line.usual_run?.saturating_mul(ahead)))
+    };
+    let holders = line.holders.iter();
+    let waiters = (1..).zip(&line.waiters);
+    DomainStatus {
+        domain: line.domain.clone(),
+        holders: holders
+            .map(|(holder, token, state)| holder_status(holder, *token, *state, left(holder), clock))
+            .collect(),
+        waiters: waiters
+            .map(|(position, waiter)| waiter_status(waiter, position, waiter_left(position), clock))
+            .collect(),
+        waiting: line.waiting,
+        usual_run_ms: line.usual_run.map(milliseconds),
+    }
+}
+
+fn holder_status(
+    holder: &TicketView<'_>,
+    token: Token,
+    state: HolderState,
+    left: Option<Duration>,
+    clock: &WallClock,
+) -> HolderStatus {
+    let active_at = holder.active_at.unwrap_or(holder.queued_at);
+    HolderStatus {
+        request_id: holder.request_id.clone(),
+        ticket: holder.ticket,
+        token,
+        uid: holder.uid,
+        pid: holder.pid,
+        command: holder.command.map(str::to_owned),
+        state,
+        since: clock.text(active_at),
+        held_ms: milliseconds(clock.age(active_at)),
+        waited_ms: milliseconds(active_at.since(holder.queued_at)),
+        left_ms: left.map(milliseconds),
+    }
+}
+
+fn waiter_status(waiter: &TicketView<'_>, position: u64, left: Option<Duration>, clock: &WallClock) -> WaiterStatus {
+    WaiterStatus {
+        request_id: waiter.request_id.clone(),
+        ticket: waiter.ticket,
+        uid: waiter.uid,
+        pid: waiter.pid,
+        command: waiter.command.map(str::to_owned),
+        position,
+        since: clock.text(waiter.queued_at),
+        waited_ms: milliseconds(clock.age(waiter.queued_at)),
+        left_ms: left.map(milliseconds),
+    }
+}
+
+/// What watchers hear of a change.
+pub(super) fn event(record: &Record, clock: &WallClock) -> Reply {
+    let mut event = Event {
+        event: EventKind::Queued,
+        at: clock.text(record.at),
+        domain: record.domain.clone(),
+        request_id: record.request_id.clone(),
+        ticket: record.ticket,
+        uid: record.uid,
+        pid: record.pid,
+        token: None,
+        command: record.command.as_deref().map(str::to_owned),
+        outcome: None,
+        exit_status: None,
+        waited_ms: None,
+        held_ms: None,
+    };
+    match record.change {
+        Change::Queued => {}
+        Change::Active { token, waited } => {
+            event.event = EventKind::Active;
+            (event.token, event.waited_ms) = (Some(token), Some(milliseconds(waited)));
+        }
+        Change::Orphaned { token } => {
+            event.event = EventKind::Orphaned;
+            event.token = Some(token);
+        }
+        Change::Ended { token, outcome, exit_status, waited, held } => {
+            event.event = EventKind::Ended;
+            (event.token, event.outcome, event.exit_status) = (Some(token), Some(outcome), exit_status);
+            (event.waited_ms, event.held_ms) = (Some(milliseconds(waited)), Some(milliseconds(held)));
+        }
+        Change::Left { outcome, waited } => {
+            event.event = EventKind::Left;
+            (event.outcome, event.waited_ms) = (Some(outcome), Some(milliseconds(waited)));
+        }
+    }
+    Reply::Event(event)
+}
+
+/// Whole milliseconds, as they are on the wire.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

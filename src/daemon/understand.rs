@@ -1,0 +1,302 @@
+//! What a line asks for, checked once, so that the owner and the sequencer can trust it.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::fs::FileType;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::process;
+use super::wake::Ask;
+use crate::protocol::limits::{
+    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, STATUS_WAITERS_DEFAULT,
+};
+use crate::protocol::{
+    Binding, Cancel, Domain, Done, ErrorCode, ErrorReply, Framed, NameError, PROTOCOL_VERSION, Release, Request,
+    RequestId, Sequence, Started, Ticket,
+};
+use crate::sequencer::{ConnectionId, Enqueue, Input, Peer, Which};
+
+/// The operations that this version knows.
+const OPERATIONS: &str =
+    "hello, sequence, started, done, cancel, release, status, watch, wait, info, stop";
+
+/// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
+pub(super) fn understand(
+    framed: Framed<'_>,
+    peer: &Peer,
+    connection: ConnectionId,
+    descriptors: &mut VecDeque<OwnedFd>,
+) -> Ask {
+    let asked = match framed {
+        Framed::Line(line) => read(line).and_then(|request| {
+            let mut caller = Caller { peer, connection, descriptors };
+            caller.understand(request)
+        }),
+        Framed::TooLong => Err(Refusal::new(
+            ErrorCode::LineTooLong,
+            format!("the line has more than {LINE_BYTES_MAX} bytes: it was skipped"),
+        )),
+    };
+    asked.unwrap_or_else(|refusal| Ask::Refused(Box::new(refusal.0)))
+}
+
+/// Why a request is not one.
+#[derive(Debug)]
+struct Refusal(ErrorReply);
+
+impl Refusal {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal(ErrorReply { code, message: message.into(), domain: None, request_id: None, ticket: None })
+    }
+
+    fn bad(message: impl Into<String>) -> Refusal {
+        Refusal::new(ErrorCode::BadRequest, message)
+    }
+
+    /// The same, for the request that the client calls so.
+    fn of(mut self, request_id: Option<&str>) -> Refusal {
+        self.0.request_id = request_id.map(str::to_owned);
+        self
+    }
+}
+
+impl From<NameError> for Refusal {
+    fn from(error: NameError) -> Refusal {
+        Refusal::new(ErrorCode::BadName, error.to_string())
+    }
+}
+
+fn read(line: &[u8]) -> Result<Request, Refusal> {
+    let line = std::str::from_utf8(line).map_err(|error| Refusal::bad(format!("the line is not UTF-8: {error}")))?;
+    if !line.starts_with('{') {
+        return Err(Refusal::bad("a request is one JSON object on one line, such as {\"op\":\"status\"}"));
+    }
+    match serde_json::from_str(line) {
+        Ok(Request::Unknown) => Err(unknown_operation(line)),
+        Ok(request) => Ok(request),
+        Err(error) => Err(wrong_shape(line, &error)),
+    }
+}
+
+/// What can be said of a request that has the wrong shape. Only the fields that help to find it again are read.
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default)]
+    op: Value,
+    #[serde(default)]
+    request_id: Value,
+}
+
+fn unknown_operation(line: &str) -> Refusal {
+    let outline = outline(line);
+    let operation = outline.as_ref().and_then(|outline| outline.op.as_str()).unwrap_or_default();
+    let message = format!("the operation {operation:?} is not known: use one of {OPERATIONS}");
+    Refusal::new(ErrorCode::UnknownOperation, message).of(outline.as_ref().and_then(|it| it.request_id.as_str()))
+}
+
+fn wrong_shape(line: &str, error: &serde_json::Error) -> Refusal {
+    let outline = outline(line);
+    Refusal::bad(format!("the request is malformed: {error}")).of(outline.as_ref().and_then(|it| it.request_id.as_str()))
+}
+
+fn outline(line: &str) -> Option<Outline> {
+    serde_json::from_str(line).ok()
+}
+
+/// Who asks, and with what.
+struct Caller<'a> {
+    peer: &'a Peer,
+    connection: ConnectionId,
+    descriptors: &'a mut VecDeque<OwnedFd>,
+}
+
+impl Caller<'_> {
+    fn understand(&mut self, request: Request) -> Result<Ask, Refusal> {
+        let (connection, peer) = (self.connection, *self.peer);
+        match request {
+            Request::Hello(hello) if hello.protocol != PROTOCOL_VERSION => {
+                let message = format!(
+                    "this daemon speaks protocol {PROTOCOL_VERSION}, the client speaks {}: use the same version of both",
+                    hello.protocol
+                );
+                Err(Refusal::new(ErrorCode::UnsupportedProtocol, message).of(hello.request_id.as_deref()))
+            }
+            Request::Hello(hello) => Ok(Ask::Hello(hello.request_id)),
+            Request::Sequence(sequence) => self.sequence(&sequence).map_err(|it| it.of(sequence.request_id.as_deref())),
+            Request::Started(started) => self.started(&started),
+            Request::Done(done) => {
+                let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;
+                let Done { exit_status, processes, request_id, .. } = done;
+                Ok(Ask::Input(Input::Done { connection, peer, which, exit_status, processes, request_id }))
+            }
+            Request::Cancel(cancel) => {
+                let which = which_cancel(&cancel).map_err(|refusal| refusal.of(cancel.request_id.as_deref()))?;
+                Ok(Ask::Input(Input::Cancel { connection, peer, which }))
+            }
+            Request::Release(release) => {
+                let which = which_release(&release).map_err(|refusal| refusal.of(release.request_id.as_deref()))?;
+                Ok(Ask::Input(Input::Release { connection, peer, which, request_id: release.request_id }))
+            }
+            Request::Status(status) => Ok(Ask::Status {
+                domain: optional_domain(status.domain.as_deref(), status.request_id.as_deref())?,
+                waiters_max: status.waiters_max.unwrap_or(STATUS_WAITERS_DEFAULT),
+                idle: status.idle,
+                request_id: status.request_id,
+            }),
+            Request::Watch(watch) => {
+                let domain = optional_domain(watch.domain.as_deref(), watch.request_id.as_deref())?;
+                Ok(Ask::Watch(domain, watch.request_id))
+            }
+            Request::Wait(wait) => {
+                let domain = Domain::parse(&wait.domain);
+                let domain = domain.map_err(|error| Refusal::from(error).of(wait.request_id.as_deref()))?;
+                let max_wait = wait.max_wait_ms.map(Duration::from_millis);
+                Ok(Ask::Input(Input::Wait { connection, domain, max_wait, request_id: wait.request_id }))
+            }
+            Request::Info(info) => Ok(Ask::Info(info.request_id)),
+            Request::Stop(stop) => Ok(Ask::Stop(stop.request_id)),
+            Request::Unknown => Err(Refusal::new(ErrorCode::UnknownOperation, "the operation is not known")),
+        }
+    }
+
+    fn sequence(&mut self, sequence: &Sequence) -> Result<Ask, Refusal> {
+        let descriptor = self.descriptors_of(sequence)?;
+        let domain = Domain::parse(&sequence.domain)?;
+        let request_id = sequence.request_id.as_deref().map(RequestId::parse).transpose()?;
+        if sequence.no_wait && sequence.max_wait_ms.is_some() {
+            return Err(Refusal::bad("no_wait and max_wait_ms exclude each other: send one of them"));
+        }
+        let is_lease = sequence.binding == Binding::Lease;
+        match sequence.lease_ms {
+            None if is_lease => return Err(Refusal::bad("a turn of binding lease needs lease_ms")),
+            Some(_) if !is_lease => return Err(Refusal::bad("lease_ms is only for a turn of binding lease")),
+            Some(0) => return Err(Refusal::bad("lease_ms must be at least 1")),
+            _ => {}
+        }
+        let bound_process = match sequence.binding {
+            Binding::Process => descriptor.as_ref().and_then(process::pid_of),
+            _ => None,
+        };
+        let enqueue = Enqueue {
+            connection: self.connection,
+            peer: *self.peer,
+            domain,
+            request_id,
+            positions: sequence.positions,
+            no_wait: sequence.no_wait,
+            max_wait: sequence.max_wait_ms.map(Duration::from_millis),
+            binding: sequence.binding,
+            lease: sequence.lease_ms.map(Duration::from_millis),
+            fresh: sequence.fresh,
+            pid: sequence.pid.unwrap_or(self.peer.pid),
+            command: sequence.command.as_deref().map(|command| cut(command).into()),
+            pipe: sequence.binding == Binding::Connection && descriptor.is_some(),
+            named_process: bound_process.is_some_and(|pid| process::parent_of(self.peer.pid) != Some(pid)),
+        };
+        Ok(Ask::Sequence(Box::new(enqueue), descriptor))
+    }
+
+    /// The pipe or pidfd that comes with a request for a turn.
+    fn descriptors_of(&mut self, sequence: &Sequence) -> Result<Option<OwnedFd>, Refusal> {
+        let descriptor = self.take_descriptors(sequence.descriptors)?;
+        match (sequence.binding, descriptor) {
+            (Binding::Connection, Some(pipe)) if !is_pipe(&pipe) => {
+                Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not the reading end of a pipe"))
+            }
+            (Binding::Process, None) => {
+                Err(Refusal::bad("a turn of binding process needs one descriptor: the pidfd of that process"))
+            }
+            (Binding::Process, Some(pidfd)) if !process::is_pidfd(&pidfd) => {
+                Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd"))
+            }
+            (Binding::Lease, Some(_)) => Err(Refusal::bad("a turn of binding lease takes no descriptor")),
+            (_, descriptor) => Ok(descriptor),
+        }
+    }
+
+    fn started(&mut self, started: &Started) -> Result<Ask, Refusal> {
+        let ticket = Ticket(started.ticket);
+        let mut asked = || match self.take_descriptors(started.descriptors)? {
+            Some(pidfd) if !process::is_pidfd(&pidfd) => {
+                Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd"))
+            }
+            pidfd => Ok(Ask::Started(ticket, started.pid, pidfd)),
+        };
+        asked().map_err(|mut refusal| {
+            refusal.0.ticket = Some(ticket);
+            refusal
+        })
+    }
+
+    /// Takes as many descriptors as a request names; no request has a use for more than one yet.
+    fn take_descriptors(&mut self, count: usize) -> Result<Option<OwnedFd>, Refusal> {
+        let mut taken = self.descriptors.drain(..count.min(self.descriptors.len()));
+        let first = taken.next();
+        let found = usize::from(first.is_some()) + taken.count();
+        if count > DESCRIPTORS_PER_REQUEST_MAX {
+            let message = format!("a request may name {DESCRIPTORS_PER_REQUEST_MAX} descriptors, this one names {count}");
+            return Err(Refusal::bad(message));
+        }
+        if found < count {
+            let message = format!("the request names {count} descriptors, {found} came with it");
+            return Err(Refusal::new(ErrorCode::BadDescriptor, message));
+        }
+        if count > 1 {
+            return Err(Refusal::bad(format!("this request takes at most one descriptor, not {count}")));
+        }
+        Ok(first)
+    }
+}
+
+fn which_done(done: &Done) -> Result<Which, Refusal> {
+    let domain = done.domain.as_deref().map(Domain::parse).transpose()?;
+    let request_id = done.request_id.as_deref().map(RequestId::parse).transpose()?;
+    match (done.ticket, domain, request_id) {
+        (Some(ticket), None, None) => Ok(Which::Ticket(Ticket(ticket))),
+        (Some(ticket), domain, request_id) => Ok(Which::TicketOf(Ticket(ticket), domain, request_id)),
+        (None, Some(domain), Some(request_id)) => Ok(Which::Request(domain, request_id)),
+        (None, Some(domain), None) => Ok(Which::Domain(domain)),
+        (None, None, _) => Err(Refusal::bad("done needs a ticket or a domain")),
+    }
+}
+
+fn which_cancel(cancel: &Cancel) -> Result<Which, Refusal> {
+    let domain = cancel.domain.as_deref().map(Domain::parse).transpose()?;
+    let request_id = cancel.request_id.as_deref().map(RequestId::parse).transpose()?;
+    match (cancel.ticket, domain, request_id) {
+        (Some(ticket), None, None) => Ok(Which::Ticket(Ticket(ticket))),
+        (Some(ticket), domain, request_id) => Ok(Which::TicketOf(Ticket(ticket), domain, request_id)),
+        (None, Some(domain), Some(request_id)) => Ok(Which::Request(domain, request_id)),
+        _ => Err(Refusal::bad("cancel needs a ticket, or a domain and a request_id")),
+    }
+}
+
+fn which_release(release: &Release) -> Result<Which, Refusal> {
+    let domain = release.domain.as_deref().map(Domain::parse).transpose()?;
+    match (release.ticket, domain) {
+        (Some(ticket), None) => Ok(Which::Ticket(Ticket(ticket))),
+        (Some(ticket), domain) => Ok(Which::TicketOf(Ticket(ticket), domain, None)),
+        (None, Some(domain)) => Ok(Which::Domain(domain)),
+        (None, None) => Err(Refusal::bad("release needs a ticket or a domain")),
+    }
+}
+
+fn optional_domain(text: Option<&str>, request_id: Option<&str>) -> Result<Option<Domain>, Refusal> {
+    text.map(Domain::parse).transpose().map_err(|error| Refusal::from(error).of(request_id))
+}
+
+fn is_pipe(descriptor: &OwnedFd) -> bool {
+    let is_fifo = rustix::fs::fstat(descriptor)
+        .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo);
+    let reads = rustix::fs::fcntl_getfl(descriptor)
+        .is_ok_and(|flags| !flags.intersects(rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR));
+    is_fifo && reads
+}
+
+/// What is shown of a command.
+fn cut(command: &str) -> &str {
+    &command[..command.floor_char_boundary(COMMAND_BYTES_MAX)]
+}

@@ -1,0 +1,79 @@
+//! Everything that can wake the owner: one closed enum.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use super::link::Link;
+use crate::protocol::{Domain, ErrorReply, Ticket};
+use crate::sequencer::{ConnectionId, Enqueue, Input};
+
+/// One reason for the owner to act.
+#[derive(Debug)]
+pub(super) enum Wake {
+    /// A client has come.
+    Opened(Rc<Link>),
+    /// A client has asked for something.
+    Asked(ConnectionId, Ask),
+    /// A client is gone, or will ask for nothing more.
+    Closed(ConnectionId),
+    /// A watcher that was too slow has read everything.
+    CaughtUp(ConnectionId),
+    /// What a watch waited for has happened.
+    Ended(WatchEnd),
+    /// The process is asked to do something by a signal.
+    Signal(Signal),
+    /// Another daemon has the life lock, since somebody removed its file.
+    Usurped,
+}
+
+/// A request that has been understood.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// For the sequencer as it is.
+    Input(Input),
+    /// A turn, with what may keep it: a pipe or a pidfd.
+    Sequence(Box<Enqueue>, Option<OwnedFd>),
+    /// The process that works under a turn, with its pidfd.
+    Started(Ticket, u32, Option<OwnedFd>),
+    /// See [`Request::Hello`](crate::protocol::Request::Hello).
+    Hello(Option<String>),
+    /// Who holds and who waits.
+    Status {
+        /// One line, or all.
+        domain: Option<Domain>,
+        /// Waiters to list for each.
+        waiters_max: usize,
+        /// Whether idle domains are listed.
+        idle: bool,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// What happens from now on, in one line or all.
+    Watch(Option<Domain>, Option<String>),
+    /// About the daemon.
+    Info(Option<String>),
+    /// That the daemon leaves.
+    Stop(Option<String>),
+    /// Nothing that can be answered otherwise.
+    Refused(Box<ErrorReply>),
+}
+
+/// The end of what one watch watched.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WatchEnd {
+    /// The watch, by its number.
+    pub(super) watch: u64,
+    /// For whom.
+    pub(super) ticket: Ticket,
+    /// Whether it was a pipe; a process otherwise.
+    pub(super) is_pipe: bool,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// SIGTERM or SIGINT.
+    Leave,
+    /// SIGHUP.
+    ReopenLog,
+}

@@ -1,0 +1,108 @@
+//! What must always be true, checked in release builds too.
+//!
+//! Reliability rule 9: a sequencer that finds itself wrong panics rather than give a turn twice; the daemon logs that
+//! and ends, and the next one starts from what is written down. The checks after each operation look only at the
+//! heads of the line that was touched.
+
+use crate::protocol::{Domain, Ticket};
+
+use super::Sequencer;
+use super::connections::Attached;
+use super::line::{Line, SLOTS};
+use super::ticket::{Entry, State};
+use super::timers::Timer;
+
+impl Sequencer {
+    /// Before a turn is given: it is the head's, and its number is larger than any before.
+    pub(super) fn check_grant(&self, ticket: Ticket, domain: &Domain) {
+        let Some(line) = self.lines.get(domain) else { panic!("ticket {ticket} stands in no line") };
+        assert!(line.holders.len() < SLOTS, "{domain} has {} holders already", line.holders.len());
+        assert_eq!(line.order.head(), Some(ticket), "ticket {ticket} would pass the head of {domain}");
+        let is_larger = line.last_token.is_none_or(|last| last < self.next_token);
+        assert!(is_larger, "token {} does not rise in {domain}", self.next_token);
+    }
+
+    /// After an operation: nobody holds beyond the slots, nobody waits beside a free one, all states agree.
+    pub(super) fn check_line(&self, domain: &Domain) {
+        let Some(line) = self.lines.get(domain) else { return };
+        let (holders, waiters) = (line.holders.len(), line.order.len());
+        assert!(holders <= SLOTS, "{domain} has {holders} holders");
+        assert!(holders > 0, "{domain} is kept though nobody holds it");
+        assert!(waiters == 0 || holders == SLOTS, "{domain} has {waiters} waiters beside a free turn");
+        assert_eq!(line.ids.len(), holders + waiters, "{domain} has as many request ids as tickets");
+        for holder in &line.holders {
+            let is_active = self.holder(*holder).is_some_and(|(entry, _)| entry.is_kept());
+            assert!(is_active, "ticket {holder} holds {domain} without a turn, or without anything that keeps it");
+        }
+        if let Some(head) = line.order.head() {
+            let waits = self.tickets.get(&head).is_some_and(|entry| entry.turn().is_none());
+            assert!(waits, "ticket {head} is in the line of {domain} but does not wait");
+        }
+    }
+
+    /// Checks everything against everything, in time that grows with all there is: for tests.
+    ///
+    /// # Panics
+    ///
+    /// When anything is wrong.
+    pub fn check_invariants(&self) {
+        let (mut deadlines, mut attached, mut steps, mut waiting, mut known) = (0, self.waits.len(), 0, 0, 0);
+        for (domain, line) in &self.lines {
+            self.check_line(domain);
+            check_order(domain, line);
+            waiting += line.order.len();
+            known += line.ids.len();
+            if let Some(due) = line.round.due {
+                assert!(self.rounds.has(due, domain), "the round of {domain} is forgotten");
+                steps += 1;
+            }
+        }
+        for entry in self.tickets.values() {
+            self.check_entry(entry);
+            deadlines += usize::from(entry.deadline().is_some());
+            attached += usize::from(entry.connection.is_some());
+        }
+        for (id, wait) in &self.waits {
+            assert!(self.connections.has(wait.connection, Attached::Wait(*id)));
+            assert!(self.lines.get(&wait.domain).is_some_and(|line| line.waits.contains(id)));
+            deadlines += usize::from(wait.deadline.is_some());
+        }
+        assert_eq!(self.tickets.len(), known, "every ticket is in one line");
+        assert_eq!(self.waiting, waiting, "waiters are counted");
+        assert_eq!(self.timers.len(), deadlines, "every deadline belongs to somebody");
+        assert_eq!(self.connections.len(), attached, "every attachment belongs to somebody");
+        assert_eq!(self.rounds.len(), steps, "every round belongs to a line");
+    }
+
+    fn check_entry(&self, entry: &Entry) {
+        let Entry { ticket, domain, request_id, .. } = entry;
+        let line = self.lines.get(domain).expect("a ticket has a line");
+        assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
+        let (holds, waits) = (line.holders.contains(ticket), line.order.position(*ticket).is_some());
+        match &entry.state {
+            State::Waiting(_) => assert!(waits && !holds && entry.connection.is_some(), "ticket {ticket} waits"),
+            State::Active(_) => assert!(holds && !waits && entry.is_kept(), "ticket {ticket} holds"),
+        }
+        if let Some(due) = entry.deadline() {
+            assert!(self.timers.has(due, Timer::Ticket(*ticket)), "the deadline of ticket {ticket} is forgotten");
+        }
+        if let Some(connection) = entry.connection {
+            assert!(self.connections.has(connection, Attached::Ticket(*ticket)), "ticket {ticket} is attached");
+        }
+        assert!(*ticket < self.next_ticket, "ticket {ticket} was given out");
+    }
+}
+
+fn check_order(domain: &Domain, line: &Line) {
+    let waiters: Vec<Ticket> = line.order.iter().collect();
+    assert_eq!(waiters.len(), line.order.len(), "waiters of {domain} are counted");
+    assert!(waiters.is_sorted(), "{domain} is in order of arrival");
+    for (index, ticket) in waiters.iter().enumerate() {
+        assert_eq!(line.order.position(*ticket), Some(index + 1), "ticket {ticket} knows its place");
+    }
+    for ticket in &line.round.subscribers {
+        assert!(line.order.position(*ticket).is_some(), "ticket {ticket} asks for places but does not wait");
+    }
+    let is_for_somebody = line.round.due.is_none() || !line.round.subscribers.is_empty();
+    assert!(is_for_somebody, "the round of {domain} is for nobody");
+}

@@ -1,0 +1,143 @@
+//! Giving a turn or a place back, or taking it from somebody.
+
+use crate::clock::Time;
+use crate::protocol::{Binding, Cancelled, DoneReply, Outcome, Released, Reply, Ticket};
+
+use super::refusal::{About, Refusal};
+use super::ticket::Entry;
+use super::{ConnectionId, Effect, Peer, Sequencer, Which};
+
+/// A `done`, as it came.
+pub(super) struct Done {
+    pub(super) connection: ConnectionId,
+    pub(super) peer: Peer,
+    pub(super) which: Which,
+    pub(super) exit_status: Option<i32>,
+    pub(super) processes: Vec<u32>,
+    pub(super) request_id: Option<String>,
+}
+
+impl Sequencer {
+    pub(super) fn done(&mut self, now: Time, done: &Done, out: &mut Vec<Effect>) {
+        let connection = done.connection;
+        let mut about = About::which(&done.which, done.request_id.clone());
+        let Some(entry) = self.find(&done.which) else {
+            out.push(done_reply(connection, about, false));
+            return;
+        };
+        if let Some(refusal) = refusal_of_done(entry, done) {
+            out.push(refusal.tell(connection, about));
+            return;
+        }
+        let ticket = entry.ticket;
+        let Some(entry) = self.end(now, ticket, Outcome::Done, done.exit_status, out) else { return };
+        if let Some(waiter) = entry.connection.filter(|waiter| entry.turn().is_none() && *waiter != connection) {
+            out.push(Refusal::Cancelled { ticket }.tell(waiter, entry.about()));
+        }
+        about.domain = Some(entry.domain.clone());
+        about.request_id = about.request_id.or_else(|| Some(entry.request_id.to_string()));
+        about.ticket = Some(ticket);
+        out.push(done_reply(connection, about, true));
+        self.settle(now, &entry.domain, out);
+    }
+
+    pub(super) fn cancel(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        peer: Peer,
+        which: Which,
+        out: &mut Vec<Effect>,
+    ) {
+        let about = About::which(&which, None);
+        // A domain alone means its holder, which `cancel` is not for.
+        let named = self.find(&which).filter(|_| !matches!(which, Which::Domain(_)));
+        let refusal = match named {
+            None => Refusal::NotFound { which },
+            Some(entry) if !entry.is_of(peer) => Refusal::OfAnotherUser { ticket: entry.ticket, uid: entry.uid },
+            Some(entry) if entry.turn().is_some() => Refusal::NotWaiting { ticket: entry.ticket },
+            Some(entry) => {
+                let ticket = entry.ticket;
+                self.cancel_waiter(now, connection, ticket, out);
+                return;
+            }
+        };
+        out.push(refusal.tell(connection, about));
+    }
+
+    fn cancel_waiter(&mut self, now: Time, connection: ConnectionId, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(entry) = self.end(now, ticket, Outcome::Cancelled, None, out) else { return };
+        let refusal = Refusal::Cancelled { ticket };
+        out.extend(entry.connection.map(|waiter| refusal.tell(waiter, entry.about())));
+        let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
+        let reply = Reply::Cancelled(Cancelled { domain, request_id, ticket });
+        out.push(Effect::Tell { connection, reply });
+        self.settle(now, &entry.domain, out);
+    }
+
+    pub(super) fn release(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        peer: Peer,
+        (which, request_id): (Which, Option<String>),
+        out: &mut Vec<Effect>,
+    ) {
+        let about = About::which(&which, request_id.clone());
+        let refusal = match self.find(&which) {
+            None => Refusal::NotFound { which },
+            Some(entry) if !entry.is_of(peer) => Refusal::OfAnotherUser { ticket: entry.ticket, uid: entry.uid },
+            Some(entry) if entry.turn().is_none() => Refusal::NotActive { ticket: entry.ticket },
+            Some(entry) => {
+                let ticket = entry.ticket;
+                let Some(entry) = self.end(now, ticket, Outcome::Released, None, out) else { return };
+                let refusal = Refusal::Released { ticket };
+                out.extend(entry.connection.map(|holder| refusal.tell(holder, entry.about())));
+                let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
+                let reply = Reply::Released(Released { domain, holder, ticket, request_id });
+                out.push(Effect::Tell { connection, reply });
+                self.settle(now, &entry.domain, out);
+                return;
+            }
+        };
+        out.push(refusal.tell(connection, about));
+    }
+
+    /// The ticket that all of `which` is true of.
+    fn find(&self, which: &Which) -> Option<&Entry> {
+        let ticket = match which {
+            Which::Ticket(ticket) | Which::TicketOf(ticket, ..) => *ticket,
+            Which::Request(domain, request_id) => *self.lines.get(domain)?.ids.get(request_id)?,
+            Which::Domain(domain) => *self.lines.get(domain)?.holders.first()?,
+        };
+        let entry = self.tickets.get(&ticket)?;
+        let Which::TicketOf(_, domain, request_id) = which else { return Some(entry) };
+        let is_it = domain.as_ref().is_none_or(|domain| *domain == entry.domain)
+            && request_id.as_ref().is_none_or(|request_id| *request_id == entry.request_id);
+        is_it.then_some(entry)
+    }
+}
+
+/// Why `done` may not end `entry`. Naming a domain alone ends only a turn that the caller visibly has, so that a late
+/// `done` never ends somebody else's.
+fn refusal_of_done(entry: &Entry, done: &Done) -> Option<Refusal> {
+    let Which::Domain(domain) = &done.which else {
+        let refusal = Refusal::OfAnotherUser { ticket: entry.ticket, uid: entry.uid };
+        return (!entry.is_of(done.peer)).then_some(refusal);
+    };
+    let is_the_callers = entry.connection == Some(done.connection)
+        || match entry.keepers.binding {
+            Binding::Connection => false,
+            Binding::Process => entry.keepers.named_process || done.processes.contains(&entry.pid),
+            Binding::Lease => true,
+        };
+    if is_the_callers && entry.is_of(done.peer) {
+        return None;
+    }
+    Some(Refusal::NotYourTurn { domain: domain.clone(), holder: entry.ticket, pid: entry.pid })
+}
+
+fn done_reply(connection: ConnectionId, about: About, released: bool) -> Effect {
+    let About { domain, request_id, ticket } = about;
+    Effect::Tell { connection, reply: Reply::Done(DoneReply { domain, request_id, ticket, released }) }
+}

@@ -1,0 +1,92 @@
+//! What keeps a ticket: its connection, its pipes, its processes.
+
+use crate::clock::Time;
+use crate::protocol::{Binding, Outcome, Ticket};
+
+use super::connections::Attached;
+use super::refusal::{About, Refusal};
+use super::ticket::State;
+use super::{Change, ConnectionId, Effect, Sequencer, Which};
+
+impl Sequencer {
+    pub(super) fn started(
+        &mut self,
+        connection: ConnectionId,
+        ticket: Ticket,
+        pid: u32,
+        watched: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let refusal = match self.tickets.get_mut(&ticket) {
+            None => Refusal::NotFound { which: Which::Ticket(ticket) },
+            Some(entry) if entry.connection != Some(connection) => Refusal::NotAttached { ticket },
+            Some(entry) if matches!(entry.state, State::Waiting(_)) => Refusal::NotActive { ticket },
+            Some(entry) => {
+                entry.pid = pid;
+                entry.keepers.processes += u32::from(watched);
+                return;
+            }
+        };
+        out.push(refusal.tell(connection, About { ticket: Some(ticket), ..About::default() }));
+    }
+
+    /// Its `Wait`s go first and its waiters second, so that none of them is given what its turns leave behind.
+    pub(super) fn disconnected(&mut self, now: Time, connection: ConnectionId, out: &mut Vec<Effect>) {
+        let mut turns = Vec::new();
+        for attached in self.connections.of(connection) {
+            match attached {
+                Attached::Wait(wait) => {
+                    self.remove_wait(wait);
+                }
+                Attached::Ticket(ticket) if self.holder(ticket).is_some() => turns.push(ticket),
+                Attached::Ticket(ticket) => self.lose(now, ticket, out),
+            }
+        }
+        for ticket in turns {
+            self.client_gone(now, ticket, out);
+        }
+    }
+
+    pub(super) fn pipe_closed(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        entry.keepers.pipes = entry.keepers.pipes.saturating_sub(1);
+        if entry.turn().is_some() && !entry.is_kept() {
+            self.lose(now, ticket, out);
+        }
+    }
+
+    pub(super) fn process_gone(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        entry.keepers.processes = entry.keepers.processes.saturating_sub(1);
+        match entry.state {
+            State::Active(_) if !entry.is_kept() => self.lose(now, ticket, out),
+            State::Waiting(_) if entry.keepers.binding == Binding::Process && entry.keepers.processes == 0 => {
+                let told = entry.connection.map(|client| Refusal::Gone { ticket }.tell(client, entry.about()));
+                let domain = entry.domain.clone();
+                self.end(now, ticket, Outcome::Gone, None, out);
+                out.extend(told);
+                self.settle(now, &domain, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// The client of a holder is gone; the turn stays if something else keeps it.
+    fn client_gone(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        if let Some(connection) = entry.connection.take() {
+            self.connections.detach(connection, Attached::Ticket(ticket));
+        }
+        if !entry.is_kept() {
+            self.lose(now, ticket, out);
+        } else if let (Binding::Connection, Some(turn)) = (entry.keepers.binding, entry.turn()) {
+            out.push(entry.record(now, Change::Orphaned { token: turn.token }));
+        }
+    }
+
+    /// Ends a ticket that nothing keeps any more, and that has no client to tell.
+    fn lose(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(entry) = self.end(now, ticket, Outcome::Gone, None, out) else { return };
+        self.settle(now, &entry.domain, out);
+    }
+}

@@ -1,0 +1,34 @@
+//! How much the sequencer takes on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::limits::{
+    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_RUNS_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX,
+};
+
+/// What the lines may have; the default is what the protocol promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Waiters in one domain; a further request is refused with `queue_full`.
+    pub waiters_per_domain: usize,
+    /// Domains in use; a request for a further one is refused with `too_many_domains`.
+    pub domains: usize,
+    /// Tickets and `Wait`s of one connection; a further one is refused with `too_many_requests`.
+    pub tickets_per_connection: usize,
+    /// Idle domains that are remembered; the one idle longest is forgotten first.
+    pub idle_domains: usize,
+    /// Past runs of a domain that its usual run is the median of.
+    pub past_runs: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            waiters_per_domain: WAITERS_PER_DOMAIN_MAX,
+            domains: DOMAINS_MAX,
+            tickets_per_connection: TICKETS_PER_CONNECTION_MAX,
+            idle_domains: IDLE_DOMAINS_MAX,
+            past_runs: PAST_RUNS_MAX,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What the sequencer refuses, and the only place that puts it into words.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
+
+use super::{ConnectionId, Effect, Which};
+
+/// A refusal, or the end of a ticket that its client did not ask for, with what there is to say about it.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Busy { domain: Domain, holder: Ticket, pid: u32, held: Duration },
+    TimedOut { domain: Domain, waited: Duration },
+    StillInUse { domain: Domain, waited: Duration },
+    QueueFull { domain: Domain, waiters: usize },
+    TooManyDomains { domains: usize },
+    TooManyRequests { tickets: usize },
+    Cancelled { ticket: Ticket },
+    Released { ticket: Ticket },
+    Expired { ticket: Ticket, held: Duration },
+    TakenOver { request_id: RequestId },
+    AlreadyActive { request_id: RequestId, ticket: Ticket, pid: u32 },
+    RequestIdTaken { domain: Domain, request_id: RequestId },
+    NotFound { which: Which },
+    NotAttached { ticket: Ticket },
+    NotWaiting { ticket: Ticket },
+    NotActive { ticket: Ticket },
+    OfAnotherUser { ticket: Ticket, uid: u32 },
+    NotYourTurn { domain: Domain, holder: Ticket, pid: u32 },
+    Gone { ticket: Ticket },
+    Leaving,
+}
+
+/// The request that a reply is about, as far as it is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct About {
+    pub(super) domain: Option<Domain>,
+    pub(super) request_id: Option<String>,
+    pub(super) ticket: Option<Ticket>,
+}
+
+impl About {
+    /// What a client named by `which`, and called `request_id`.
+    pub(super) fn which(which: &Which, request_id: Option<String>) -> About {
+        let (domain, id, ticket) = match which {
+            Which::Ticket(ticket) => (None, None, Some(*ticket)),
+            Which::TicketOf(ticket, domain, id) => (domain.clone(), id.as_ref(), Some(*ticket)),
+            Which::Request(domain, id) => (Some(domain.clone()), Some(id), None),
+            Which::Domain(domain) => (Some(domain.clone()), None, None),
+        };
+        About { domain, request_id: request_id.or_else(|| id.map(RequestId::to_string)), ticket }
+    }
+}
+
+impl Refusal {
+    /// Tells `connection`.
+    pub(super) fn tell(&self, connection: ConnectionId, about: About) -> Effect {
+        let About { domain, request_id, ticket } = about;
+        let reply = ErrorReply { code: self.code(), message: self.to_string(), domain, request_id, ticket };
+        Effect::Tell { connection, reply: Reply::Error(reply) }
+    }
+
+    fn code(&self) -> ErrorCode {
+        match self {
+            Refusal::Busy { .. } => ErrorCode::Busy,
+            Refusal::TimedOut { .. } | Refusal::StillInUse { .. } => ErrorCode::TimedOut,
+            Refusal::QueueFull { .. } => ErrorCode::QueueFull,
+            Refusal::TooManyDomains { .. } => ErrorCode::TooManyDomains,
+            Refusal::TooManyRequests { .. } => ErrorCode::TooManyRequests,
+            Refusal::Cancelled { .. } => ErrorCode::Cancelled,
+            Refusal::Released { .. } => ErrorCode::Released,
+            Refusal::Expired { .. } => ErrorCode::Expired,
+            Refusal::TakenOver { .. } => ErrorCode::TakenOver,
+            Refusal::AlreadyActive { .. } => ErrorCode::AlreadyActive,
+            Refusal::RequestIdTaken { .. } => ErrorCode::RequestIdTaken,
+            Refusal::NotFound { .. } | Refusal::NotAttached { .. } => ErrorCode::NotFound,
+            Refusal::NotWaiting { .. } => ErrorCode::NotWaiting,
+            Refusal::NotActive { .. } => ErrorCode::NotActive,
+            Refusal::OfAnotherUser { .. } | Refusal::NotYourTurn { .. } => ErrorCode::Forbidden,
+            Refusal::Gone { .. } => ErrorCode::Gone,
+            Refusal::Leaving => ErrorCode::Leaving,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Busy { domain, holder, pid, held } => {
+                let held = Spoken(*held);
+                write!(f, "{domain} is busy: ticket {holder} (pid {pid}) has had the turn for {held}")
+            }
+            Refusal::TimedOut { domain, waited } => {
+                let waited = Spoken(*waited);
+                write!(
+                    f,
+                    "no turn in {domain} after {waited}: allow a longer wait, or see who holds it with `seq status`"
+                )
+            }
+            Refusal::StillInUse { domain, waited } => {
+                let waited = Spoken(*waited);
+                write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
+            }
+            Refusal::QueueFull { domain, waiters } => {
+                write!(f, "the line of {domain} is full: {waiters} wait already, try again later")
+            }
+            Refusal::TooManyDomains { domains } => {
+                write!(f, "{domains} domains are in use already: try again when one is idle, or use one of them")
+            }
+            Refusal::TooManyRequests { tickets } => {
+                write!(f, "this connection has {tickets} requests already: end one of them, or open another connection")
+            }
+            Refusal::Cancelled { ticket } => {
+                write!(f, "ticket {ticket} was cancelled while it waited: ask again for a new place")
+            }
+            Refusal::Released { ticket } => {
+                write!(f, "the turn of ticket {ticket} was taken away by `seq release`: stop working under it")
+            }
+            Refusal::Expired { ticket, held } => {
+                let held = Spoken(*held);
+                write!(f, "the lease of ticket {ticket} is over after {held}: stop working under it")
+            }
+            Refusal::TakenOver { request_id } => {
+                write!(f, "request {request_id} came again by another connection, which has its place now")
+            }
+            Refusal::AlreadyActive { request_id, ticket, pid } => {
+                write!(
+                    f,
+                    "request {request_id} has its turn already as ticket {ticket} (pid {pid}): \
+                     wait for that one to end, or use another request id"
+                )
+            }
+            Refusal::RequestIdTaken { domain, request_id } => {
+                write!(f, "request id {request_id} belongs to another user's request in {domain}: use another one")
+            }
+            Refusal::NotFound { which } => not_found(which, f),
+            Refusal::NotAttached { ticket } => write!(f, "this connection has no ticket {ticket}"),
+            Refusal::NotWaiting { ticket } => {
+                write!(f, "ticket {ticket} has its turn already: end it with `seq release --ticket {ticket}`")
+            }
+            Refusal::NotActive { ticket } => {
+                write!(f, "ticket {ticket} still waits: take it out of the line with `seq cancel --ticket {ticket}`")
+            }
+            Refusal::OfAnotherUser { ticket, uid } => {
+                write!(f, "ticket {ticket} belongs to another user (uid {uid}): ask them, or an administrator")
+            }
+            Refusal::NotYourTurn { domain, holder, pid } => {
+                write!(
+                    f,
+                    "the turn in {domain} is not this caller's: ticket {holder} (pid {pid}) has it; \
+                     end it with `seq done --ticket {holder}` or `seq release`"
+                )
+            }
+            Refusal::Gone { ticket } => write!(f, "the process that ticket {ticket} is bound to ended while it waited"),
+            Refusal::Leaving => f.write_str("the daemon is leaving: connect again to reach the next one"),
+        }
+    }
+}
+
+fn not_found(which: &Which, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match which {
+        Which::Ticket(ticket) | Which::TicketOf(ticket, None, None) => {
+            write!(f, "ticket {ticket} neither waits nor has a turn: see `seq status`")
+        }
+        Which::TicketOf(ticket, _, _) => {
+            write!(f, "there is no ticket {ticket} with this domain and request id: see `seq status`")
+        }
+        Which::Request(domain, request_id) => {
+            write!(f, "request {request_id} neither waits nor has a turn in {domain}: see `seq status`")
+        }
+        Which::Domain(domain) => write!(f, "nothing to end in {domain}: name a ticket, see `seq status`"),
+    }
+}
+
+/// A duration as people say it, by its two largest units: `2m 3s`.
+struct Spoken(Duration);
+
+impl fmt::Display for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+        match seconds {
+            0..60 => write!(f, "{seconds}s"),
+            60..3_600 => write!(f, "{minutes}m {}s", seconds % 60),
+            3_600..86_400 => write!(f, "{hours}h {}m", minutes % 60),
+            _ => write!(f, "{days}d {}h", hours % 24),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A request for a turn: a new ticket, or one taken up again.
+
+use crate::clock::Time;
+use crate::protocol::{Active, Binding, Queued, Reply, RequestId, Ticket};
+
+use super::connections::Attached;
+use super::line::Line;
+use super::refusal::{About, Refusal};
+use super::ticket::{Entry, Keepers, Place, State, Waiting};
+use super::timers::Timer;
+use super::{Change, ConnectionId, Effect, Enqueue, Sequencer};
+
+impl Sequencer {
+    pub(super) fn sequence(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
+        let known = request.request_id.as_ref().and_then(|id| self.lines.get(&request.domain)?.ids.get(id).copied());
+        let refusal = match known {
+            Some(ticket) => self.refusal_of_known(now, ticket, &request),
+            None => self.refusal_of_new(now, &request),
+        };
+        if let Some(refusal) = refusal {
+            let about = About {
+                domain: Some(request.domain),
+                request_id: request.request_id.map(|id| id.to_string()),
+                ticket: if matches!(refusal, Refusal::AlreadyActive { .. }) { known } else { None },
+            };
+            out.push(refusal.tell(request.connection, about));
+            return;
+        }
+        match known {
+            None => self.enter(now, request, out),
+            Some(ticket) if self.holder(ticket).is_some() => self.resume(ticket, request, out),
+            Some(ticket) => self.take_over(now, ticket, request, out),
+        }
+    }
+
+    fn refusal_of_new(&self, now: Time, request: &Enqueue) -> Option<Refusal> {
+        if self.leaving {
+            return Some(Refusal::Leaving);
+        }
+        if let Some(refusal) = self.refusal_of_one_more(request.connection) {
+            return Some(refusal);
+        }
+        let Some(line) = self.lines.get(&request.domain) else {
+            let domains = self.limits.domains;
+            return (self.lines.len() >= domains).then_some(Refusal::TooManyDomains { domains });
+        };
+        if request.no_wait && line.is_busy() {
+            return self.busy(now, line);
+        }
+        let waiters = self.limits.waiters_per_domain;
+        (line.order.len() >= waiters).then(|| Refusal::QueueFull { domain: request.domain.clone(), waiters })
+    }
+
+    fn refusal_of_known(&self, now: Time, ticket: Ticket, request: &Enqueue) -> Option<Refusal> {
+        if self.leaving {
+            return Some(Refusal::Leaving);
+        }
+        let entry = self.tickets.get(&ticket)?;
+        let request_id = entry.request_id.clone();
+        if entry.uid != request.peer.uid {
+            return Some(Refusal::RequestIdTaken { domain: entry.domain.clone(), request_id });
+        }
+        let has_turn = entry.turn().is_some();
+        if has_turn && request.fresh {
+            return Some(Refusal::AlreadyActive { request_id, ticket, pid: entry.pid });
+        }
+        if !has_turn && request.no_wait {
+            return self.busy(now, self.lines.get(&entry.domain)?);
+        }
+        if entry.connection == Some(request.connection) {
+            return None;
+        }
+        self.refusal_of_one_more(request.connection)
+    }
+
+    /// Whether `connection` has all that it may have.
+    pub(super) fn refusal_of_one_more(&self, connection: ConnectionId) -> Option<Refusal> {
+        let tickets = self.limits.tickets_per_connection;
+        (self.connections.count(connection) >= tickets).then_some(Refusal::TooManyRequests { tickets })
+    }
+
+    fn busy(&self, now: Time, line: &Line) -> Option<Refusal> {
+        let holder = self.tickets.get(line.holders.first()?)?;
+        let held = now.since(holder.turn()?.active_at);
+        Some(Refusal::Busy { domain: holder.domain.clone(), holder: holder.ticket, pid: holder.pid, held })
+    }
+
+    /// Gives a new request its place.
+    fn enter(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
+        let (ticket, request_id) = self.next_ticket_for(&request);
+        let (domain, connection) = (request.domain.clone(), request.connection);
+        let line = self
+            .lines
+            .entry(domain.clone())
+            .or_insert_with(|| Line { runs: self.idle.take(&domain), ..Line::default() });
+        line.ids.insert(request_id.clone(), ticket);
+        line.order.enter(ticket);
+        self.waiting += 1;
+        self.connections.attach(connection, Attached::Ticket(ticket));
+        let entry = Entry {
+            ticket,
+            domain: domain.clone(),
+            request_id,
+            uid: request.peer.uid,
+            pid: request.pid,
+            keepers: keepers(&request),
+            command: request.command,
+            queued_at: now,
+            connection: Some(connection),
+            state: State::Waiting(Waiting {
+                deadline: None,
+                told: Place { position: 0, total_ahead: 0 },
+                told_at: None,
+            }),
+        };
+        out.push(Effect::Admitted { ticket });
+        out.push(entry.record(now, Change::Queued));
+        self.tickets.insert(ticket, Box::new(entry));
+        self.settle(now, &domain, out);
+        if self.holder(ticket).is_none() {
+            let deadline = request.max_wait.map(|max_wait| now + max_wait);
+            self.keep_waiting(ticket, deadline, request.positions, out);
+        }
+    }
+
+    /// The next ticket, and the request's own id or one made from the ticket. A number whose id somebody else has
+    /// chosen already is skipped.
+    fn next_ticket_for(&mut self, request: &Enqueue) -> (Ticket, RequestId) {
+        loop {
+            let ticket = self.next_ticket;
+            self.next_ticket = Ticket(ticket.0 + 1);
+            if let Some(request_id) = &request.request_id {
+                return (ticket, request_id.clone());
+            }
+            let made = RequestId::parse(&format!("t-{ticket}")).expect("a number makes a valid request id");
+            if self.lines.get(&request.domain).is_none_or(|line| !line.ids.contains_key(&made)) {
+                return (ticket, made);
+            }
+        }
+    }
+
+    /// A waiting request came again: the newcomer has its place now, and everything else is as the newcomer says.
+    fn take_over(&mut self, now: Time, ticket: Ticket, request: Enqueue, out: &mut Vec<Effect>) {
+        out.push(Effect::Admitted { ticket });
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        let (before, about) = (entry.connection, entry.about());
+        entry.pid = request.pid;
+        entry.keepers = keepers(&request);
+        entry.command = request.command;
+        let refusal = Refusal::TakenOver { request_id: entry.request_id.clone() };
+        self.attach(ticket, request.connection);
+        if let Some(before) = before.filter(|before| *before != request.connection) {
+            out.push(refusal.tell(before, about));
+        }
+        self.keep_waiting(ticket, request.max_wait.map(|max_wait| now + max_wait), request.positions, out);
+    }
+
+    /// Notes how a waiter wants to wait, and tells it where it stands.
+    fn keep_waiting(&mut self, ticket: Ticket, deadline: Option<Time>, positions: bool, out: &mut Vec<Effect>) {
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        let Some(line) = self.lines.get_mut(&entry.domain) else { return };
+        let (Some(place), State::Waiting(waiting), Some(connection)) =
+            (line.place(ticket), &mut entry.state, entry.connection)
+        else {
+            return;
+        };
+        self.timers.clear(waiting.deadline, Timer::Ticket(ticket));
+        self.timers.set(deadline, Timer::Ticket(ticket));
+        waiting.deadline = deadline;
+        waiting.told = place;
+        if positions {
+            line.round.subscribers.insert(ticket);
+        } else if line.round.subscribers.remove(&ticket) && line.round.subscribers.is_empty() {
+            self.rounds.stop(&entry.domain, &mut line.round);
+        }
+        let reply = Reply::Queued(Queued {
+            domain: entry.domain.clone(),
+            request_id: entry.request_id.clone(),
+            ticket,
+            position: place.position,
+            total_ahead: place.total_ahead,
+        });
+        out.push(Effect::Tell { connection, reply });
+    }
+
+    /// A request that has its turn came again: the newcomer works under it now. What kept the turn before goes on
+    /// keeping it, for it may still be at work; so do its binding and its lease.
+    fn resume(&mut self, ticket: Ticket, request: Enqueue, out: &mut Vec<Effect>) {
+        out.push(Effect::Admitted { ticket });
+        self.attach(ticket, request.connection);
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        let Some(turn) = entry.turn() else { return };
+        let added = keepers(&request);
+        entry.keepers.pipes += added.pipes;
+        entry.keepers.processes += added.processes;
+        entry.keepers.named_process |= added.named_process;
+        entry.pid = request.pid;
+        entry.command = request.command.or(entry.command.take());
+        let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
+        let reply = Reply::Active(Active { domain, request_id, ticket, token: turn.token, resumed: true });
+        out.push(Effect::Tell { connection: request.connection, reply });
+    }
+
+    /// Makes `connection` the one that `ticket` hangs on.
+    fn attach(&mut self, ticket: Ticket, connection: ConnectionId) {
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        if let Some(before) = entry.connection.replace(connection) {
+            self.connections.detach(before, Attached::Ticket(ticket));
+        }
+        self.connections.attach(connection, Attached::Ticket(ticket));
+    }
+}
+
+/// What the daemon watches for a request from now on.
+fn keepers(request: &Enqueue) -> Keepers {
+    Keepers {
+        binding: request.binding,
+        lease: request.lease,
+        named_process: request.named_process,
+        pipes: u32::from(request.pipe),
+        processes: u32::from(request.binding == Binding::Process),
+    }
+}

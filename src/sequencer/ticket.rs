@@ -1,0 +1,164 @@
+//! One ticket: what is known of a request while it lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::protocol::{Binding, Domain, HolderState, RequestId, Ticket, Token};
+
+use super::refusal::About;
+use super::{Change, ConnectionId, Effect, Peer, Record, TicketView};
+
+/// A request that waits or has a turn.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) ticket: Ticket,
+    pub(super) domain: Domain,
+    pub(super) request_id: RequestId,
+    /// The user who asked first; nobody else can take the request up again.
+    pub(super) uid: u32,
+    pub(super) pid: u32,
+    pub(super) command: Option<Arc<str>>,
+    pub(super) queued_at: Time,
+    /// The client's connection: always there while it waits, and until it is gone while it has a turn.
+    pub(super) connection: Option<ConnectionId>,
+    pub(super) keepers: Keepers,
+    pub(super) state: State,
+}
+
+/// What keeps a ticket besides its connection.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Keepers {
+    pub(super) binding: Binding,
+    /// How long the turn lasts, if its binding is a lease.
+    pub(super) lease: Option<Duration>,
+    pub(super) named_process: bool,
+    /// Pipes that are watched and not closed. More than one when the request was taken up again.
+    pub(super) pipes: u32,
+    /// Processes that are watched and not gone.
+    pub(super) processes: u32,
+}
+
+/// A ticket is in one of two states, and each has what only it needs.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum State {
+    Waiting(Waiting),
+    Active(Turn),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Waiting {
+    /// When it is refused with `timed_out`.
+    pub(super) deadline: Option<Time>,
+    /// What its client was told last.
+    pub(super) told: Place,
+    /// When it was last told by `queue_position`.
+    pub(super) told_at: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Turn {
+    pub(super) token: Token,
+    pub(super) active_at: Time,
+    pub(super) lease_until: Option<Time>,
+}
+
+/// Where a waiter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) position: u64,
+    pub(super) total_ahead: u64,
+}
+
+impl Entry {
+    /// The turn it has, if it has one.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        match self.state {
+            State::Waiting(_) => None,
+            State::Active(turn) => Some(turn),
+        }
+    }
+
+    /// The moment at which it ends by itself.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match &self.state {
+            State::Waiting(waiting) => waiting.deadline,
+            State::Active(turn) => turn.lease_until,
+        }
+    }
+
+    /// How long it waited, or has waited by `now`.
+    pub(super) fn waited(&self, now: Time) -> Duration {
+        self.turn().map_or(now, |turn| turn.active_at).since(self.queued_at)
+    }
+
+    /// Whether a holder still has what keeps its turn.
+    pub(super) fn is_kept(&self) -> bool {
+        match self.keepers.binding {
+            Binding::Connection => self.connection.is_some() || self.keepers.outlive_the_client(),
+            Binding::Process => self.keepers.outlive_the_client(),
+            Binding::Lease => true,
+        }
+    }
+
+    /// Whether a holder's turn would go on without this daemon and without its client.
+    pub(super) fn outlives_the_daemon(&self) -> bool {
+        self.keepers.binding == Binding::Lease || self.keepers.outlive_the_client()
+    }
+
+    /// Whether `peer` may end it.
+    pub(super) fn is_of(&self, peer: Peer) -> bool {
+        self.uid == peer.uid || peer.is_operator
+    }
+
+    pub(super) fn holder_state(&self) -> HolderState {
+        match self.keepers.binding {
+            Binding::Connection if self.connection.is_some() => HolderState::Attached,
+            Binding::Connection => HolderState::Orphaned,
+            Binding::Process => HolderState::Process,
+            Binding::Lease => HolderState::Lease,
+        }
+    }
+
+    pub(super) fn about(&self) -> About {
+        About {
+            domain: Some(self.domain.clone()),
+            request_id: Some(self.request_id.to_string()),
+            ticket: Some(self.ticket),
+        }
+    }
+
+    pub(super) fn record(&self, at: Time, change: Change) -> Effect {
+        Effect::Record(Record {
+            at,
+            domain: self.domain.clone(),
+            request_id: self.request_id.clone(),
+            ticket: self.ticket,
+            uid: self.uid,
+            pid: self.pid,
+            command: self.command.clone(),
+            change,
+        })
+    }
+
+    pub(super) fn view(&self) -> TicketView<'_> {
+        TicketView {
+            request_id: &self.request_id,
+            ticket: self.ticket,
+            uid: self.uid,
+            pid: self.pid,
+            command: self.command.as_deref(),
+            queued_at: self.queued_at,
+            active_at: self.turn().map(|turn| turn.active_at),
+        }
+    }
+}
+
+impl Keepers {
+    /// Whether something that the client started, or named, is still there.
+    pub(super) fn outlive_the_client(self) -> bool {
+        self.pipes > 0 || self.processes > 0
+    }
+}

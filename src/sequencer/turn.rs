@@ -1,0 +1,119 @@
+//! How a turn begins and ends, and how a place in line is given up.
+
+use crate::clock::Time;
+use crate::protocol::{Active, Binding, Domain, Idle, Outcome, Reply, Ticket, Token};
+
+use super::connections::Attached;
+use super::refusal::Refusal;
+use super::ticket::{Entry, State, Turn};
+use super::timers::Timer;
+use super::{Change, Effect, Sequencer};
+
+impl Sequencer {
+    /// The holder with this ticket, and its turn.
+    pub(super) fn holder(&self, ticket: Ticket) -> Option<(&Entry, Turn)> {
+        let entry = self.tickets.get(&ticket)?;
+        Some((entry, entry.turn()?))
+    }
+
+    /// Brings a line to rest after a change: gives the turn to the next, or lets the line go when nobody is left.
+    /// Whatever ended must be in `out` already.
+    pub(super) fn settle(&mut self, now: Time, domain: &Domain, out: &mut Vec<Effect>) {
+        while let Some(ticket) = self.lines.get(domain).and_then(super::line::Line::due) {
+            self.grant(now, ticket, out);
+        }
+        if self.lines.get(domain).is_some_and(super::line::Line::is_idle) {
+            self.close(domain, out);
+        }
+        self.check_line(domain);
+    }
+
+    fn grant(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(domain) = self.tickets.get(&ticket).map(|entry| entry.domain.clone()) else {
+            panic!("ticket {ticket} is next in a line but not known");
+        };
+        self.check_grant(ticket, &domain);
+        self.take_out(now, ticket, &domain);
+        let token = self.next_token;
+        self.next_token = Token(token.0 + 1);
+        self.turns += 1;
+        if let Some(line) = self.lines.get_mut(&domain) {
+            line.holders.push(ticket);
+            line.last_token = Some(token);
+        }
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
+        let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
+        let lease_until = lease.map(|lease| now + lease);
+        self.timers.set(lease_until, Timer::Ticket(ticket));
+        entry.state = State::Active(Turn { token, active_at: now, lease_until });
+        out.push(entry.record(now, Change::Active { token, waited: entry.waited(now) }));
+        if let Some(connection) = entry.connection {
+            let request_id = entry.request_id.clone();
+            let reply = Reply::Active(Active { domain, request_id, ticket, token, resumed: false });
+            out.push(Effect::Tell { connection, reply });
+        }
+    }
+
+    /// Ends a ticket, whether it waits or has a turn, and writes that down. The caller tells those who must know, and
+    /// then settles the line.
+    pub(super) fn end(
+        &mut self,
+        now: Time,
+        ticket: Ticket,
+        outcome: Outcome,
+        exit_status: Option<i32>,
+        out: &mut Vec<Effect>,
+    ) -> Option<Box<Entry>> {
+        let entry = self.tickets.remove(&ticket)?;
+        self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
+        if let Some(connection) = entry.connection {
+            self.connections.detach(connection, Attached::Ticket(ticket));
+        }
+        let waited = entry.waited(now);
+        let change = match entry.turn() {
+            None => {
+                self.take_out(now, ticket, &entry.domain);
+                Change::Left { outcome, waited }
+            }
+            Some(Turn { token, active_at, .. }) => {
+                Change::Ended { token, outcome, exit_status, waited, held: now.since(active_at) }
+            }
+        };
+        if let Some(line) = self.lines.get_mut(&entry.domain) {
+            line.holders.retain(|holder| *holder != ticket);
+            line.ids.remove(&entry.request_id);
+            if let Change::Ended { outcome: Outcome::Done, held, .. } = change {
+                line.remember_run(held, self.limits.past_runs);
+            }
+        }
+        out.push(entry.record(now, change));
+        Some(entry)
+    }
+
+    /// A waiter's longest wait or a holder's lease is over.
+    pub(super) fn ticket_due(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+        let turn = self.holder(ticket).map(|(_, turn)| turn);
+        let outcome = if turn.is_some() { Outcome::Expired } else { Outcome::TimedOut };
+        let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
+        let domain = entry.domain.clone();
+        let refusal = match turn {
+            Some(turn) => Refusal::Expired { ticket, held: now.since(turn.active_at) },
+            None => Refusal::TimedOut { domain: domain.clone(), waited: entry.waited(now) },
+        };
+        out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
+        self.settle(now, &domain, out);
+    }
+
+    /// Lets go of a line that nobody uses, remembers its name, and answers those who waited for that.
+    fn close(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
+        let Some(mut line) = self.lines.remove(domain) else { return };
+        self.rounds.stop(domain, &mut line.round);
+        self.idle.put(domain.clone(), line.runs, self.limits.idle_domains);
+        for wait in line.waits {
+            let Some(wait) = self.remove_wait(wait) else { continue };
+            let reply = Reply::Idle(Idle { domain: wait.domain, request_id: wait.request_id });
+            out.push(Effect::Tell { connection: wait.connection, reply });
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Waiting until a domain is idle.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::protocol::{Domain, Idle, Reply};
+
+use super::connections::Attached;
+use super::refusal::{About, Refusal};
+use super::timers::Timer;
+use super::{ConnectionId, Effect, Sequencer};
+
+/// A `Wait` that is not answered yet. Its domain is in use as long as it is there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct PendingWait {
+    pub(super) connection: ConnectionId,
+    pub(super) domain: Domain,
+    pub(super) request_id: Option<String>,
+    pub(super) since: Time,
+    pub(super) deadline: Option<Time>,
+}
+
+impl PendingWait {
+    fn refuse(self, refusal: &Refusal) -> Effect {
+        let about = About { domain: Some(self.domain), request_id: self.request_id, ticket: None };
+        refusal.tell(self.connection, about)
+    }
+}
+
+impl Sequencer {
+    pub(super) fn wait(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        domain: Domain,
+        (max_wait, request_id): (Option<Duration>, Option<String>),
+        out: &mut Vec<Effect>,
+    ) {
+        let deadline = max_wait.map(|max_wait| now + max_wait);
+        let wait = PendingWait { connection, domain, request_id, since: now, deadline };
+        if self.leaving {
+            out.push(wait.refuse(&Refusal::Leaving));
+            return;
+        }
+        if !self.lines.contains_key(&wait.domain) {
+            let reply = Reply::Idle(Idle { domain: wait.domain, request_id: wait.request_id });
+            out.push(Effect::Tell { connection, reply });
+            return;
+        }
+        if let Some(refusal) = self.refusal_of_one_more(connection) {
+            out.push(wait.refuse(&refusal));
+            return;
+        }
+        let id = self.next_wait;
+        self.next_wait += 1;
+        self.timers.set(deadline, Timer::Wait(id));
+        self.connections.attach(connection, Attached::Wait(id));
+        self.lines.entry(wait.domain.clone()).or_default().waits.insert(id);
+        self.waits.insert(id, wait);
+    }
+
+    pub(super) fn wait_due(&mut self, now: Time, id: u64, out: &mut Vec<Effect>) {
+        let Some(wait) = self.remove_wait(id) else { return };
+        let refusal = Refusal::StillInUse { domain: wait.domain.clone(), waited: now.since(wait.since) };
+        out.push(wait.refuse(&refusal));
+    }
+
+    /// Tells every `Wait`, oldest first, that the daemon leaves.
+    pub(super) fn dismiss_waits(&mut self, out: &mut Vec<Effect>) {
+        while let Some((id, _)) = self.waits.first_key_value() {
+            let Some(wait) = self.remove_wait(*id) else { return };
+            out.push(wait.refuse(&Refusal::Leaving));
+        }
+    }
+
+    /// Takes a `Wait` out of everything that knows of it.
+    pub(super) fn remove_wait(&mut self, id: u64) -> Option<PendingWait> {
+        let wait = self.waits.remove(&id)?;
+        self.timers.clear(wait.deadline, Timer::Wait(id));
+        self.connections.detach(wait.connection, Attached::Wait(id));
+        if let Some(line) = self.lines.get_mut(&wait.domain) {
+            line.waits.remove(&id);
+        }
+        Some(wait)
+    }
+}

@@ -1,0 +1,192 @@
+//! How far the ticket and token numbers have risen, so that they go on rising after a restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+
+use super::file;
+use crate::error::Error;
+use crate::protocol::{Ticket, Token};
+
+/// Numbers reserved by one write. After an unclean end the rest of the block is skipped.
+const BLOCK: u64 = 10_000;
+
+/// The version of the file's format.
+const FORMAT: u32 = 1;
+
+/// The high-water mark: no number at or above it was ever given out.
+///
+/// Writing takes milliseconds, so the next block is reserved in the background while the last one is being used.
+#[derive(Debug)]
+pub struct Numbers {
+    path: PathBuf,
+    /// What is on disk.
+    mark: Mark,
+    /// What will be on disk when this thread has ended.
+    writing: Option<(Mark, JoinHandle<io::Result<()>>)>,
+}
+
+/// What the file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    format: u32,
+    ticket: u64,
+    token: u64,
+}
+
+impl Numbers {
+    /// Opens the file at `path`, reserves a first block, and says which ticket and token come next.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or written, or does not hold what it should.
+    pub fn open(path: &Path) -> Result<(Numbers, Ticket, Token), Error> {
+        let content = file::read(path).map_err(|error| failed("read", path, &error))?;
+        let next = match content {
+            None => Mark { format: FORMAT, ticket: 1, token: 1 },
+            Some(content) => parse(&content).map_err(|reason| damaged(path, &reason))?,
+        };
+        let mark = next.after(BLOCK);
+        write(path, mark).map_err(|error| failed("write", path, &error))?;
+        let numbers = Numbers { path: path.to_owned(), mark, writing: None };
+        Ok((numbers, Ticket(next.ticket), Token(next.token)))
+    }
+
+    /// Makes sure that all numbers below `ticket` and `token` are reserved; to be called before anybody is told one.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written. Nothing may be given out after that: a failed write is never tried again.
+    pub fn cover(&mut self, ticket: Ticket, token: Token) -> Result<(), Error> {
+        let next = Mark { format: FORMAT, ticket: ticket.0, token: token.0 };
+        if next.after(BLOCK / 2).is_covered_by(self.mark) {
+            return Ok(());
+        }
+        if let Some((mark, thread)) = self.writing.take_if(|(_, thread)| thread.is_finished() || !next.is_covered_by(self.mark)) {
+            self.finish(mark, thread)?;
+        }
+        if !next.is_covered_by(self.mark) {
+            let mark = next.after(BLOCK);
+            write(&self.path, mark).map_err(|error| failed("write", &self.path, &error))?;
+            self.mark = mark;
+        }
+        if self.writing.is_none() && !next.after(BLOCK / 2).is_covered_by(self.mark) {
+            let (mark, path) = (next.after(BLOCK), self.path.clone());
+            self.writing = Some((mark, std::thread::spawn(move || write(&path, mark))));
+        }
+        Ok(())
+    }
+
+    /// Gives the unused numbers back: the next daemon starts with `ticket` and `token`.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; the rest of the block is skipped then.
+    pub fn close(mut self, ticket: Ticket, token: Token) -> Result<(), Error> {
+        if let Some((mark, thread)) = self.writing.take() {
+            self.finish(mark, thread)?;
+        }
+        let next = Mark { format: FORMAT, ticket: ticket.0, token: token.0 };
+        write(&self.path, next).map_err(|error| failed("write", &self.path, &error))
+    }
+
+    fn finish(&mut self, mark: Mark, thread: JoinHandle<io::Result<()>>) -> Result<(), Error> {
+        let written = thread.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")));
+        written.map_err(|error| failed("write", &self.path, &error))?;
+        self.mark = mark;
+        Ok(())
+    }
+}
+
+impl Mark {
+    fn after(self, count: u64) -> Mark {
+        Mark { ticket: self.ticket.saturating_add(count), token: self.token.saturating_add(count), ..self }
+    }
+
+    fn is_covered_by(self, mark: Mark) -> bool {
+        self.ticket <= mark.ticket && self.token <= mark.token
+    }
+}
+
+fn write(path: &Path, mark: Mark) -> io::Result<()> {
+    let mut content = serde_json::to_vec(&mark)?;
+    content.push(b'\n');
+    file::replace(path, &content)
+}
+
+fn parse(content: &[u8]) -> Result<Mark, String> {
+    let mark: Mark = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+    if mark.format != FORMAT {
+        return Err(format!("format {} is not {FORMAT}, the one that this version knows", mark.format));
+    }
+    if mark.ticket == 0 || mark.token == 0 {
+        return Err("numbers start at 1".to_owned());
+    }
+    Ok(mark)
+}
+
+fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::failure(format_args!("cannot {what} the number file {}: {error}", path.display()))
+}
+
+fn damaged(path: &Path, reason: &str) -> Error {
+    let path = path.display();
+    Error::failure(format_args!(
+        "the number file {path} is damaged ({reason}): restore it, or move it away if tokens may start at 1 again"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(path: &Path) -> (Numbers, u64, u64) {
+        let (numbers, ticket, token) = Numbers::open(path).unwrap();
+        (numbers, ticket.0, token.0)
+    }
+
+    #[test]
+    fn numbers_go_on_exactly_after_a_clean_end_and_skip_a_block_after_an_unclean_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers");
+        let (numbers, ticket, token) = open(&path);
+        assert_eq!((ticket, token), (1, 1));
+        numbers.close(Ticket(7), Token(5)).unwrap();
+
+        let (numbers, ticket, token) = open(&path);
+        assert_eq!((ticket, token), (7, 5));
+        drop(numbers);
+
+        let (_, ticket, token) = open(&path);
+        assert_eq!((ticket, token), (10_007, 10_005));
+    }
+
+    #[test]
+    fn a_number_is_on_disk_as_used_before_anybody_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers");
+        let (mut numbers, ..) = open(&path);
+        for next in (1..200_000).step_by(997).chain([10_000_000]) {
+            numbers.cover(Ticket(next), Token(next / 2 + 1)).unwrap();
+            let on_disk = parse(&std::fs::read(&path).unwrap()).unwrap();
+            assert!(on_disk.ticket >= next, "{next}: {on_disk:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_with_its_name_and_the_way_out_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers");
+        let whole = br#"{"format":1,"ticket":12,"token":9}"#;
+        let cut_short = (0..whole.len()).map(|length| &whole[..length]);
+        for content in cut_short.chain([&br#"{"format":2,"ticket":1,"token":1}"#[..], br#"{"format":1,"ticket":0,"token":1}"#]) {
+            std::fs::write(&path, content).unwrap();
+            let error = Numbers::open(&path).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("the number file {} is damaged (", path.display())), "{error}");
+            assert!(error.ends_with("restore it, or move it away if tokens may start at 1 again"), "{error}");
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+        }
+    }
+}
