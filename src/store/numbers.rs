@@ -64,7 +64,9 @@ impl Numbers {
         if next.after(BLOCK / 2).is_covered_by(self.mark) {
             return Ok(());
         }
-        if let Some((mark, thread)) = self.writing.take_if(|(_, thread)| thread.is_finished() || !next.is_covered_by(self.mark)) {
+        if let Some((mark, thread)) =
+            self.writing.take_if(|(_, thread)| thread.is_finished() || !next.is_covered_by(self.mark))
+        {
             self.finish(mark, thread)?;
         }
         if !next.is_covered_by(self.mark) {
@@ -181,7 +183,9 @@ mod tests {
         let path = directory.path().join("numbers");
         let whole = br#"{"format":1,"ticket":12,"token":9}"#;
         let cut_short = (0..whole.len()).map(|length| &whole[..length]);
-        for content in cut_short.chain([&br#"{"format":2,"ticket":1,"token":1}"#[..], br#"{"format":1,"ticket":0,"token":1}"#]) {
+        for content in
+            cut_short.chain([&br#"{"format":2,"ticket":1,"token":1}"#[..], br#"{"format":1,"ticket":0,"token":1}"#])
+        {
             std::fs::write(&path, content).unwrap();
             let error = Numbers::open(&path).unwrap_err().to_string();
             assert!(error.starts_with(&format!("the number file {} is damaged (", path.display())), "{error}");
