@@ -1,8 +1,12 @@
 //! System calls that no safe library offers, each with the reason why it is sound here.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -60,4 +64,65 @@ pub fn is_ignored(number: Signal) -> bool {
 pub fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open, and stays the same descriptor for as long as it lives.
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+}
+
+/// A few 64-bit words of a file, mapped into memory: what is stored there is in the file at once, without a call, and
+/// stays when this process is killed.
+#[derive(Debug)]
+pub struct Words {
+    start: NonNull<AtomicU64>,
+    count: usize,
+}
+
+impl Words {
+    /// Maps the first `count` words of `file`, which is made long enough first, with zeros.
+    pub fn map(file: &File, count: usize) -> io::Result<Words> {
+        let bytes = count * size_of::<u64>();
+        let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+        if length < bytes {
+            // Written, not just made longer: a page that the disk has no room for would end this process later.
+            file.write_all_at(&vec![0; bytes - length], length as u64)?;
+        }
+        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(file);
+        // SAFETY: a new mapping at a place that the kernel chooses; the file is at least `bytes` long.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, descriptor, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
+        Ok(Words { start, count })
+    }
+
+    /// The word at `index`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such word.
+    pub fn load(&self, index: usize) -> u64 {
+        self.word(index).load(Ordering::SeqCst)
+    }
+
+    /// Sets the word at `index`.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such word.
+    pub fn store(&self, index: usize, value: u64) {
+        self.word(index).store(value, Ordering::SeqCst);
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.count, "the words are {}, not {index}", self.count);
+        // SAFETY: inside the mapping, which lives as long as `self`; a page is aligned for any word, every value of
+        // a word is valid, and an atomic may be changed by others.
+        unsafe { self.start.add(index).as_ref() }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: this mapping, made in `map`; no reference into it is left.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.count * size_of::<u64>()) };
+    }
 }

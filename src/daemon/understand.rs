@@ -124,6 +124,7 @@ impl Caller<'_> {
             }
             Request::Hello(hello) => Ok(other(Other::Hello(hello.request_id))),
             Request::Sequence(sequence) => self.sequence(&sequence).map_err(|it| it.of(sequence.request_id.as_deref())),
+            Request::Restart(_) | Request::Log(_) => Err(Refusal::bad("to come")),
             Request::Started(started) => self.started(&started),
             Request::Done(done) => {
                 let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;

@@ -46,6 +46,12 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Waiters listed for each domain in one `status` reply unless it asks for another number.
 pub const STATUS_WAITERS_DEFAULT: usize = 1_000;
 
+/// Turns in one `log` reply unless it asks for another number.
+pub const LOG_TURNS_DEFAULT: usize = 1_000;
+
+/// Bytes of a request's secret.
+pub const SECRET_BYTES_MAX: usize = 255;
+
 /// Least time between two `queue_position` messages to one waiter.
 pub const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 

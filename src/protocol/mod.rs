@@ -12,10 +12,12 @@ pub use frame::{Framed, LineBuffer, encode};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use reply::{
     Active, Cancelled, Counts, DomainStatus, DoneReply, ErrorCode, ErrorReply, Event, EventKind, HelloReply,
-    HolderState, HolderStatus, Idle, InfoReply, Lagged, Limits, Outcome, QueuePosition, Queued, Released, Reply,
-    StatusReply, Stopping, WaiterStatus, Watching,
+    HolderState, HolderStatus, Idle, InfoReply, Lagged, Limits, LogReply, Outcome, QueuePosition, Queued, Released,
+    Reply, StatusReply, Stopping, WaiterStatus, Watching,
 };
-pub use request::{Binding, Cancel, Done, Hello, Info, Release, Request, Sequence, Started, Status, Stop, Wait, Watch};
+pub use request::{
+    Binding, Cancel, Done, Hello, Info, Log, Release, Request, Restart, Sequence, Started, Status, Stop, Wait, Watch,
+};
 
 /// The version of the protocol that this program speaks. It changes when an old client or daemon would misunderstand
 /// a new one; added fields and operations do not change it.

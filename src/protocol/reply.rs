@@ -38,6 +38,10 @@ pub enum Reply {
     Info(InfoReply),
     /// The daemon will leave.
     Stopping(Stopping),
+    /// The daemon will leave, and the next one takes all over.
+    Restarting(Restarting),
+    /// Turns that have ended.
+    Log(LogReply),
     /// The request was refused, or has ended without a turn, or the turn was taken away.
     Error(ErrorReply),
     /// A reply that this version does not know.
@@ -417,6 +421,61 @@ pub struct Stopping {
     pub request_id: Option<String>,
 }
 
+/// Body of `restarting`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarting {
+    /// The daemon's process.
+    pub pid: u32,
+    /// From the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `log`: newest last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogReply {
+    /// From the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The turns.
+    pub turns: Vec<EndedTurn>,
+}
+
+/// A turn that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedTurn {
+    /// Its line.
+    pub domain: Domain,
+    /// Its request.
+    pub request_id: RequestId,
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// Its fencing number.
+    pub token: Token,
+    /// The user who asked.
+    pub uid: u32,
+    /// The process that worked under it.
+    pub pid: u32,
+    /// What it ran, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// When it took its place in line, RFC 3339, by the wall clock.
+    pub queued_at: String,
+    /// When its turn came.
+    pub started_at: String,
+    /// When its turn ended.
+    pub ended_at: String,
+    /// How long it waited, in milliseconds, by a clock that does not jump.
+    pub wait_ms: u64,
+    /// How long it had the turn, in milliseconds, by a clock that does not jump.
+    pub run_ms: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The command's exit status, if its client told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_status: Option<i32>,
+}
+
 /// Body of `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
@@ -487,6 +546,9 @@ pub enum ErrorCode {
     Gone,
     /// The daemon is leaving.
     Leaving,
+    /// The daemon makes room for the next one, where this request has its place or turn still: connect again, and
+    /// `resume` it.
+    Restarting,
     /// A code that this version does not know.
     #[serde(other)]
     Unknown,

@@ -30,6 +30,10 @@ pub enum Request {
     Info(Info),
     /// Asks the daemon to leave. Answered `stopping`.
     Stop(Stop),
+    /// Asks the daemon to make room for the next one, which takes all turns and places over. Answered `restarting`.
+    Restart(Restart),
+    /// Asks for turns that have ended. Answered `log`.
+    Log(Log),
     /// An operation that this version does not know.
     #[serde(other)]
     Unknown,
@@ -75,6 +79,14 @@ pub struct Sequence {
     /// a bare `done` of the same user ends the turn from anywhere.
     #[serde(default, skip_serializing_if = "is_false")]
     pub named_process: bool,
+    /// Something that only this client knows, at most 255 bytes: what it takes the request up again with. The daemon
+    /// keeps its SHA-256 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The ticket to take up again after the connection, or the daemon, was lost; needs the `secret` that it was asked
+    /// for with. Answered `queued` or `active` as it stands, or with the error that it ended by, or `not_found`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<u64>,
     /// Refuse, with `already_active`, a turn that this request id has already: for clients that would start
     /// a second command beside the first.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -229,6 +241,35 @@ pub struct Stop {
     /// Repeated in the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+/// Body of `restart`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `log`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// One line, as typed; without it all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Only turns that ended in the last so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Only turns that did not end well: with an exit status other than zero, or without `done`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub failed: bool,
+    /// How many turns at most, the newest of them;
+    /// without it [`LOG_TURNS_DEFAULT`](super::limits::LOG_TURNS_DEFAULT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns_max: Option<usize>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

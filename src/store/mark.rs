@@ -1,0 +1,132 @@
+//! A word beside the database about what it holds: it shows a lost tail of the log, or a lost row.
+//!
+//! A file that is mapped into memory costs no system call for each commit, and outlives the process as well as a
+//! written one does. Across a restart of the machine it says nothing, and nothing lives then.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::iter::Sum;
+use std::ops::Add;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::protocol::Ticket;
+use crate::sys::Words;
+
+/// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, and
+/// how long the history is, plus one.
+const BOOT: usize = 0;
+const SETTLED: usize = 1;
+const ANNOUNCED: usize = 3;
+const HISTORY: usize = 5;
+const WORDS: usize = 6;
+
+/// All live rows in two numbers, in whatever order they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Summary {
+    count: u64,
+    sums: u64,
+}
+
+impl Summary {
+    /// That of one row.
+    pub(super) fn of(ticket: Ticket, sum: i64) -> Summary {
+        // Multiplied, so that two rows whose sums are the same do not take each other out.
+        Summary { count: 1, sums: sum.cast_unsigned().wrapping_mul(ticket.0 | 1) }
+    }
+
+    /// Puts one row in, or takes it out.
+    pub(super) fn toggle(&mut self, ticket: Ticket, sum: i64, is_there: bool) {
+        let row = Summary::of(ticket, sum);
+        if is_there {
+            *self = *self + row;
+        } else {
+            self.count = self.count.wrapping_sub(row.count);
+            self.sums = self.sums.wrapping_sub(row.sums);
+        }
+    }
+}
+
+impl Add for Summary {
+    type Output = Summary;
+
+    fn add(self, other: Summary) -> Summary {
+        Summary { count: self.count.wrapping_add(other.count), sums: self.sums.wrapping_add(other.sums) }
+    }
+}
+
+impl Sum for Summary {
+    fn sum<I: Iterator<Item = Summary>>(rows: I) -> Summary {
+        rows.fold(Summary::default(), Summary::add)
+    }
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(super) struct Mark {
+    words: Words,
+    path: PathBuf,
+    /// This run of the machine.
+    boot: u64,
+    /// Whether it says anything about this run of the machine.
+    is_current: bool,
+}
+
+impl Mark {
+    /// Opens the file at `path`, or makes it.
+    pub(super) fn open(path: &Path, boot_id: &str) -> io::Result<Mark> {
+        let file: File =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let words = Words::map(&file, WORDS)?;
+        let boot = boot_word(boot_id);
+        let is_current = words.load(BOOT) == boot;
+        Ok(Mark { words, path: path.to_owned(), boot, is_current })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a database with these live rows is one that this mark was beside last.
+    pub(super) fn knows(&self, found: Summary) -> bool {
+        self.is_current && (self.load(SETTLED) == found || self.load(ANNOUNCED) == found)
+    }
+
+    /// The next commit will make this of the database, if it succeeds.
+    pub(super) fn announce(&mut self, next: Summary) {
+        self.store(ANNOUNCED, next);
+    }
+
+    /// The database holds this, and a history of that many turns.
+    pub(super) fn settle(&mut self, now: Summary, history: u64) {
+        self.words.store(HISTORY, history + 1);
+        self.store(SETTLED, now);
+        self.store(ANNOUNCED, now);
+        self.words.store(BOOT, self.boot);
+        self.is_current = true;
+    }
+
+    /// How many turns the history had, give or take one commit; nothing in a new file. Counting them anew is slow.
+    pub(super) fn history(&self) -> Option<u64> {
+        self.words.load(HISTORY).checked_sub(1)
+    }
+
+    fn load(&self, place: usize) -> Summary {
+        Summary { count: self.words.load(place), sums: self.words.load(place + 1) }
+    }
+
+    fn store(&self, place: usize, summary: Summary) {
+        self.words.store(place, summary.count);
+        self.words.store(place + 1, summary.sums);
+    }
+}
+
+/// A word that stands for a run of the machine; never zero, as a new file has it.
+fn boot_word(boot_id: &str) -> u64 {
+    let digest = Sha256::digest(boot_id.as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_be_bytes(first) | 1
+}

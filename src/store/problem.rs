@@ -1,0 +1,78 @@
+//! What can be wrong with the store, in words: the file's name, why, and the way out.
+
+use std::io;
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::error::Error;
+
+/// Something is wrong with the store: the daemon ends, and says this.
+pub type Problem = Error;
+
+impl Problem {
+    /// A file beside the database that cannot be used.
+    pub(super) fn file(what: &str, path: &Path, error: &io::Error) -> Problem {
+        Error::failure(format_args!("cannot {what} {}: {error}", path.display()))
+    }
+
+    /// The database holds something that was never written.
+    pub(super) fn damaged(path: &Path, what: &str) -> Problem {
+        Error::failure(format_args!(
+            "the database {} is damaged ({what} has a wrong checksum): {WAY_OUT}",
+            path.display()
+        ))
+    }
+
+    /// The database does not hold what it held last.
+    pub(super) fn lost(path: &Path, mark: &Path) -> Problem {
+        Error::failure(format_args!(
+            "the database {} is not what {} says: a part of it, or of its log beside it, is lost: {WAY_OUT}",
+            path.display(),
+            mark.display()
+        ))
+    }
+
+    /// A later version has been here.
+    pub(super) fn newer(path: &Path, found: i32, known: i32) -> Problem {
+        Error::failure(format_args!(
+            "the database {} has version {found}, and this seqd knows versions up to {known}: \
+             install the newer seqd again, or move the file away",
+            path.display()
+        ))
+    }
+
+    /// Somebody else's database.
+    pub(super) fn foreign(path: &Path) -> Problem {
+        Error::failure(format_args!(
+            "{} is a database, but not one of seqd: move it away, or name another socket with --socket",
+            path.display()
+        ))
+    }
+}
+
+/// What to do about a database that cannot be trusted. Nobody but the user knows whether old commands still run.
+const WAY_OUT: &str = "restore it, or, once no command runs under seq any more, move it away";
+
+/// What SQLite has to say.
+pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {
+    let shown = path.display();
+    let directory = path.parent().unwrap_or(path).display();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::failure(format_args!(
+            "the disk is full: the database {shown} cannot be written: make room in {directory}"
+        )),
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            Error::failure(format_args!(
+                "the database {shown} cannot be written ({error}): make {directory} and the files in it writable"
+            ))
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::failure(format_args!("the database {shown} is damaged ({error}): {WAY_OUT}"))
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+            Error::failure(format_args!("another program uses the database {shown}: end it"))
+        }
+        _ => Error::failure(format_args!("cannot use the database {shown}: {error}")),
+    }
+}
