@@ -42,7 +42,10 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
     }
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Shown(error),
-        _ => UsageError::Wrong { lines: lines(&printable(with_suggestion(error))), exit_status: usage_status(&arguments[1..]) },
+        _ => UsageError::Wrong {
+            lines: lines(&printable(with_suggestion(error))),
+            exit_status: usage_status(&arguments[1..]),
+        },
     })
 }
 
