@@ -14,7 +14,7 @@ mod terminal;
 mod signals;
 
 pub use gate::Gate;
-pub use home::Home;
+pub use home::{Home, daemon_pid};
 pub use processes::{Process, is_alive, signal};
 pub use running::{Ended, Running};
 pub use socket::Wire;
