@@ -21,7 +21,7 @@ fn a_domain_that_cannot_be_is_refused() {
         (&long, "the domain has 256 bytes: use at most 255"),
     ];
     for (domain, words) in cases {
-        home.seq(&["run", "-d", domain, "--", "touch", "ran"]).complains(125, words);
+        home.seq(&["run", "-d", domain, "--", "touch", "ran"]).complains_of_usage(125, words);
     }
     assert!(!home.file("ran").exists());
     home.seq(&["run", "-d", &long[1..], "--", "echo", "hello"]).says(0, "hello\n", "");
@@ -32,7 +32,7 @@ fn a_domain_that_cannot_be_is_refused() {
 fn a_request_id_that_cannot_be_is_refused() {
     let home = Home::new();
     for (id, words) in [("", "the request id is empty"), ("a\tb", "the request id has a control character")] {
-        home.seq(&["run", "-d", "foo.com", "--request-id", id, "--", "touch", "ran"]).complains(125, words);
+        home.seq(&["run", "-d", "foo.com", "--request-id", id, "--", "touch", "ran"]).complains_of_usage(125, words);
     }
     assert!(!home.file("ran").exists());
 }

@@ -1,10 +1,13 @@
 //! Many clients, silent ones, and ones that talk nonsense: none harms another.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(clippy::print_stdout, reason = "a seed and a figure are what a failure is looked into with")]
+
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::io::Errno;
@@ -83,7 +86,40 @@ fn too_many_connections_are_turned_away_and_later_ones_are_let_in_again() {
     clients.pop();
     until("there is room again", || {
         let mut client = Client::connect(&socket);
-        client.ask(r#"{"op":"hello","protocol":1}"#).contains("hello").then_some(())
+        client.tries(r#"{"op":"hello","protocol":1}"#).contains("hello").then_some(())
+    });
+    drop(daemon);
+}
+
+#[test]
+fn a_daemon_without_descriptors_says_so_and_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let (mut greedy, mut other) = (Client::connect(&socket), Client::connect(&socket));
+    other.takes_turn("other");
+    let mut given = Vec::new();
+    for number in 0..200 {
+        let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        greedy.send_with(&format!(r#"{{"op":"sequence","domain":"{number}","descriptors":1}}"#), &[reading.as_fd()]);
+        let reply = greedy.reply();
+        if reply["type"] == "error" {
+            assert_eq!(reply["code"], "bad_descriptor");
+            break;
+        }
+        given.push(writing);
+    }
+    assert!(given.len() < 200);
+    let mut refused = Client::connect(&socket);
+    assert_eq!(refused.reply()["code"], "too_many_connections");
+    refused.hears_the_end();
+    other.ask(r#"{"op":"done","domain":"other"}"#);
+    other.takes_turn("other");
+    drop(greedy);
+    drop(given);
+    until("there is room again", || {
+        let mut client = Client::connect(&socket);
+        client.tries(r#"{"op":"hello","protocol":1}"#).contains("hello").then_some(())
     });
     drop(daemon);
 }
@@ -95,7 +131,7 @@ fn a_line_of_100_mib_is_refused_while_another_client_works() {
     let mut long = daemon.connect();
     let mut stream = long.stream().try_clone().unwrap();
     let writer = std::thread::spawn(move || {
-        let piece = [b'x'; 1024 * 1024];
+        let piece = vec![b'x'; 1024 * 1024];
         for _ in 0..100 {
             stream.write_all(&piece).unwrap();
         }

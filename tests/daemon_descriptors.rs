@@ -1,5 +1,7 @@
 //! What keeps a turn besides its connection: descriptors that a client hands over.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -44,8 +46,9 @@ fn a_command_that_writes_into_its_pipe_all_the_time_disturbs_nobody() {
     let (mut wrapper, mut other) = (daemon.connect(), daemon.connect());
     let mut command = File::from(takes_turn_with_pipe(&mut wrapper, "chatty"));
     let writer = std::thread::spawn(move || {
+        let piece = vec![b'x'; 64 * 1024];
         for _ in 0..2_000 {
-            command.write_all(&[b'x'; 64 * 1024]).unwrap();
+            command.write_all(&piece).unwrap();
         }
     });
     while !writer.is_finished() {
@@ -107,7 +110,7 @@ fn a_waiter_that_comes_again_with_another_pipe_hangs_on_that_one() {
     drop(first);
     until("the turn is orphaned", || (holder_state(&daemon) == "orphaned").then_some(()));
     drop(second);
-    until("the turn has ended", || (holder_state(&daemon) == "").then_some(()));
+    until("the turn has ended", || holder_state(&daemon).is_empty().then_some(()));
 }
 
 #[test]

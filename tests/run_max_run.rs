@@ -34,7 +34,7 @@ fn its_children_and_grandchildren_are_stopped_too() {
     );
     let running = home.start(&["run", "-d", "foo.com", "--max-run", "1s", "--", "./family"]);
     let family = ["child", "grandchild", "runaway"].map(|file| home.await_process(file));
-    running.wait().says(124, "", &STOPPING.replace("300ms", "1.0s"));
+    running.wait().says(124, "", &STOPPING.replace("300ms", "1s"));
     for process in family {
         assert!(!process.is_alive(), "{} is left\n{}", process.pid, home.read("child"));
     }

@@ -42,7 +42,10 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
     }
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Shown(error),
-        _ => UsageError::Wrong { lines: lines(&with_suggestion(error)), exit_status: usage_status(&arguments[1..]) },
+        _ => UsageError::Wrong {
+            lines: lines(&printable(with_suggestion(error))),
+            exit_status: usage_status(&arguments[1..]),
+        },
     })
 }
 
@@ -74,6 +77,18 @@ fn with_suggestion(mut error: clap::Error) -> clap::Error {
     let nearest = command.get_subcommands().map(clap::Command::get_name).min_by_key(|name| distance(name));
     if let Some(name) = nearest.filter(|name| distance(name) <= DISTANCE_MAX).map(str::to_owned) {
         error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name]));
+    }
+    error
+}
+
+/// Shows control characters of what was typed instead of giving them to the terminal.
+fn printable(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+        if let Some(ContextValue::String(typed)) = error.get(kind) {
+            let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+            let shown = typed.chars().map(show).collect();
+            error.insert(kind, ContextValue::String(shown));
+        }
     }
     error
 }

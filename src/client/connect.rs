@@ -6,8 +6,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, geteuid};
 
@@ -224,14 +226,15 @@ impl Daemon {
     }
 
     fn check_peer(&self, fd: &OwnedFd) -> Result<(), Refusal> {
-        let uid = socket_peercred(fd).map(|peer| peer.uid.as_raw());
+        // Not rustix's `socket_peercred`: it fails for a peer in another pid namespace, whose pid reads as zero.
+        let uid = getsockopt(fd, PeerCredentials).map(|peer| peer.uid());
         match uid {
             Ok(uid) if self.trusts(uid) => Ok(()),
             Ok(uid) => Err(Refusal::Wrong(Error::failure(format_args!(
                 "the program at {} runs as user {uid}, not as you: name a socket of yours with --socket",
                 self.place.socket.display()
             )))),
-            Err(errno) => Err(Refusal::Wrong(self.explain(errno.into()))),
+            Err(errno) => Err(Refusal::Wrong(self.explain(LinkError::System(errno.into())))),
         }
     }
 

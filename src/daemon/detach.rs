@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::SigSet;
 use rustix::fs::Mode;
 
 use super::args::SeqdArgs;
@@ -24,6 +25,8 @@ pub(super) fn spawn_second_stage(args: &SeqdArgs, place: &Place) -> Result<(), E
     rustix::process::setsid().map_err(|error| failed(error.into()))?;
     std::env::set_current_dir("/").map_err(failed)?;
     rustix::process::umask(Mode::from_raw_mode(0o077));
+    // The client that asked takes signals as events and has blocked them; a daemon with TERM blocked could not be ended.
+    SigSet::empty().thread_set_mask().map_err(|errno| failed(errno.into()))?;
     // Not `current_exe`: after an upgrade that is the name of a file that is not there.
     Command::new(Path::new("/proc/self/exe"))
         .arg0("seqd")

@@ -1,8 +1,9 @@
 //! The daemon: sockets, one owner loop, timers.
 //!
-//! A request comes in through the [door](accept), is read by its connection's [task](client), [understood](understand)
-//! and handed to the [owner], which asks the sequencer what follows, and puts the answers into the outboxes of those
-//! concerned.
+//! A request comes in through the door (`accept`), is read by its connection's task (`client`), understood
+//! (`understand`) and handed to the `owner`, which asks the sequencer what follows, and puts the answers into the
+//! outboxes (`link`) of those concerned. What `seqd` is told on its command line is in `args`, how it comes to be the one
+//! daemon of its place in `start`, what it does until it goes in `serve`.
 
 mod args;
 mod place;

@@ -35,11 +35,14 @@ impl Owner {
             turn.pipe = !found.pipes.is_empty();
             let count = found.pidfds.len() + found.pipes.len().saturating_sub(1);
             turn.processes = u32::try_from(count).unwrap_or(u32::MAX);
-            let ticket = turn.ticket;
-            let (domain, keepers) = (turn.domain.clone(), found.pidfds.len() + found.pipes.len());
+            let (ticket, keepers) = (turn.ticket, found.pidfds.len() + found.pipes.len());
+            let is_kept = keepers > 0 || turn.lease_until.is_some();
+            info!("ticket {ticket} had the turn in {}: {keepers} processes and pipes still keep it", turn.domain);
+            // The sequencer is told in any case, so that the numbers of this turn are never used again.
             self.input(Input::Restore(turn));
-            self.keep(ticket, found);
-            info!("restored the turn of ticket {ticket} in {domain}, with {keepers} processes and pipes that keep it");
+            if is_kept {
+                self.keep(ticket, found);
+            }
         }
     }
 

@@ -42,7 +42,10 @@ impl Home {
     /// A fresh one. Its path is short, so that a socket in it can be bound.
     pub fn new() -> Home {
         default_signals();
-        let directory = tempfile::Builder::new().prefix("seq-").tempdir_in("/tmp").expect("a directory in /tmp");
+        // A daemon wants a directory to itself, and so do sockets that tests put here.
+        let mode = fs::Permissions::from_mode(0o700);
+        let builder = tempfile::Builder::new().prefix("seq-").permissions(mode).tempdir_in("/tmp");
+        let directory = builder.expect("a directory in /tmp");
         fs::create_dir(directory.path().join("said")).expect("a directory");
         let home = Home { directory, programs: Cell::new(0) };
         home.script("worker", WORKER);

@@ -142,4 +142,16 @@ impl Ended {
         assert!(stderr.lines().all(|line| line.starts_with("seq: ")), "not ours: {stderr:?}");
         assert_eq!(stderr.lines().count(), 1, "more than a sentence: {stderr:?}");
     }
+
+    /// As `complains`, and then it names the help.
+    #[track_caller]
+    pub fn complains_of_usage(&self, status: i32, words: &str) {
+        let stderr = self.stderr();
+        assert_eq!((self.status.code(), self.stdout().as_str()), (Some(status), ""), "stderr: {stderr}");
+        let lines: Vec<&str> = stderr.lines().collect();
+        assert!(lines[0].contains(words), "{words:?} is not in {stderr:?}");
+        assert!(lines.iter().all(|line| line.starts_with("seq: ")), "not ours: {stderr:?}");
+        assert_eq!(lines.get(1..), Some(&["seq: For more information, try '--help'."][..]));
+        assert!(!stderr.contains(|c: char| c.is_control() && c != '\n'), "a terminal would obey it: {stderr:?}");
+    }
 }

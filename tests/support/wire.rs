@@ -163,6 +163,13 @@ impl Client {
         self.line()
     }
 
+    /// Sends `line` and gives the answer, or what was said instead of hearing it.
+    pub(crate) fn tries(&mut self, line: &str) -> String {
+        // The daemon may have hung up already.
+        let _ = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
+        self.line()
+    }
+
     /// Expects these lines next, word for word.
     #[track_caller]
     pub(crate) fn hears(&mut self, lines: &[&str]) {

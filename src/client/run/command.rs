@@ -33,8 +33,7 @@ pub(super) struct Running {
 /// Starts the command with everything of seq's own: terminal, directory, environment, standard streams.
 pub(super) fn start(args: &cli::Run, turn: &Active, keeper: Option<&Keeper>) -> Result<Running, Error> {
     let shares_group = has_terminal();
-    if args.max_run.is_some() {
-        // What the command leaves behind becomes a child of seq, so that it can be found and stopped, too.
+    if adopts_orphans(args) {
         set_child_subreaper(Some(rustix::process::getpid())).map_err(|errno| cannot_run(&args.command[0], errno))?;
     }
     if let Some(keeper) = keeper {
@@ -103,6 +102,11 @@ impl Running {
         let started = Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() };
         link.send(&Request::Started(started), &descriptors)
     }
+}
+
+/// Whether what the command leaves behind becomes a child of seq, so that it can be found, and stopped, too.
+pub(super) fn adopts_orphans(args: &cli::Run) -> bool {
+    args.max_run.is_some() || args.until_all_exit
 }
 
 /// Whether this process has a controlling terminal.

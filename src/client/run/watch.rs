@@ -15,7 +15,7 @@ use crate::protocol::{ErrorCode, Reply};
 use super::super::link::{Link, timespec};
 use super::super::signals::{Caught, Signals};
 use super::super::turn::signal_status;
-use super::command::Running;
+use super::command::{Running, adopts_orphans};
 use super::keeper::Keeper;
 use super::stop::signal_descendants;
 
@@ -48,8 +48,7 @@ pub(super) struct Watch<'a> {
     stopping: Stopping,
     /// How the command ended, once it has.
     ended: Option<WaitStatus>,
-    /// Whether nothing that the command started is left. Known with `--max-run` only: then seq is the parent of all
-    /// orphans of it.
+    /// Whether nothing that the command started is left. Known only if seq adopts all orphans of it.
     is_childless: bool,
 }
 
@@ -156,7 +155,8 @@ impl<'a> Watch<'a> {
     /// The command is not waited for yet, so the number is still its own.
     fn pass_on(&self, signal: Signal) {
         if self.ended.is_some() {
-            return;
+            // What it left behind is what is waited for now.
+            return signal_descendants(None, signal);
         }
         _ = if self.running.shares_group {
             kill_process(self.running.pid, signal)
@@ -183,7 +183,7 @@ impl<'a> Watch<'a> {
 
     /// Collects the end of the command, and of what became a child of seq when its parent ended.
     fn reap(&mut self) {
-        if self.args.max_run.is_none() {
+        if !adopts_orphans(self.args) {
             if self.ended.is_none()
                 && let Ok(Some((_, state))) = waitpid(Some(self.running.pid), WaitOptions::NOHANG)
             {

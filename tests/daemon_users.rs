@@ -1,0 +1,100 @@
+//! Who is served, by uid. Only root can play several users; for anybody else there is nothing to see here.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+
+use rustix::fs::{Gid, Uid};
+use serde_json::Value;
+use tempfile::TempDir;
+use wire::{Client, Daemon};
+
+const ALICE: u32 = 12_345;
+const BOB: u32 = 12_346;
+const STRANGER: u32 = 12_347;
+const GROUP: u32 = 54_321;
+
+#[test]
+fn a_group_may_use_the_socket_that_is_opened_to_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_home, socket) = open_home();
+    let daemon = Daemon::start_with(&socket, &["--group", &GROUP.to_string()]).unwrap();
+    let directory = fs::metadata(socket.parent().unwrap()).unwrap();
+    assert_eq!((directory.mode() & 0o7777, directory.gid()), (0o750, GROUP));
+    let found = fs::symlink_metadata(&socket).unwrap();
+    assert_eq!((found.mode() & 0o7777, found.gid()), (0o660, GROUP));
+
+    let mut alice = Client::from(connect_as(ALICE, &[GROUP], &socket).unwrap());
+    let mut bob = Client::from(connect_as(BOB, &[GROUP], &socket).unwrap());
+    assert_eq!(alice.takes_turn("a"), 1);
+    bob.ask(r#"{"op":"sequence","domain":"a","request_id":"bob's"}"#);
+    assert_eq!(code(&mut bob, r#"{"op":"release","domain":"a"}"#), "forbidden");
+    assert_eq!(code(&mut alice, r#"{"op":"cancel","domain":"a","request_id":"bob's"}"#), "forbidden");
+    assert_eq!(code(&mut alice, r#"{"op":"sequence","domain":"a","request_id":"bob's"}"#), "request_id_taken");
+    assert_eq!(
+        alice.ask(r#"{"op":"stop","request_id":"s"}"#),
+        r#"{"type":"error","code":"forbidden","message":"only root and the daemon's own user may stop it","request_id":"s"}"#
+    );
+    let mut root = daemon.connect();
+    assert!(root.ask(r#"{"op":"release","domain":"a"}"#).contains("released"));
+    assert_eq!(alice.reply()["code"], "released");
+    assert_eq!(bob.reply()["type"], "active");
+
+    assert!(connect_as(STRANGER, &[STRANGER], &socket).is_err(), "the directory is closed to others");
+}
+
+#[test]
+fn a_users_own_daemon_serves_nobody_else_but_root() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_home, socket) = open_home();
+    let daemon = Daemon::start_at(&socket);
+    // Somebody has opened what was closed, after the daemon had looked.
+    fs::set_permissions(socket.parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    let mut alice = Client::from(connect_as(ALICE, &[], &socket).unwrap());
+    alice.hears(&[
+        r#"{"type":"error","code":"forbidden","message":"this daemon serves uid 0 only: run one of your own"}"#,
+    ]);
+    alice.hears_the_end();
+    assert!(daemon.log().contains("turned away uid 12345: this daemon serves uid 0"), "{}", daemon.log());
+    daemon.connect().takes_turn("a");
+}
+
+/// A directory that others may enter, and a socket in one that is not there yet.
+fn open_home() -> (TempDir, std::path::PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), Permissions::from_mode(0o755)).unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    (home, socket)
+}
+
+/// Connects as another user: on Linux a thread can be one by itself, and it is the thread that connects.
+fn connect_as(uid: u32, groups: &[u32], socket: &Path) -> std::io::Result<UnixStream> {
+    let groups: Vec<Gid> = groups.iter().map(|group| Gid::from_raw(*group)).collect();
+    thread::scope(|scope| {
+        let connecting = scope.spawn(move || {
+            rustix::thread::set_thread_groups(&groups)?;
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid));
+            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+            rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+            UnixStream::connect(socket)
+        });
+        connecting.join().unwrap()
+    })
+}
+
+fn code(client: &mut Client, request: &str) -> Value {
+    client.send(request);
+    client.reply()["code"].clone()
+}
