@@ -32,6 +32,7 @@ pub struct Cli {
 
 /// Options that every subcommand takes.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::doc_markdown, reason = "it is the help, where a backtick would be seen")]
 pub struct Global {
     /// Talk to the daemon at this socket
     ///
