@@ -1,12 +1,14 @@
 //! What the user typed, as data. Nothing in here asks, prints or exits.
 
 mod duration;
+mod since;
 mod values;
 mod parse;
 mod handover;
 
 pub use duration::{parse_duration, show_duration};
 pub use handover::is_for_coreutils;
+pub use since::{Since, parse_since};
 pub use parse::{UsageError, parse};
 
 use std::ffi::OsString;
@@ -58,6 +60,8 @@ pub enum Command {
     Status(Status),
     /// Show what happens, as it happens
     Watch(Watch),
+    /// Show the turns that have ended
+    Log(Log),
     /// Wait until a domain is idle, without taking a turn
     Wait(Wait),
     /// Take a waiting request out of the line
@@ -66,6 +70,9 @@ pub enum Command {
     Release(Release),
     /// Show the daemon's socket, version, limits and counts
     Info(Info),
+    /// Put a new daemon in the place of the present one, with all turns and places in line
+    #[command(after_help = values::RESTART_NOTE)]
+    Restart,
     /// Ask the daemon to leave
     Stop,
 }
@@ -170,6 +177,27 @@ pub struct Watch {
     /// Watch this line only
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
     pub domain: Option<String>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `seq log`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = values::LOG_NOTE)]
+pub struct Log {
+    /// Show the turns of this line only
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// Show those only that ended since then: 2h for two hours ago, or a date and time
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    pub since: Option<Since>,
+    /// Show those only that did not end well: with another status than 0, or without one
+    #[arg(long)]
+    pub failed: bool,
+    /// Show so many at most, the newest of them
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = values::LOG_TURNS_SHOWN)]
+    pub turns: usize,
     /// Print JSON, one object a line
     #[arg(long)]
     pub json: bool,

@@ -29,6 +29,19 @@ pub(super) const SEQUENCE_NOTE: &str = "\
 The turn belongs to the calling shell: it ends with 'seq done', or with the shell.
 Exit status: 0 the turn is there; 75 no turn: --max-wait is over or the line is full; 76 cancelled.";
 
+/// Turns that `seq log` shows unless another number is asked for.
+pub(super) const LOG_TURNS_SHOWN: usize = 50;
+
+/// Below `seq log --help`.
+pub(super) const LOG_NOTE: &str = "\
+The newest is the last. WHEN is a duration such as 2h, a date such as 2026-03-01, a date and time such as
+'2026-03-01 09:30' by this machine's clock, or one with its zone such as 2026-03-01T09:30:00Z.";
+
+/// Below `seq restart --help`.
+pub(super) const RESTART_NOTE: &str = "\
+Commands run on, and whoever waits keeps the place. The next daemon is started from this very program, unless a
+service manager keeps the daemon running: then that one does it. Use it after an upgrade.";
+
 /// Keeps a domain as it was typed, once it is known to be one.
 pub(super) fn domain() -> impl TypedValueParser<Value = String> {
     // The empty text reaches Domain::parse too, which says it better than clap.

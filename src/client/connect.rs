@@ -21,6 +21,7 @@ use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
 
 use super::link::{Link, LinkError};
+use super::refusal::unless_leaving;
 use super::start::{await_departure, start};
 
 /// A daemon that can be talked to: where it is, and whether to start one there.
@@ -68,6 +69,11 @@ impl Daemon {
         Daemon { may_start: false, ..self.clone() }
     }
 
+    /// Whether one is started when none is there.
+    pub(super) fn may_start(&self) -> bool {
+        self.may_start
+    }
+
     /// This daemon, but given up as silent after `patience`.
     #[must_use]
     pub fn within(&self, patience: Duration) -> Daemon {
@@ -79,11 +85,7 @@ impl Daemon {
         match self.connect_once() {
             Ok(link) => Ok(link),
             Err(Refusal::Wrong(error)) => Err(error),
-            Err(Refusal::Absent) if self.may_start => start(&self.place, || match self.connect_once() {
-                Ok(link) => Ok(Some(link)),
-                Err(Refusal::Absent) => Ok(None),
-                Err(Refusal::Wrong(error)) => Err(error),
-            }),
+            Err(Refusal::Absent) if self.may_start => start(&self.place, || self.connect_if_up()),
             Err(Refusal::Absent) => Err(self.absent()),
         }
     }
@@ -125,12 +127,12 @@ impl Daemon {
 
     /// Asks one question and gives the answer.
     pub fn ask(&self, request: &Request) -> Result<Reply, Error> {
-        self.talk(|link| link.ask(request, self.patience)).map(|(_, reply)| reply)
+        self.talk(|link| unless_leaving(link.ask(request, self.patience)?)).map(|(_, reply)| reply)
     }
 
     /// Asks one question if a daemon is there; see [`talk_if_there`](Daemon::talk_if_there).
     pub fn ask_if_there(&self, request: &Request) -> Result<Option<Reply>, Error> {
-        Ok(self.talk_if_there(|link| link.ask(request, self.patience))?.map(|(_, reply)| reply))
+        Ok(self.talk_if_there(|link| unless_leaving(link.ask(request, self.patience)?))?.map(|(_, reply)| reply))
     }
 
     /// Turns a broken conversation into words.
@@ -150,12 +152,19 @@ impl Daemon {
         }
     }
 
-    fn connect_if_there(&self) -> Result<Option<Link>, Error> {
+    /// Connects if a daemon is there, and starts none in any case.
+    pub(super) fn connect_if_up(&self) -> Result<Option<Link>, Error> {
         match self.connect_once() {
             Ok(link) => Ok(Some(link)),
-            Err(Refusal::Wrong(error)) => Err(error),
-            Err(Refusal::Absent) if self.place.turns.exists() => self.connect().map(Some),
             Err(Refusal::Absent) => Ok(None),
+            Err(Refusal::Wrong(error)) => Err(error),
+        }
+    }
+
+    fn connect_if_there(&self) -> Result<Option<Link>, Error> {
+        match self.connect_if_up()? {
+            None if self.place.turns.exists() => self.connect().map(Some),
+            found => Ok(found),
         }
     }
 
@@ -256,7 +265,8 @@ impl Daemon {
         }
     }
 
-    fn absent(&self) -> Error {
+    /// The error when no daemon is there.
+    pub(super) fn absent(&self) -> Error {
         let socket = self.place.socket.display();
         if self.place.socket == Path::new(SYSTEM_SOCKET) {
             return Error::failure(format_args!(

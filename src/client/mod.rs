@@ -3,9 +3,12 @@
 mod connect;
 mod start;
 mod link;
+mod errand;
+mod pause;
 mod waiting;
 mod process;
 mod signals;
+mod rejoin;
 mod turn;
 mod run;
 mod sequence;
@@ -13,7 +16,9 @@ mod ending;
 mod wait;
 mod status;
 mod watch;
+mod log;
 mod info;
+mod restart;
 mod handover;
 mod refusal;
 mod table;
@@ -45,6 +50,8 @@ pub fn main(cli: &Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Cancel(args) => ending::cancel(&daemon, args),
         Command::Release(args) => ending::release(&daemon, args),
         Command::Info(args) => info::info(&daemon, args, out),
+        Command::Log(args) => log::log(&daemon, args, out),
+        Command::Restart => restart::restart(&daemon, out),
         Command::Stop => info::stop(&daemon),
     }
 }

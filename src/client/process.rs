@@ -50,6 +50,12 @@ pub(super) fn ancestry() -> Vec<u32> {
     found
 }
 
+/// The arguments that a process was started with, its own name first; none when it is gone.
+pub(super) fn arguments(pid: u32) -> Vec<String> {
+    let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    text.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+}
+
 /// What a process runs, for people; nothing when it is gone or has no arguments.
 pub(super) fn command_line(pid: Pid) -> Option<String> {
     let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;

@@ -3,6 +3,8 @@
 use crate::error::{Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply};
 
+use super::link::LinkError;
+
 /// The error for a reply that is not the one asked for.
 pub(super) fn refused(reply: Reply) -> Error {
     match reply {
@@ -13,9 +15,19 @@ pub(super) fn refused(reply: Reply) -> Error {
     }
 }
 
-/// Whether the daemon is leaving: what was asked can be asked again, of the next one.
+/// Whether the daemon is leaving for good, as `seq stop` has it.
 pub(super) fn is_leaving(reply: &Reply) -> bool {
     matches!(reply, Reply::Error(ErrorReply { code: ErrorCode::Leaving, .. }))
+}
+
+/// Whether the daemon makes room for the next one, which has all that this one had.
+pub(super) fn is_restarting(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(ErrorReply { code: ErrorCode::Restarting, .. }))
+}
+
+/// A first answer, unless it says that the daemon leaves: then nothing was promised, and the next one can be asked.
+pub(super) fn unless_leaving(reply: Reply) -> Result<Reply, LinkError> {
+    if is_leaving(&reply) || is_restarting(&reply) { Err(LinkError::Closed) } else { Ok(reply) }
 }
 
 fn exit_status(code: ErrorCode) -> u8 {

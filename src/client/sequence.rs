@@ -12,8 +12,9 @@ use crate::protocol::{Active, Binding, Sequence};
 
 use super::connect::Daemon;
 use super::process::command_line;
+use super::rejoin::secret;
 use super::signals::Signals;
-use super::turn::{Outcome, take_turn};
+use super::turn::{Outcome, milliseconds, take_turn};
 use super::waiting::{Loudness, Waiting};
 
 /// Whose turn it will be.
@@ -33,7 +34,7 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
     let mut waiting = Waiting::new(&args.domain, Loudness::Normal);
     let request = request(args, owner.as_ref(), waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
-    match take_turn(daemon, request, &descriptors, &signals, &mut waiting)? {
+    match take_turn(daemon, &request, &descriptors, &signals, &mut waiting)? {
         Outcome::Signal(status) => Ok(status),
         Outcome::NoTurn(error) => Err(error),
         Outcome::Turn(_, turn) => {
@@ -46,7 +47,6 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
 }
 
 fn request(args: &cli::Sequence, owner: Option<&Owner>, positions: bool) -> Sequence {
-    let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let pid = owner.map(|owner| owner.pid.as_raw_nonzero().get().unsigned_abs());
     Sequence {
         domain: args.domain.clone(),
@@ -58,6 +58,7 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, positions: bool) -> Sequ
         named_process: args.for_pid.is_some(),
         command: owner.and_then(|owner| command_line(owner.pid)),
         pid,
+        secret: secret(),
         descriptors: usize::from(owner.is_some()),
         ..Sequence::default()
     }

@@ -43,12 +43,33 @@ enum Answer {
 ///
 /// Clients that come at the same time go one by one through `start.lock`; each looks again before it starts one
 /// (ssh-agent and tmux users know what happens otherwise).
-pub(super) fn start<T>(place: &Place, mut connect: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+pub(super) fn start<T>(place: &Place, connect: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
+    start_through(&open_lock(place)?, place, connect)
+}
+
+/// Keeps every other client from starting a daemon at `place` for as long as what it gives lives.
+pub(super) fn forbid_start(place: &Place) -> Result<File, Error> {
     let deadline = Time::now() + START_TIMEOUT;
     let lock = open_lock(place)?;
+    while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Time::now() >= deadline {
+            return Err(failed(place, "another client is starting it and does not end"));
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    Ok(lock)
+}
+
+/// As [`start`], through a lock that is open already, and may be this client's.
+pub(super) fn start_through<T>(
+    lock: &File,
+    place: &Place,
+    mut connect: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
+    let deadline = Time::now() + START_TIMEOUT;
     let (mut last, mut died) = (None, 0);
     loop {
-        let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let locked = flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         if let Some(link) = connect()? {
             return Ok(link);
         }

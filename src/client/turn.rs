@@ -6,13 +6,17 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::cli::show_duration;
 use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Active, ErrorCode, ErrorReply, HelloReply, PROTOCOL_VERSION, Reply, Request, Sequence, Status};
+use crate::protocol::{Active, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
+use super::pause::RETURN_TIMEOUT;
+use super::refusal::{is_restarting, unless_leaving};
+use super::rejoin::{Known, Rejoin, check_version, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
 use super::waiting::Waiting;
 
@@ -32,60 +36,222 @@ enum Wake {
     Reply(Reply),
     Signal(u8),
     Tick,
+    /// The daemon has gone.
+    Lost,
 }
 
-/// Asks for a turn and waits for it, as long as it takes. A signal ends the wait: the place in line goes with the
-/// connection.
+/// A request that waits for its turn.
+struct Asker<'a> {
+    daemon: &'a Daemon,
+    /// What to ask for, also of the next daemon.
+    sequence: &'a Sequence,
+    descriptors: &'a [BorrowedFd<'a>],
+    signals: &'a Signals,
+    waiting: &'a mut Waiting,
+    asked: Time,
+    /// What the daemon calls it, once it has said so.
+    known: Option<(Ticket, RequestId)>,
+    /// Whether it was just taken up again, and the next reply says what became of it.
+    is_resuming: bool,
+}
+
+/// Asks for a turn and waits for it, as long as it takes, and whatever becomes of the daemon. A signal ends the wait:
+/// the place in line goes with the connection.
 pub(super) fn take_turn(
     daemon: &Daemon,
-    sequence: Sequence,
+    sequence: &Sequence,
     descriptors: &[BorrowedFd<'_>],
     signals: &Signals,
     waiting: &mut Waiting,
 ) -> Result<Outcome, Error> {
-    let longest = sequence.max_wait_ms.map(|wait| Duration::from_millis(wait) + ANSWER_TIMEOUT);
-    let give_up = longest.map(|longest| Time::now() + longest);
-    let domain = sequence.domain.clone();
-    let request = Request::Sequence(sequence);
-    let (mut link, mut wake) = daemon.talk(|link| {
-        link.open_with(&request, descriptors)?;
-        first_answer(link, signals)
-    })?;
-    let outcome = loop {
-        match wake {
-            Wake::Signal(status) => break Outcome::Signal(status),
-            Wake::Reply(Reply::Active(active)) => break Outcome::Turn(link, active),
-            Wake::Reply(Reply::Error(error)) => break Outcome::NoTurn(no_turn(&error)),
-            Wake::Reply(Reply::Queued(queued)) => {
-                waiting.position(queued.position, queued.total_ahead);
-                ask_who_holds(&link, waiting, &domain)?;
-            }
-            Wake::Reply(Reply::QueuePosition(place)) => {
-                waiting.position(place.position, place.total_ahead);
-                ask_who_holds(&link, waiting, &domain)?;
-            }
-            Wake::Reply(Reply::Status(status)) => waiting.status(status.domains.first()),
-            Wake::Reply(_) => {}
-            Wake::Tick if give_up.is_some_and(|give_up| Time::now() >= give_up) => {
-                return Err(daemon.explain(LinkError::Silent));
-            }
-            Wake::Tick => {
-                if waiting.tick() {
-                    ask_who_holds(&link, waiting, &domain)?;
-                }
-            }
-        }
-        let patience = [waiting.next_tick(), give_up.map(|give_up| give_up.since(Time::now()))];
-        let next = next(&mut link, signals, patience.into_iter().flatten().min());
-        wake = next.map_err(|error| match error {
-            LinkError::Closed => Error::failure(
-                "the daemon ended while this request waited, and its place in line is lost: run it again",
-            ),
-            error => daemon.explain(error),
-        })?;
-    };
+    let asked = Time::now();
+    let mut asker = Asker { daemon, sequence, descriptors, signals, waiting, asked, known: None, is_resuming: false };
+    let outcome = asker.until_end();
     waiting.end();
-    Ok(outcome)
+    outcome
+}
+
+impl Asker<'_> {
+    fn until_end(&mut self) -> Result<Outcome, Error> {
+        let (mut link, mut wake) = self.ask()?;
+        loop {
+            let is_resuming = std::mem::take(&mut self.is_resuming);
+            match wake {
+                Wake::Signal(status) => return Ok(Outcome::Signal(status)),
+                Wake::Reply(Reply::Active(active)) => {
+                    self.learn(active.ticket, active.request_id.clone());
+                    return Ok(Outcome::Turn(link, active));
+                }
+                Wake::Reply(Reply::Error(error)) if is_resuming && is_no_ticket_of_ours(error.code) => {
+                    self.ask_anew(&link)?;
+                }
+                Wake::Reply(Reply::Error(error)) => return Ok(Outcome::NoTurn(no_turn(&error))),
+                Wake::Reply(reply) => self.hear(reply, &link)?,
+                Wake::Tick if self.left(ANSWER_TIMEOUT).is_some_and(|left| left.is_zero()) => {
+                    return Err(self.daemon.explain(LinkError::Silent));
+                }
+                Wake::Tick => {
+                    if self.waiting.tick() {
+                        self.ask_who_holds(&link)?;
+                    }
+                }
+                Wake::Lost => match self.rejoin()? {
+                    Rejoining::Back(next, reply) => {
+                        (link, wake) = (next, Wake::Reply(reply));
+                        continue;
+                    }
+                    Rejoining::Ended(outcome) => return Ok(outcome),
+                },
+            }
+            let patience = [self.waiting.next_tick(), self.left(ANSWER_TIMEOUT)].into_iter().flatten().min();
+            wake = next(&mut link, self.signals, patience).or_else(|error| self.lost(error))?;
+        }
+    }
+
+    /// Asks, and hears the first answer, which must come at once.
+    fn ask(&self) -> Result<(Link, Wake), Error> {
+        let request = Request::Sequence(self.sequence.clone());
+        self.daemon.talk(|link| {
+            link.open_with(&request, self.descriptors)?;
+            match first_answer(link, self.signals) {
+                // It was sent, so it may have been heard.
+                Err(LinkError::Closed) => Ok(Wake::Lost),
+                Ok(Wake::Reply(reply)) => unless_leaving(reply).map(Wake::Reply),
+                other => other,
+            }
+        })
+    }
+
+    /// Asks for a new place, since the old one is lost.
+    fn ask_anew(&mut self, link: &Link) -> Result<(), Error> {
+        self.known = None;
+        self.waiting.tell("the place in line is lost, and a new one is asked for");
+        let left = self.left(Duration::ZERO).map(milliseconds);
+        let sequence = Sequence { max_wait_ms: left, ..self.sequence.clone() };
+        match link.send(&Request::Sequence(sequence), self.descriptors) {
+            // A daemon that has gone is noticed when it is listened to.
+            Ok(()) | Err(LinkError::Closed) => Ok(()),
+            Err(error) => Err(self.daemon.explain(error)),
+        }
+    }
+
+    fn hear(&mut self, reply: Reply, link: &Link) -> Result<(), Error> {
+        match reply {
+            Reply::Queued(queued) => {
+                self.learn(queued.ticket, queued.request_id);
+                self.waiting.position(queued.position, queued.total_ahead);
+                self.ask_who_holds(link)
+            }
+            Reply::QueuePosition(place) => {
+                self.waiting.position(place.position, place.total_ahead);
+                self.ask_who_holds(link)
+            }
+            Reply::Status(status) => {
+                self.waiting.status(status.domains.first());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A daemon from before there was `resume` gives a new place in line instead.
+    fn learn(&mut self, ticket: Ticket, request_id: RequestId) {
+        if self.known.as_ref().is_some_and(|(known, _)| *known != ticket) {
+            self.waiting.tell("the place in line is lost, and a new one is taken");
+        }
+        self.known = Some((ticket, request_id));
+    }
+
+    /// How long until the longest wait is over, and `grace` with it; none when there is no longest wait.
+    fn left(&self, grace: Duration) -> Option<Duration> {
+        let longest = Duration::from_millis(self.sequence.max_wait_ms?);
+        Some((self.asked + longest + grace).since(Time::now()))
+    }
+
+    fn lost(&self, error: LinkError) -> Result<Wake, Error> {
+        match error {
+            LinkError::Closed => Ok(Wake::Lost),
+            error => Err(self.daemon.explain(error)),
+        }
+    }
+
+    /// Finds the next daemon, and takes the place in line up again there.
+    fn rejoin(&mut self) -> Result<Rejoining, Error> {
+        self.waiting.tell("the daemon has gone: taking the place in line up again with the next one");
+        let known = self.known.clone();
+        // Who would not wait at all does not wait for a daemon either.
+        let patience = if self.sequence.no_wait { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
+        let descriptors = copies(self.descriptors)
+            .map_err(|error| Error::failure(format_args!("cannot connect to the daemon again: {error}")))?;
+        let errand = Rejoin {
+            daemon: self.daemon.clone(),
+            sequence: self.sequence.clone(),
+            descriptors,
+            known: known.map_or(Known::Unheard, |(ticket, request_id)| Known::Ticket(ticket, request_id)),
+            started: None,
+            patience: Some(patience),
+        }
+        .start()?;
+        loop {
+            if let Some(signal) = self.signals.next_ending() {
+                return Ok(Rejoining::Ended(Outcome::Signal(signal_status(signal as i32))));
+            }
+            if errand.is_done() {
+                break;
+            }
+            if self.left(Duration::ZERO).is_some_and(|left| left.is_zero()) {
+                return Ok(Rejoining::Ended(Outcome::NoTurn(self.timed_out())));
+            }
+            _ = self.waiting.tick();
+            let patience = [self.waiting.next_tick(), self.left(Duration::ZERO)].into_iter().flatten().min();
+            let mut ready = [PollFd::new(&errand, PollFlags::IN), PollFd::new(self.signals, PollFlags::IN)];
+            _ = poll(&mut ready, patience.map(timespec).as_ref());
+        }
+        match errand.result() {
+            Some(Ok((link, reply))) => {
+                self.is_resuming = true;
+                Ok(Rejoining::Back(link, reply))
+            }
+            Some(Err(error)) => Err(Error::failure(format_args!(
+                "the daemon ended while this request waited, and none came back within {}: {error}",
+                show_duration(patience)
+            ))),
+            None => Err(self.daemon.explain(LinkError::Closed)),
+        }
+    }
+
+    fn timed_out(&self) -> Error {
+        let waited = show_duration(Time::now().since(self.asked));
+        let domain = &self.sequence.domain;
+        Error::new(status::NO_TURN, format_args!("no turn in {domain} after {waited}: the daemon has gone"))
+    }
+
+    /// Asks who has the turn, if somebody will be shown the answer.
+    fn ask_who_holds(&self, link: &Link) -> Result<(), Error> {
+        if !self.waiting.is_shown() {
+            return Ok(());
+        }
+        let domain = Some(self.sequence.domain.clone());
+        let request = Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() });
+        match link.send(&request, &[]) {
+            // A daemon that has gone is noticed when it is listened to.
+            Ok(()) | Err(LinkError::Closed) => Ok(()),
+            Err(_) => Err(Error::failure("cannot ask the daemon who has the turn")),
+        }
+    }
+}
+
+/// How it went to find the next daemon.
+enum Rejoining {
+    /// It is there, and said this.
+    Back(Link, Reply),
+    /// The wait is over before it was found.
+    Ended(Outcome),
+}
+
+/// A duration as it is on the wire.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The status of a process that signal `number` ended, as shells have it.
@@ -99,21 +265,9 @@ fn first_answer(link: &mut Link, signals: &Signals) -> Result<Wake, LinkError> {
         match next(link, signals, Some(ANSWER_TIMEOUT))? {
             Wake::Tick => return Err(LinkError::Silent),
             Wake::Reply(Reply::Hello(hello)) => check_version(&hello)?,
-            // Nothing was promised yet: the next daemon can be asked.
-            Wake::Reply(Reply::Error(error)) if error.code == ErrorCode::Leaving => return Err(LinkError::Closed),
             wake => return Ok(wake),
         }
     }
-}
-
-fn check_version(hello: &HelloReply) -> Result<(), LinkError> {
-    if hello.protocol == PROTOCOL_VERSION {
-        return Ok(());
-    }
-    Err(LinkError::Garbage(format!(
-        "it is version {} and speaks protocol {}, this seq speaks {PROTOCOL_VERSION}",
-        hello.version, hello.protocol
-    )))
 }
 
 fn next(link: &mut Link, signals: &Signals, patience: Option<Duration>) -> Result<Wake, LinkError> {
@@ -123,8 +277,10 @@ fn next(link: &mut Link, signals: &Signals, patience: Option<Duration>) -> Resul
         if let Some(signal) = signals.next_ending() {
             return Ok(Wake::Signal(signal_status(signal as i32)));
         }
-        if let Some(reply) = link.try_receive()? {
-            return Ok(Wake::Reply(reply));
+        match link.try_receive()? {
+            Some(reply) if is_restarting(&reply) => return Ok(Wake::Lost),
+            Some(reply) => return Ok(Wake::Reply(reply)),
+            None => {}
         }
         let left = deadline.map(|deadline| timespec(deadline.since(Time::now())));
         let mut ready = [PollFd::new(&*link, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
@@ -133,20 +289,6 @@ fn next(link: &mut Link, signals: &Signals, patience: Option<Duration>) -> Resul
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-    }
-}
-
-/// Asks who has the turn, if somebody will be shown the answer.
-fn ask_who_holds(link: &Link, waiting: &Waiting, domain: &str) -> Result<(), Error> {
-    if !waiting.is_shown() {
-        return Ok(());
-    }
-    let domain = Some(domain.to_owned());
-    let request = Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() });
-    match link.send(&request, &[]) {
-        // A daemon that has gone is noticed when it is listened to.
-        Ok(()) | Err(LinkError::Closed) => Ok(()),
-        Err(_) => Err(Error::failure("cannot ask the daemon who has the turn")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `seq wait`: until a domain is idle, without taking a turn.
 
+use std::thread;
 use std::time::Duration;
 
 use crate::cli::{self, show_duration};
@@ -10,11 +11,13 @@ use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError};
-use super::refusal::{is_leaving, refused};
+use super::pause::{Pause, RETURN_TIMEOUT};
+use super::refusal::{is_leaving, is_restarting, refused};
 
 /// Waits, as long as it takes. A daemon that leaves meanwhile hands its turns to the next, which is then asked.
 pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     let deadline = args.max_wait.map(|longest| Time::now() + longest);
+    let mut lost: Option<(Time, Pause)> = None;
     loop {
         let left = deadline.map(|deadline| deadline.since(Time::now()));
         let request = Request::Wait(Wait {
@@ -22,13 +25,27 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             request_id: None,
             max_wait_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         });
-        let Some((mut link, ())) = daemon.talk_if_there(|link| greet(link, &request))? else {
-            return Ok(status::OK);
+        let mut link = match daemon.talk_if_there(|link| greet(link, &request)) {
+            Ok(Some((link, ()))) => link,
+            Ok(None) => return Ok(status::OK),
+            Err(error) => match &mut lost {
+                // The daemon has died, and the next one is not there yet.
+                Some((give_up, pause)) if Time::now() < *give_up => {
+                    let left = deadline.map_or(Duration::MAX, |deadline| deadline.since(Time::now()));
+                    thread::sleep(left.min(pause.next()));
+                    if left.is_zero() {
+                        return Err(not_idle(args));
+                    }
+                    continue;
+                }
+                _ => return Err(error),
+            },
         };
+        lost = Some((Time::now() + RETURN_TIMEOUT, Pause::new()));
         match link.answer(left.map(|left| left + ANSWER_TIMEOUT)) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
-            Ok(reply) if is_leaving(&reply) => {}
+            Ok(reply) if is_leaving(&reply) || is_restarting(&reply) => {}
             Ok(other) => return Err(refused(other)),
             Err(LinkError::Closed) => {}
             Err(error) => return Err(daemon.explain(error)),

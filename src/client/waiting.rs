@@ -54,6 +54,8 @@ enum Style {
 pub(super) struct Waiting {
     domain: String,
     style: Style,
+    /// Whether what befalls the daemon is told, too.
+    is_verbose: bool,
     wait: Wait,
     /// When to show it next; none before the place is known, and when only a change is worth a word.
     due: Option<Time>,
@@ -88,7 +90,7 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
-        Waiting { domain, style, wait: Wait::default(), due: None, is_drawn: false }
+        Waiting { domain, style, is_verbose: loudness == Loudness::Verbose, wait: Wait::default(), due: None, is_drawn: false }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -136,6 +138,17 @@ impl Waiting {
             Style::Log => Some(now + LOG_EVERY),
         };
         self.style == Style::Log
+    }
+
+    /// Says what happened on the way, if that much is wanted.
+    pub(super) fn tell(&mut self, what: &str) {
+        if !self.is_verbose {
+            return;
+        }
+        if std::mem::take(&mut self.is_drawn) {
+            write("\r\x1b[K");
+        }
+        write(&format!("seq: {}: {what}\n", self.domain));
     }
 
     /// The wait is over: nothing of a live line stays on the screen.

@@ -7,38 +7,66 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::cli;
+use crate::clock::Time;
 use crate::error::{Error, status};
+use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
 
 use super::connect::Daemon;
-use super::link::{Link, LinkError};
-use super::refusal::{is_leaving, refused};
+use super::link::{Link, LinkError, timespec};
+use super::pause::{Pause, RETURN_TIMEOUT};
+use super::refusal::{is_leaving, is_restarting, refused, unless_leaving};
 use super::status::{Users, describe, json, milliseconds, shown_command};
 use super::table::Screen;
 
-/// Prints until the reader of standard output, the user or the daemon has had enough.
+/// Prints until the reader of standard output, the user or the daemon has had enough. When the daemon dies the next one
+/// is watched, from what it shows first.
 pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> Result<u8, Error> {
     let request = Request::Watch(Watch { domain: args.domain.clone(), request_id: None });
-    let (mut link, first) = daemon.talk(|link| {
-        let reply = link.ask(&request, crate::protocol::limits::ANSWER_TIMEOUT)?;
-        if is_leaving(&reply) { Err(LinkError::Closed) } else { Ok(reply) }
-    })?;
-    if !matches!(first, Reply::Watching(_)) {
-        return Err(refused(first));
-    }
+    let mut link = begin(daemon, &request)?;
     let users = Users::read();
     loop {
         let reply = match next(&mut link) {
-            Ok(Some(reply)) => reply,
+            Ok(Some(reply)) if is_leaving(&reply) => return Err(left(daemon)),
+            Ok(Some(reply)) if !is_restarting(&reply) => reply,
             Ok(None) => return Ok(status::OK),
-            Err(LinkError::Closed) => return Err(left(daemon)),
+            Ok(Some(_)) | Err(LinkError::Closed) => match begin_again(daemon, &request)? {
+                Some(next) => {
+                    link = next;
+                    continue;
+                }
+                None => return Ok(status::OK),
+            },
             Err(error) => return Err(daemon.explain(error)),
         };
-        if is_leaving(&reply) {
-            return Err(left(daemon));
-        }
         let text = if args.json { json(&reply) } else { show(&reply, &users) };
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::output(&error))?;
+    }
+}
+
+fn begin(daemon: &Daemon, request: &Request) -> Result<Link, Error> {
+    match daemon.talk(|link| unless_leaving(link.ask(request, ANSWER_TIMEOUT)?))? {
+        (link, Reply::Watching(_)) => Ok(link),
+        (_, other) => Err(refused(other)),
+    }
+}
+
+/// Looks for the next daemon; nothing when nobody reads standard output any more.
+fn begin_again(daemon: &Daemon, request: &Request) -> Result<Option<Link>, Error> {
+    let give_up = Time::now() + RETURN_TIMEOUT;
+    let mut pause = Pause::new();
+    loop {
+        match begin(daemon, request) {
+            Ok(link) => return Ok(Some(link)),
+            Err(error) if Time::now() >= give_up => return Err(error),
+            Err(_) => {}
+        }
+        let stdout = std::io::stdout();
+        let mut ready = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::empty())];
+        _ = poll(&mut ready, Some(&timespec(pause.next())));
+        if is_unread(&ready[0]) {
+            return Ok(None);
+        }
     }
 }
 
@@ -52,11 +80,16 @@ fn next(link: &mut Link) -> Result<Option<Reply>, LinkError> {
         let stdout = stdout.as_fd();
         let mut ready = [PollFd::new(&*link, PollFlags::IN), PollFd::from_borrowed_fd(stdout, PollFlags::empty())];
         match poll(&mut ready, None) {
-            Ok(_) if ready[1].revents().intersects(PollFlags::ERR | PollFlags::NVAL) => return Ok(None),
+            Ok(_) if is_unread(&ready[1]) => return Ok(None),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// Whether nobody reads what is written to standard output.
+fn is_unread(stdout: &PollFd<'_>) -> bool {
+    stdout.revents().intersects(PollFlags::ERR | PollFlags::NVAL)
 }
 
 fn left(daemon: &Daemon) -> Error {
@@ -81,8 +114,8 @@ fn describe_event(event: &Event) -> String {
         EventKind::Queued => "waits".to_owned(),
         EventKind::Active => format!("has the turn{}", after(event.waited_ms)),
         EventKind::Orphaned => "keeps the turn: its seq was killed, what it started still runs".to_owned(),
-        EventKind::Ended => format!("ended{}: {}", after(event.held_ms), ending(event)),
-        EventKind::Left => format!("left the line{}: {}", after(event.waited_ms), ending(event)),
+        EventKind::Ended => format!("ended{}: {}", after(event.held_ms), ending_of(event)),
+        EventKind::Left => format!("left the line{}: {}", after(event.waited_ms), ending_of(event)),
         EventKind::Unknown => "changed".to_owned(),
     };
     let (at, domain, ticket, pid) = (local_time(&event.at), &event.domain, event.ticket, event.pid);
@@ -93,8 +126,13 @@ fn after(milliseconds_ago: Option<u64>) -> String {
     milliseconds_ago.map(|number| format!(" after {}", milliseconds(number))).unwrap_or_default()
 }
 
-fn ending(event: &Event) -> String {
-    match (event.outcome, event.exit_status) {
+fn ending_of(event: &Event) -> String {
+    ending(event.outcome, event.exit_status)
+}
+
+/// How a ticket ended, in words.
+pub(super) fn ending(outcome: Option<Outcome>, exit_status: Option<i32>) -> String {
+    match (outcome, exit_status) {
         (Some(Outcome::Done), Some(status)) => format!("status {status}"),
         (Some(Outcome::Done), None) => "given back".to_owned(),
         (Some(Outcome::Gone), _) => "what kept it is gone".to_owned(),

@@ -44,6 +44,8 @@ pub struct Place {
     pub turns: PathBuf,
     /// How far the ticket and token numbers have risen.
     pub numbers: PathBuf,
+    /// Holds word of commands that ended while no daemon was there.
+    pub done: PathBuf,
 }
 
 impl Place {
@@ -83,6 +85,7 @@ impl Place {
             log: beside("seqd.log"),
             turns: beside("turns.json"),
             numbers: beside("numbers"),
+            done: beside("done"),
             directory: directory.to_owned(),
             socket: absolute,
         })

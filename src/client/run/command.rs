@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -14,9 +14,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 
 use crate::cli;
 use crate::error::{Error, status};
-use crate::protocol::{Active, Request, Started};
+use crate::protocol::{Active, Started};
 
-use super::super::link::{Link, LinkError};
 use super::keeper::Keeper;
 
 /// A command that was started and has not been waited for.
@@ -94,13 +93,12 @@ fn environment(turn: &Active, text: impl Fn(&[u8]) -> io::Result<CString>) -> io
 }
 
 impl Running {
-    /// Tells the daemon which process works under the turn. If that `keeps` the turn, it is watched, even if it closes
-    /// the descriptor.
-    pub(super) fn tell(&self, link: &Link, turn: &Active, keeps: bool) -> Result<(), LinkError> {
+    /// What tells the daemon which process works under the turn, and the descriptors that go with it. If the process
+    /// `keeps` the turn, it is watched, even if it closes the descriptor that it inherited.
+    pub(super) fn started(&self, turn: &Active, keeps: bool) -> (Started, Vec<BorrowedFd<'_>>) {
         let pid = self.pid.as_raw_nonzero().get().unsigned_abs();
         let descriptors: Vec<_> = self.pidfd.iter().filter(|_| keeps).map(AsFd::as_fd).collect();
-        let started = Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() };
-        link.send(&Request::Started(started), &descriptors)
+        (Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() }, descriptors)
     }
 }
 

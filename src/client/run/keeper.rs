@@ -18,7 +18,8 @@ const DESCRIPTOR_MIN_LOW: i32 = 16;
 #[derive(Debug)]
 pub(super) struct Keeper {
     reading: OwnedFd,
-    writing: OwnedFd,
+    /// None once it is given up.
+    writing: Option<OwnedFd>,
 }
 
 impl Keeper {
@@ -29,7 +30,7 @@ impl Keeper {
                 Err(Errno::INVAL) => fcntl_dupfd_cloexec(&low, DESCRIPTOR_MIN_LOW)?,
                 made => made?,
             };
-            Ok(Keeper { reading, writing })
+            Ok(Keeper { reading, writing: Some(writing) })
         };
         make()
             .map_err(|errno: Errno| Error::failure(format_args!("cannot make a pipe: {}", std::io::Error::from(errno))))
@@ -42,11 +43,19 @@ impl Keeper {
 
     /// From now on whatever is started inherits the writing end.
     pub(super) fn let_inherit(&self) -> Result<(), Errno> {
-        fcntl_setfd(&self.writing, FdFlags::empty())
+        self.writing.as_ref().map_or(Ok(()), |writing| fcntl_setfd(writing, FdFlags::empty()))
     }
 
-    /// Gives up the own writing end and keeps the reading one: its end of file says that all others are gone.
-    pub(super) fn into_reading_end(self) -> OwnedFd {
-        self.reading
+    /// From now on nothing that is started inherits it; what has it keeps it.
+    pub(super) fn let_nobody_inherit(&self) {
+        if let Some(writing) = &self.writing {
+            // It is open, so it cannot fail.
+            _ = fcntl_setfd(writing, FdFlags::CLOEXEC);
+        }
+    }
+
+    /// Gives up the own writing end: from now on the end of file on the reading one says that all others are gone.
+    pub(super) fn close_writing_end(&mut self) {
+        self.writing = None;
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn signal_descendants(spared: Option<Pid>, signal: Signal) {
     let mut family = HashSet::from([getpid()]);
     // Parents may come after their children in the list, so look until no more are found.
     loop {
-        let is_new = |process: &&Stat| !family.contains(&process.pid) && is_child_of(process, &family);
+        let is_new = |process: &&Stat| {
+            !family.contains(&process.pid) && is_child_of(process, &family) && !is_daemon(process.pid)
+        };
         let found: Vec<Pid> = processes.iter().filter(is_new).map(|process| process.pid).collect();
         if found.is_empty() {
             break;
@@ -30,6 +32,20 @@ pub(super) fn signal_descendants(spared: Option<Pid>, signal: Signal) {
             _ = pidfd_send_signal(&pidfd, signal);
         }
     }
+}
+
+/// Whether this process has children that are to be stopped: others than a daemon that was started by it, or by the
+/// command, and has become its child when the one that started it ended.
+pub(super) fn has_children_to_stop() -> bool {
+    let family = HashSet::from([getpid()]);
+    Stat::all().iter().any(|process| is_child_of(process, &family) && !is_daemon(process.pid))
+}
+
+/// Whether a process is a daemon in the background, which serves others too.
+fn is_daemon(pid: Pid) -> bool {
+    let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
+    let mut arguments = arguments.split(|byte| *byte == 0);
+    arguments.next() == Some(b"seqd") && matches!(arguments.next(), Some(b"--detach" | b"--detached"))
 }
 
 fn is_child_of(process: &Stat, family: &HashSet<Pid>) -> bool {

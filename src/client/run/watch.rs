@@ -10,14 +10,13 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process
 use crate::cli::{self, show_duration};
 use crate::clock::Time;
 use crate::error::status;
-use crate::protocol::{ErrorCode, Reply};
 
-use super::super::link::{Link, timespec};
+use super::super::link::timespec;
 use super::super::signals::{Caught, Signals};
 use super::super::turn::signal_status;
 use super::command::{Running, adopts_orphans};
-use super::keeper::Keeper;
-use super::stop::signal_descendants;
+use super::stop::{has_children_to_stop, signal_descendants};
+use super::tie::{News, Tie};
 
 /// How far stopping the command has come.
 #[derive(Clone, Copy, Debug)]
@@ -38,12 +37,11 @@ const KILL_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 const JOB_CONTROL: [i32; 3] = [Signo::SIGTSTP as i32, Signo::SIGTTIN as i32, Signo::SIGTTOU as i32];
 
 /// The command, and all that may happen while it runs.
-pub(super) struct Watch<'a> {
+pub(super) struct Watch<'a, 't> {
     args: &'a cli::Run,
     signals: &'a Signals,
     running: &'a Running,
-    /// The daemon; none once it has gone.
-    link: Option<&'a mut Link>,
+    tie: &'a mut Tie<'t>,
     say: &'a dyn Fn(&dyn Fn() -> String),
     stopping: Stopping,
     /// How the command ended, once it has.
@@ -52,16 +50,20 @@ pub(super) struct Watch<'a> {
     is_childless: bool,
 }
 
-impl<'a> Watch<'a> {
+impl<'a, 't> Watch<'a, 't> {
     pub(super) fn new(
         args: &'a cli::Run,
         signals: &'a Signals,
         running: &'a Running,
-        link: Option<&'a mut Link>,
+        tie: &'a mut Tie<'t>,
         say: &'a dyn Fn(&dyn Fn() -> String),
-    ) -> Watch<'a> {
+    ) -> Watch<'a, 't> {
         let at = args.max_run.map(|longest| Time::now() + longest);
-        Watch { args, signals, running, link, say, stopping: Stopping::Not { at }, ended: None, is_childless: false }
+        let stopping = Stopping::Not { at };
+        let watch = Watch { args, signals, running, tie, say, stopping, ended: None, is_childless: false };
+        let news = watch.tie.tell_started(running);
+        watch.tell(news);
+        watch
     }
 
     /// Waits until the command has ended, and everything with it if it had to be stopped. Gives the status to exit
@@ -81,8 +83,10 @@ impl<'a> Watch<'a> {
 
     /// Waits until all that the command started has ended, too: until nobody has the keeper's writing end. Gives the
     /// status to exit with if that had to be stopped.
-    pub(super) fn until_all_exit(&mut self, keeper: Keeper) -> Option<u8> {
-        let reading = keeper.into_reading_end();
+    pub(super) fn until_all_exit(&mut self) -> Option<u8> {
+        let keeper = self.tie.keeper_mut()?;
+        keeper.close_writing_end();
+        let reading = keeper.reading_end().try_clone_to_owned().ok()?;
         let mut ignored = [0; 64];
         // Reading must not wait; what somebody writes to it by accident is not listened to.
         _ = rustix::io::ioctl_fionbio(&reading, true);
@@ -105,8 +109,8 @@ impl<'a> Watch<'a> {
         if let Some(also) = also {
             ready.push(PollFd::new(also, PollFlags::IN));
         }
-        if let Some(link) = self.link.as_deref() {
-            ready.push(PollFd::new(link, PollFlags::IN));
+        if let Some(source) = self.tie.source() {
+            ready.push(PollFd::from_borrowed_fd(source, PollFlags::IN));
         }
         _ = poll(&mut ready, left.as_ref());
         self.listen();
@@ -115,24 +119,19 @@ impl<'a> Watch<'a> {
 
     /// Hears what the daemon has to say.
     fn listen(&mut self) {
-        while let Some(link) = self.link.as_deref_mut() {
-            match link.try_receive() {
-                Ok(None) => return,
-                Ok(Some(Reply::Error(error))) if error.code == ErrorCode::Leaving => self.forget_daemon(),
-                Ok(Some(Reply::Error(error))) => {
-                    if !self.args.quiet {
-                        _ = writeln!(std::io::stderr(), "seq: {}: the command runs on", error.message);
-                    }
-                }
-                Ok(Some(_)) => {}
-                Err(_) => self.forget_daemon(),
-            }
+        while let Some(news) = self.tie.listen(self.running) {
+            self.tell(Some(news));
         }
     }
 
-    fn forget_daemon(&mut self) {
-        self.link = None;
-        (self.say)(&|| "the daemon has gone, the command runs on".to_owned());
+    fn tell(&self, news: Option<News>) {
+        match news {
+            Some(News::Gone) => (self.say)(&|| "the daemon has gone, the command runs on".to_owned()),
+            Some(News::TurnLost(why)) if !self.args.quiet => {
+                _ = writeln!(std::io::stderr(), "seq: {why}: the command runs on");
+            }
+            Some(News::TurnLost(_)) | None => {}
+        }
     }
 
     fn take_signals(&mut self) {
@@ -195,7 +194,11 @@ impl<'a> Watch<'a> {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, state))) if pid == self.running.pid => self.ended = Some(state),
                 Ok(Some(_)) => {}
-                Ok(None) => return,
+                Ok(None) => {
+                    let is_stopping = self.ended.is_some() && !matches!(self.stopping, Stopping::Not { .. });
+                    self.is_childless = is_stopping && !has_children_to_stop();
+                    return;
+                }
                 Err(_) => {
                     self.is_childless = true;
                     return;

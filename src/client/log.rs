@@ -1,0 +1,94 @@
+//! `seq log`: the turns that have ended.
+
+use std::io::Write;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::cli::{self, Since};
+use crate::error::{Error, status};
+use crate::protocol::{EndedTurn, ErrorCode, Log, Reply, Request};
+
+use super::connect::Daemon;
+use super::refusal::refused;
+use super::status::{Users, json, milliseconds, shown_command};
+use super::table::{Screen, Side, columns, printable};
+use super::turn;
+use super::watch::ending;
+
+/// When it ended, domain, ticket, user, how long it waited and ran, how it ended, command.
+type Row = [String; 8];
+
+const HEADINGS: [&str; 8] = ["ENDED", "DOMAIN", "TICKET", "USER", "WAITED", "RAN", "HOW", "COMMAND"];
+
+const SIDES: [Side; 8] =
+    [Side::Left, Side::Left, Side::Right, Side::Left, Side::Right, Side::Right, Side::Left, Side::Left];
+
+/// Prints them, newest last.
+pub(super) fn log(daemon: &Daemon, args: &cli::Log, out: &mut dyn Write) -> Result<u8, Error> {
+    let request = Log {
+        domain: args.domain.clone(),
+        request_id: None,
+        since_ms: args.since.map(ago),
+        failed: args.failed,
+        turns_max: Some(args.turns),
+    };
+    let turns = match daemon.ask(&Request::Log(request))? {
+        Reply::Log(reply) => reply.turns,
+        Reply::Error(error) if error.code == ErrorCode::UnknownOperation => {
+            return Err(Error::failure(
+                "the daemon is too old to have a history: end it with 'seq stop' when nothing waits, \
+                 and the next 'seq run' starts the new one",
+            ));
+        }
+        other => return Err(refused(other)),
+    };
+    let text = if args.json { turns.iter().map(json).collect() } else { describe(&turns, args.domain.is_some()) };
+    out.write_all(text.as_bytes()).map_err(|error| Error::output(&error))?;
+    Ok(status::OK)
+}
+
+/// Milliseconds from then to now; none for what lies ahead.
+fn ago(since: Since) -> u64 {
+    match since {
+        Since::Ago(duration) => turn::milliseconds(duration),
+        Since::At(moment) => {
+            u64::try_from(Timestamp::now().as_millisecond() - moment.as_millisecond()).unwrap_or_default()
+        }
+    }
+}
+
+fn describe(turns: &[EndedTurn], is_one_domain: bool) -> String {
+    if turns.is_empty() {
+        return "no turn has ended\n".to_owned();
+    }
+    let (screen, users) = (Screen::of(std::io::stdout()), Users::read());
+    let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(turns.iter().map(|turn| row(turn, &users)));
+    if is_one_domain {
+        // It is the same in every row.
+        rows.iter_mut().for_each(|row| row[1].clear());
+    }
+    columns(&rows, SIDES).iter().map(|line| screen.cut(line) + "\n").collect()
+}
+
+fn row(turn: &EndedTurn, users: &Users) -> Row {
+    [
+        local_time(&turn.ended_at),
+        turn.domain.to_string(),
+        turn.ticket.to_string(),
+        users.name(turn.uid),
+        milliseconds(turn.wait_ms),
+        milliseconds(turn.run_ms),
+        ending(Some(turn.outcome), turn.exit_status),
+        shown_command(turn.command.as_deref()),
+    ]
+}
+
+/// A moment by the user's own clock, with its day; as it came when it is no moment.
+fn local_time(at: &str) -> String {
+    match at.parse::<Timestamp>() {
+        Ok(moment) => moment.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => printable(at),
+    }
+}
