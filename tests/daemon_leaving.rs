@@ -284,6 +284,36 @@ fn a_socket_that_the_service_manager_passes_is_used_and_left_in_place() {
     assert!(socket.exists(), "it belongs to the service manager");
 }
 
+#[test]
+fn a_daemon_that_cannot_write_its_numbers_gives_none_out_and_goes() {
+    let mut daemon = Daemon::start();
+    // Nothing can be written where a directory is.
+    fs::create_dir(daemon.file("numbers.new")).unwrap();
+    let mut client = daemon.connect();
+    client.ask(r#"{"op":"sequence","domain":"held","binding":"lease","lease_ms":1000000}"#);
+    let pair = "{\"op\":\"sequence\",\"domain\":\"a\"}\n{\"op\":\"done\",\"domain\":\"a\"}\n";
+    let mut last = 0;
+    'until_it_goes: for _ in 0..11_000 {
+        if std::io::Write::write_all(&mut client.stream(), pair.as_bytes()).is_err() {
+            break;
+        }
+        for _ in 0..2 {
+            let line = client.line();
+            if line.is_empty() {
+                break 'until_it_goes;
+            }
+            let reply: Value = serde_json::from_str(&line).unwrap();
+            last = reply["token"].as_u64().unwrap_or(last);
+        }
+    }
+    assert!(last < 10_001, "{last} was given out and is written down nowhere");
+    assert_eq!(daemon.wait().code(), Some(125));
+    let path = daemon.file("numbers");
+    let reason = format!("ERROR cannot write the number file {}: Is a directory (os error 21)", path.display());
+    assert!(daemon.log().contains(&reason), "{}", daemon.log());
+    assert!(daemon.file("turns.json").exists());
+}
+
 /// The next daemon, after this one was asked to leave.
 fn restarted(mut daemon: Daemon) -> Daemon {
     daemon.signal(Signal::TERM);

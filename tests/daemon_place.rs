@@ -294,6 +294,25 @@ fn a_directory_that_is_taken_away_is_put_back_and_there_is_still_one_daemon() {
     assert!(fs::symlink_metadata(&daemon.socket).unwrap().file_type().is_socket());
     assert_eq!(refusal(&daemon.socket), "busy\n");
     assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+    until("the numbers are back", || daemon.file("numbers").exists().then_some(()));
+}
+
+#[test]
+fn a_daemon_whose_place_another_has_taken_leaves_and_writes_nothing() {
+    let mut first = Daemon::start();
+    let mut client = first.connect();
+    client.takes_turn("a");
+    let directory = first.socket.parent().unwrap();
+    // Stopped, it cannot put back what is taken away from it.
+    first.signal(rustix::process::Signal::STOP);
+    fs::rename(directory, directory.with_file_name("away")).unwrap();
+    let second = Daemon::start_at(&first.socket);
+    first.signal(rustix::process::Signal::CONT);
+    assert_eq!(client.reply()["code"], "leaving");
+    assert!(first.wait().success());
+    let numbers = fs::read_to_string(second.file("numbers")).unwrap();
+    assert_eq!(numbers, "{\"format\":1,\"ticket\":10001,\"token\":10001}\n");
+    second.connect().takes_turn("a");
 }
 
 #[test]

@@ -194,3 +194,24 @@ fn a_script_that_asks_again_keeps_the_turn_it_has() {
         "$SEQ" done -d foo.com && "$SEQ" run -n -d foo.com -- true"#;
     home.sh(script).is_silent(0);
 }
+
+#[test]
+fn a_done_in_another_container_never_ends_a_shells_turn() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.warm();
+    // Each container's shell has the same pid in its own namespace as the other's.
+    let container = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "sh", "-c"];
+    let script = r#""$SEQ" sequence -d foo.com; echo mine >>log; read -r line <gate; "$SEQ" done -d foo.com"#;
+    let first = home.launch(home.command("unshare").args(container).arg(script));
+    if !home.finish(home.command("unshare").args(container).arg("true")).status.success() {
+        return; // Where no container can be made there is nothing to see.
+    }
+    home.await_line("mine");
+    home.finish(home.command("unshare").args(container).arg(r#""$SEQ" done -d foo.com; true"#));
+    home.await_holder("foo.com", "process");
+    home.seq(&["run", "-n", "-q", "-d", "foo.com", "--", "true"]).is_silent(75);
+    gate.open();
+    first.wait().is_silent(0);
+    home.await_idle("foo.com");
+}

@@ -120,7 +120,10 @@ impl Door {
             return;
         }
         match self.restore_place(is_bound) {
-            Ok(true) => info!("put {} back, which somebody had removed", self.place.socket.display()),
+            Ok(true) => {
+                info!("put {} back, which somebody had removed", self.place.socket.display());
+                let _ = self.owner.send(Wake::PutBack).await;
+            }
             Ok(false) => _ = self.owner.send(Wake::Usurped).await,
             Err(error) => error!("{error}"),
         }

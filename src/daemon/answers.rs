@@ -7,7 +7,7 @@ use super::audience::Scope;
 use super::link::Link;
 use super::owner::Owner;
 use super::report;
-use super::wake::Other;
+use super::wake::{Leaving, Other};
 use crate::protocol::limits::{STATUS_WAITERS_DEFAULT, TICKETS_PER_CONNECTION_MAX};
 use crate::protocol::{Domain, ErrorCode, ErrorReply, HelloReply, Lagged, PROTOCOL_VERSION, Reply, Stopping, Watching};
 use crate::sequencer::{ConnectionId, Input};
@@ -85,7 +85,7 @@ impl Owner {
     fn stop(&mut self, link: &Rc<Link>, request_id: Option<String>) {
         if link.peer.is_operator {
             self.reply(link, &Reply::Stopping(Stopping { pid: std::process::id(), request_id }));
-            self.batch.leaving = Some("asked by a client");
+            self.batch.leaving = Some(Leaving::Client);
             return;
         }
         let message = "only root and the daemon's own user may stop it".to_owned();

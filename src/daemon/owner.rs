@@ -17,7 +17,7 @@ use super::kept::Kept;
 use super::link::Link;
 use super::report::{self, WallClock};
 use super::timer::Timer;
-use super::wake::{Ask, Signal, Wake};
+use super::wake::{Ask, Leaving, Signal, Wake};
 use super::watch::Watcher;
 use crate::clock::Time;
 use crate::error::Error;
@@ -57,7 +57,7 @@ pub(super) struct Batch {
     /// What followed from the input at hand; empty between inputs, here only to be used again.
     effects: Vec<Effect>,
     /// Whether it is the last, and why.
-    pub(super) leaving: Option<&'static str>,
+    pub(super) leaving: Option<Leaving>,
 }
 
 /// What comes along with an input, to be kept with the ticket that it gets.
@@ -90,7 +90,7 @@ impl Owner {
     /// # Errors
     ///
     /// When numbers can no more be written down: nothing may be given out then.
-    pub(super) async fn run(&mut self, wakes: &mut Receiver<Wake>) -> Result<&'static str, Error> {
+    pub(super) async fn run(&mut self, wakes: &mut Receiver<Wake>) -> Result<Leaving, Error> {
         let mut ready = Vec::with_capacity(BATCH_MAX);
         loop {
             self.set_timer()?;
@@ -104,7 +104,7 @@ impl Owner {
                 }
             }
             for wake in ready.drain(..) {
-                self.take(wake);
+                self.take(wake)?;
             }
             self.end_batch()?;
             if let Some(reason) = self.batch.leaving {
@@ -129,7 +129,7 @@ impl Owner {
         Ok(())
     }
 
-    fn take(&mut self, wake: Wake) {
+    fn take(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
             Wake::Asked(connection, ask) => self.answer(connection, ask),
             Wake::Opened(link) => _ = self.clients.insert(link.id, link),
@@ -147,13 +147,15 @@ impl Owner {
             }
             // It was replaced, or its ticket has ended.
             Wake::Ended(_) => {}
-            Wake::Signal(Signal::Leave) => self.batch.leaving = Some("asked by a signal"),
+            Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::ReopenLog) => self.facts.reopen_log(),
+            Wake::PutBack => self.numbers.put_back()?,
             Wake::Usurped => {
                 error!("somebody removed {}, and another daemon has it now", self.facts.place.life_lock.display());
-                self.batch.leaving = Some("another daemon took over");
+                self.batch.leaving = Some(Leaving::Usurped);
             }
         }
+        Ok(())
     }
 
     fn answer(&mut self, connection: ConnectionId, ask: Ask) {
@@ -263,7 +265,7 @@ impl Owner {
     fn set_timer(&mut self) -> Result<(), Error> {
         let idle_until = self.idle_until();
         if idle_until.is_some_and(|until| until <= self.batch.now) {
-            self.batch.leaving = Some("nothing uses it");
+            self.batch.leaving = Some(Leaving::Idle);
         }
         let next = self.sequencer.next_timeout().into_iter().chain(idle_until).min();
         self.timer.set(next).map_err(|error| timer_failed(&error))

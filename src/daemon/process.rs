@@ -25,6 +25,13 @@ pub(super) fn pid_of(pidfd: impl AsFd) -> Option<u32> {
     pid.trim().parse().ok()
 }
 
+/// A process and those it descends from, as far as this pid namespace shows them. Nothing for a process out of sight,
+/// whose pid is zero.
+pub(super) fn ancestry(pid: u32) -> Vec<u32> {
+    let parent = |pid: &u32| stat_field(*pid, 4).and_then(|parent| u32::try_from(parent).ok()).filter(|pid| *pid != 0);
+    std::iter::successors(Some(pid).filter(|pid| *pid != 0), parent).collect()
+}
+
 /// Whether a descriptor is a pidfd, of a process alive or not.
 pub(super) fn is_pidfd(descriptor: impl AsFd) -> bool {
     let path = format!("/proc/self/fdinfo/{}", descriptor.as_fd().as_raw_fd());

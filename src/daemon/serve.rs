@@ -59,16 +59,19 @@ pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
         let (mut owner, door) = begin(beginning, &sender)?;
         let stop = Rc::new(Notify::new());
         let door = tokio::task::spawn_local(door.run(Rc::clone(&stop)));
-        let served = owner.run(&mut wakes).await;
+        let reason = match owner.run(&mut wakes).await {
+            Ok(reason) => reason,
+            Err(error) => {
+                owner.abandon();
+                return Err(error);
+            }
+        };
         notify(NotifyState::Stopping);
         // From here on nothing that comes is heard; without this the door could wait for ever to be heard.
         drop(wakes);
         stop.notify_one();
         let door = door.await;
-        let left = match served {
-            Ok(reason) => owner.leave(reason).await,
-            Err(error) => owner.leave("it must not go on").await.and(Err(error)),
-        };
+        let left = owner.leave(reason).await;
         if let Ok(door) = door {
             door.close();
         }

@@ -129,6 +129,8 @@ impl Caller<'_> {
             Request::Done(done) => {
                 let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;
                 let Done { exit_status, processes, request_id, .. } = done;
+                // The client's pids mean something in its own pid namespace only, so its ancestors are looked up here.
+                let processes = if processes.is_empty() { processes } else { process::ancestry(peer.pid) };
                 Ok(Ask::Input(Input::Done { connection, peer, which, exit_status, processes, request_id }))
             }
             Request::Cancel(cancel) => {
@@ -168,6 +170,11 @@ impl Caller<'_> {
         if sequence.no_wait && sequence.max_wait_ms.is_some() {
             return Err(Refusal::bad("no_wait and max_wait_ms exclude each other: send one of them"));
         }
+        let pid = match &descriptor {
+            // The client may know its process by another pid than ours.
+            Some(pidfd) if sequence.binding == Binding::Process => process::pid_of(pidfd).unwrap_or(0),
+            _ => sequence.pid.unwrap_or(self.peer.pid),
+        };
         let is_lease = sequence.binding == Binding::Lease;
         match sequence.lease_ms {
             None if is_lease => return Err(Refusal::bad("a turn of binding lease needs lease_ms")),
@@ -189,7 +196,7 @@ impl Caller<'_> {
             binding: sequence.binding,
             lease: sequence.lease_ms.map(Duration::from_millis),
             fresh: sequence.fresh,
-            pid: sequence.pid.unwrap_or(self.peer.pid),
+            pid,
             command: sequence.command.as_deref().map(|command| cut(command).into()),
             pipe: sequence.binding == Binding::Connection && descriptor.is_some(),
             named_process: sequence.named_process,
@@ -221,7 +228,10 @@ impl Caller<'_> {
             Some(pidfd) if !process::is_pidfd(&pidfd) => {
                 Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd"))
             }
-            pidfd => Ok(Ask::Started(ticket, started.pid, pidfd)),
+            pidfd => {
+                let pid = pidfd.as_ref().and_then(process::pid_of).filter(|pid| *pid != 0).unwrap_or(started.pid);
+                Ok(Ask::Started(ticket, pid, pidfd))
+            }
         };
         asked().map_err(|mut refusal| {
             refusal.0.ticket = Some(ticket);

@@ -1,5 +1,6 @@
 //! Everything that can wake the owner: one closed enum.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -22,6 +23,8 @@ pub(super) enum Wake {
     Ended(WatchEnd),
     /// The process is asked to do something by a signal.
     Signal(Signal),
+    /// Somebody removed what is beside the socket; it has been put back.
+    PutBack,
     /// Another daemon has the life lock, since somebody removed its file.
     Usurped,
 }
@@ -90,4 +93,28 @@ pub(super) enum Signal {
     Leave,
     /// SIGHUP.
     ReopenLog,
+}
+
+/// Why the daemon leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaving {
+    /// A signal asked for it.
+    Signal,
+    /// A client asked for it.
+    Client,
+    /// Nothing has used the daemon for as long as it is to stay.
+    Idle,
+    /// Another daemon has its place. What is on disk is that one's now.
+    Usurped,
+}
+
+impl fmt::Display for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Leaving::Signal => "asked by a signal",
+            Leaving::Client => "asked by a client",
+            Leaving::Idle => "nothing uses it",
+            Leaving::Usurped => "another daemon took over",
+        })
+    }
 }

@@ -81,6 +81,18 @@ impl Numbers {
         Ok(())
     }
 
+    /// Writes the file again, after somebody removed it.
+    ///
+    /// # Errors
+    ///
+    /// As [`cover`](Numbers::cover).
+    pub fn put_back(&mut self) -> Result<(), Error> {
+        if let Some((mark, thread)) = self.writing.take() {
+            self.finish(mark, thread)?;
+        }
+        write(&self.path, self.mark).map_err(|error| failed("write", &self.path, &error))
+    }
+
     /// Gives the unused numbers back: the next daemon starts with `ticket` and `token`.
     ///
     /// # Errors
