@@ -69,6 +69,13 @@ impl Kept {
         self.tickets.remove(&ticket);
     }
 
+    /// Every ticket, in order.
+    pub(super) fn tickets(&self) -> Vec<Ticket> {
+        let mut tickets: Vec<Ticket> = self.tickets.keys().copied().collect();
+        tickets.sort_unstable();
+        tickets
+    }
+
     /// What the next daemon must know of a turn. `peer_pid` gives the process of a connection that is still there.
     pub(super) fn held_turn(&self, turn: Restored, peer_pid: impl Fn(ConnectionId) -> Option<u32>) -> HeldTurn {
         let Some(keeper) = self.tickets.get(&turn.ticket) else {

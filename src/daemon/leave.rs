@@ -25,9 +25,12 @@ impl Owner {
     pub(super) async fn leave(mut self, reason: &str) -> Result<(), Error> {
         info!("leaving: {reason}");
         self.begin_batch();
-        self.input(Input::Leave);
+        self.input(Input::Leave { keep_places: false });
         let peer_pid = |connection| self.clients.get(&connection).map(|link| link.peer.pid);
-        let held: Vec<_> = self.sequencer.held().into_iter().map(|turn| self.kept.held_turn(turn, peer_pid)).collect();
+        let held: Vec<_> = {
+            let turns = self.kept.tickets().into_iter().filter_map(|ticket| self.sequencer.saved(ticket));
+            turns.filter(|saved| saved.turn.is_some()).map(|turn| self.kept.held_turn(turn, peer_pid)).collect()
+        };
         if !held.is_empty() {
             info!("{} turns outlive this daemon", held.len());
         }

@@ -197,6 +197,7 @@ impl Owner {
                     }
                 }
                 Effect::Record(record) => self.record(&record),
+                Effect::Changed { .. } => {}
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
         }

@@ -31,12 +31,10 @@ impl Owner {
                 pidfds: processes.iter().filter_map(process::find).collect(),
                 pipes: pipes.iter().filter_map(|inode| open_pipe(*inode, paths.get(inode)?)).collect(),
             };
-            // The sequencer knows of one pipe; further ones are counted as processes.
-            turn.pipe = !found.pipes.is_empty();
-            let count = found.pidfds.len() + found.pipes.len().saturating_sub(1);
-            turn.processes = u32::try_from(count).unwrap_or(u32::MAX);
+            turn.pipes = u32::try_from(found.pipes.len()).unwrap_or(u32::MAX);
+            turn.processes = u32::try_from(found.pidfds.len()).unwrap_or(u32::MAX);
             let (ticket, keepers) = (turn.ticket, found.pidfds.len() + found.pipes.len());
-            let is_kept = keepers > 0 || turn.lease_until.is_some();
+            let is_kept = keepers > 0 || turn.turn.is_some_and(|turn| turn.lease_until.is_some());
             info!("ticket {ticket} had the turn in {}: {keepers} processes and pipes still keep it", turn.domain);
             // The sequencer is told in any case, so that the numbers of this turn are never used again.
             self.input(Input::Restore(turn));
@@ -55,12 +53,10 @@ impl Owner {
                 Err(error) => lost.push((Input::ProcessGone { ticket }, error)),
             }
         }
-        for (index, pipe) in found.pipes.into_iter().enumerate() {
-            let is_first = index == 0;
-            match self.watcher.pipe(pipe, ticket, is_first) {
+        for pipe in found.pipes {
+            match self.watcher.pipe(pipe, ticket, true) {
                 Ok(watch) => self.kept.watch(ticket, watch),
-                Err(error) if is_first => lost.push((Input::PipeClosed { ticket }, error)),
-                Err(error) => lost.push((Input::ProcessGone { ticket }, error)),
+                Err(error) => lost.push((Input::PipeClosed { ticket }, error)),
             }
         }
         for (input, error) in lost {

@@ -189,6 +189,8 @@ impl Caller<'_> {
             binding: sequence.binding,
             lease: sequence.lease_ms.map(Duration::from_millis),
             fresh: sequence.fresh,
+            secret: None,
+            resume: sequence.resume.map(Ticket),
             pid: sequence.pid.unwrap_or(self.peer.pid),
             command: sequence.command.as_deref().map(|command| cut(command).into()),
             pipe: sequence.binding == Binding::Connection && descriptor.is_some(),
