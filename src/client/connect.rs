@@ -19,6 +19,7 @@ use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
 use crate::error::Error;
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
+use crate::store::outlives_a_daemon;
 
 use super::link::{Link, LinkError};
 use super::start::{await_departure, start};
@@ -154,7 +155,7 @@ impl Daemon {
         match self.connect_once() {
             Ok(link) => Ok(Some(link)),
             Err(Refusal::Wrong(error)) => Err(error),
-            Err(Refusal::Absent) if self.place.turns.exists() => self.connect().map(Some),
+            Err(Refusal::Absent) if outlives_a_daemon(&self.place.mark) => self.connect().map(Some),
             Err(Refusal::Absent) => Ok(None),
         }
     }

@@ -13,11 +13,11 @@ use super::report::wall_text;
 use super::wake::Wake;
 use crate::error::Error;
 use crate::protocol::limits::{IDLE_DOMAINS_MAX, PAST_RUNS_MAX};
-use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, LogReply, Outcome, Reply};
+use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, LogReply, Outcome, Reply, Ticket};
 use crate::sequencer::{ConnectionId, RestoredTurn};
-use crate::store::{History, SavedTicket};
+use crate::store::{History, LeftTicket, SavedTicket};
 
-/// Turns that the estimates of a new daemon go by.
+/// Tickets of before that a new daemon looks at.
 const PAST_TURNS_MAX: u32 = 2_000;
 
 /// What a client wants to know of the past.
@@ -89,27 +89,49 @@ fn has_failed(turn: &EndedTurn) -> bool {
     turn.outcome != Outcome::Done || turn.exit_status.is_some_and(|status| status != 0)
 }
 
-/// How long the last turns of each domain took that ended by `done`, oldest first.
+/// What a new daemon wants to know of the past.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// How long the last turns of each domain took that ended by `done`, oldest first.
+    pub(super) runs: HashMap<Domain, Vec<Duration>>,
+    /// How the last tickets ended, oldest first: ticket, user, whether it had its turn, and how.
+    pub(super) ends: Vec<(Ticket, u32, bool, Outcome)>,
+}
+
+/// Reads the newest of the history in the database at `path`.
 ///
 /// # Errors
 ///
-/// When the history cannot be read.
-pub(super) fn past_runs(path: &Path) -> Result<HashMap<Domain, Vec<Duration>>, Error> {
-    let mut runs: HashMap<Domain, Vec<Duration>> = HashMap::new();
-    History::open(path)?.newest(PAST_TURNS_MAX, |body| {
-        let Ok(turn) = serde_json::from_slice::<EndedTurn>(body) else { return };
-        let is_known = runs.contains_key(&turn.domain);
-        if turn.outcome == Outcome::Done && (is_known || runs.len() < IDLE_DOMAINS_MAX) {
-            let of_domain = runs.entry(turn.domain).or_default();
+/// When it cannot be read.
+pub(super) fn past(path: &Path) -> Result<Past, Error> {
+    let mut past = Past::default();
+    History::open(path)?.newest(PAST_TURNS_MAX, |ticket, had_turn, body| {
+        if had_turn {
+            past.add_turn(serde_json::from_slice(body).ok());
+        } else if let Ok(LeftTicket { uid, outcome }) = serde_json::from_slice(body) {
+            past.ends.push((ticket, uid, false, outcome));
+        }
+    })?;
+    for of_domain in past.runs.values_mut() {
+        of_domain.reverse();
+    }
+    past.ends.reverse();
+    Ok(past)
+}
+
+impl Past {
+    /// What a later version wrote, and this one does not understand, is passed over.
+    fn add_turn(&mut self, turn: Option<EndedTurn>) {
+        let Some(turn) = turn else { return };
+        self.ends.push((turn.ticket, turn.uid, true, turn.outcome));
+        let is_known = self.runs.contains_key(&turn.domain);
+        if turn.outcome == Outcome::Done && (is_known || self.runs.len() < IDLE_DOMAINS_MAX) {
+            let of_domain = self.runs.entry(turn.domain).or_default();
             if of_domain.len() < PAST_RUNS_MAX {
                 of_domain.push(Duration::from_millis(turn.run_ms));
             }
         }
-    })?;
-    for of_domain in runs.values_mut() {
-        of_domain.reverse();
     }
-    Ok(runs)
 }
 
 /// The history's line of a turn whose daemon was gone when it ended, at `ended_at_ms` since 1970; nothing for a

@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::kept::Kept;
 use super::report::{self, WallClock};
-use super::storage;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::protocol::Ticket;
+use crate::protocol::{Outcome, Ticket};
 use crate::sequencer::{Change, Record, Sequencer};
-use crate::store::{self, Database, SavedTicket};
+use crate::store::{self, Database, LeftTicket};
 
 /// Between two looks for turns that have become too old for the history.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
@@ -33,14 +34,7 @@ pub(super) struct Ledger {
 /// A ticket, and how it ended if it did.
 struct Touched {
     ticket: Ticket,
-    end: Option<End>,
-}
-
-enum End {
-    /// As the sequencer tells it.
-    Recorded(Box<Record>),
-    /// While there was no daemon to see it.
-    Unseen(Box<SavedTicket>),
+    end: Option<Box<Record>>,
 }
 
 impl Ledger {
@@ -74,13 +68,8 @@ impl Ledger {
     pub(super) fn note(&mut self, record: &Record) {
         if self.database.is_some() {
             let is_end = matches!(record.change, Change::Ended { .. } | Change::Left { .. });
-            self.touched.push(Touched { ticket: record.ticket, end: is_end.then(|| End::Recorded(Box::new(record.clone()))) });
+            self.touched.push(Touched { ticket: record.ticket, end: is_end.then(|| Box::new(record.clone())) });
         }
-    }
-
-    /// This ticket of an earlier daemon has ended while there was none.
-    pub(super) fn bury(&mut self, saved: SavedTicket) {
-        self.touched.push(Touched { ticket: saved.ticket.ticket, end: Some(End::Unseen(Box::new(saved))) });
     }
 
     /// Whether there is nothing to write.
@@ -93,18 +82,14 @@ impl Ledger {
     /// # Errors
     ///
     /// When it cannot be written. Nobody may be told anything of this batch then.
-    pub(super) fn commit(&mut self, sequencer: &Sequencer, kept: &Kept, now: Time, clock: &WallClock) -> Result<(), Error> {
+    pub(super) fn commit(&mut self, sequencer: &Sequencer, kept: &Kept, clock: &WallClock) -> Result<(), Error> {
         let Some(database) = &mut self.database else { return Ok(()) };
         // Stable, so that an end is the last of its ticket.
         self.touched.sort_by_key(|touched| touched.ticket);
         for of_one in self.touched.chunk_by(|one, next| one.ticket == next.ticket) {
             let Some(last) = of_one.last() else { continue };
             self.changes.extend(match &last.end {
-                Some(End::Recorded(record)) => Some(ended(record, clock)),
-                Some(End::Unseen(saved)) => {
-                    let left = store::Change::Left { ticket: last.ticket };
-                    Some(storage::gone(saved, clock.milliseconds(now)).unwrap_or(left))
-                }
+                Some(record) => Some(ended(record, clock)),
                 None => live(last.ticket, sequencer, kept, clock),
             });
         }
@@ -143,13 +128,22 @@ impl Ledger {
 
 fn live(ticket: Ticket, sequencer: &Sequencer, kept: &Kept, clock: &WallClock) -> Option<store::Change> {
     let saved = kept.saved(sequencer.saved(ticket)?, clock);
-    let body = serde_json::to_vec(&saved).unwrap_or_else(|error| panic!("ticket {ticket} has no form: {error}"));
-    Some(store::Change::Live { ticket, domain: saved.ticket.domain, body })
+    Some(store::Change::Live { ticket, body: form(&saved), domain: saved.ticket.domain })
 }
 
 fn ended(record: &Record, clock: &WallClock) -> store::Change {
-    let ticket = record.ticket;
-    let Some(turn) = report::ended_turn(record, clock) else { return store::Change::Left { ticket } };
-    let body = serde_json::to_vec(&turn).unwrap_or_else(|error| panic!("ticket {ticket} has no form: {error}"));
-    store::Change::Ended { ticket, domain: turn.domain, ended_at: clock.milliseconds(record.at), body }
+    let (ticket, at_ms) = (record.ticket, clock.milliseconds(record.at));
+    if let Change::Left { outcome, .. } = record.change {
+        // The others have nobody who could come back.
+        let is_told = matches!(outcome, Outcome::Cancelled | Outcome::TimedOut | Outcome::Done);
+        let body = || form(&LeftTicket { uid: record.uid, outcome });
+        return store::Change::Left { ticket, why: is_told.then(|| (record.domain.clone(), at_ms, body())) };
+    }
+    let turn = report::ended_turn(record, clock);
+    let body = turn.as_ref().map(form).unwrap_or_default();
+    store::Change::Ended { ticket, domain: record.domain.clone(), ended_at: at_ms, body }
+}
+
+fn form(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|error| panic!("it has no form: {error}"))
 }

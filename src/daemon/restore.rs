@@ -2,8 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use tracing::{error, info};
+use tracing::info;
 
+use super::history::Past;
 use super::owner::Owner;
 use super::recover::Recovered;
 use super::watch::Role;
@@ -13,7 +14,13 @@ use crate::sequencer::Input;
 impl Owner {
     /// Restores these tickets, in order, before any client is let in. A turn whose keepers are all gone has ended
     /// meanwhile.
-    pub(super) fn restore(&mut self, tickets: Vec<Recovered>) {
+    pub(super) fn restore(&mut self, tickets: Vec<Recovered>, past: Past) {
+        for (domain, runs) in past.runs {
+            self.input(Input::PastRuns { domain, runs });
+        }
+        for (ticket, uid, had_turn, outcome) in past.ends {
+            self.input(Input::PastEnd { ticket, uid, had_turn, outcome });
+        }
         let count = tickets.len();
         for Recovered { saved, keepers } in tickets {
             let ticket = saved.ticket.ticket;
@@ -24,8 +31,6 @@ impl Owner {
                 self.keep(ticket, keepers.watched);
             } else {
                 info!("ticket {ticket} has ended meanwhile: nothing keeps it");
-                self.kept.end(ticket);
-                self.ledger.bury(saved);
             }
         }
         if count > 0 {

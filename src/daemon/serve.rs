@@ -30,7 +30,7 @@ use super::watch::Watcher;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{Ticket, Token};
-use crate::sequencer::{Input, Sequencer};
+use crate::sequencer::Sequencer;
 use crate::store::Numbers;
 
 /// Inputs that wait for the owner; who comes after them waits to hand over his.
@@ -100,15 +100,12 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     };
     let sequencer = Sequencer::new(next.0, next.1);
     let timer = Timer::new().map_err(failed)?;
-    let Storage { database, tickets, runs } = storage;
+    let Storage { database, tickets, past } = storage;
     let watcher = Watcher::new(sender.clone(), buffer);
     let (ledger, librarian) = (Ledger::new(database, Time::now()), Librarian::new(sender.clone()));
     let mut owner = Owner::new(sequencer, (numbers, ledger), librarian, (timer, watcher), facts);
     signals::watch(sender.clone()).map_err(failed)?;
-    for (domain, runs) in runs {
-        owner.input(Input::PastRuns { domain, runs });
-    }
-    owner.restore(tickets);
+    owner.restore(tickets, past);
     owner.end_batch()?;
     info!("seqd {} serves {}", env!("CARGO_PKG_VERSION"), owner.facts.place.socket.display());
     notify(NotifyState::Ready);

@@ -1,19 +1,16 @@
 //! The storage at the start of a daemon: opened, checked, and brought up to date, before anybody is let in.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::args::SeqdArgs;
-use super::history::{ended_without_daemon, past_runs};
+use super::history::{Past, ended_without_daemon, past};
 use super::place::Place;
 use super::recover::{self, Recovered};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::protocol::{Domain, EndedTurn, Outcome, Ticket};
+use crate::protocol::{EndedTurn, Outcome, Ticket};
 use crate::sequencer::Secret;
 use crate::store::{Change, Database, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
 
@@ -24,8 +21,7 @@ pub(super) struct Storage {
     pub(super) database: Option<Database>,
     /// The tickets of before, in order.
     pub(super) tickets: Vec<Recovered>,
-    /// How long turns took.
-    pub(super) runs: HashMap<Domain, Vec<Duration>>,
+    pub(super) past: Past,
 }
 
 /// Opens what is at `place`.
@@ -43,8 +39,8 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
     let tickets = recover::read(&place.database, &found)?;
     let notes = read_notes(&place.done);
     let tickets = apply_notes(&mut database, tickets, notes)?;
-    let runs = past_runs(&place.database)?;
-    Ok(Storage { database: Some(database), tickets: recover::look(tickets), runs })
+    let past = past(&place.database)?;
+    Ok(Storage { database: Some(database), tickets: recover::look(tickets), past })
 }
 
 /// What becomes of a ticket from before the machine was restarted: a turn is over, and a place in line is lost.
@@ -55,12 +51,7 @@ fn bury(found: &Found) -> Option<Change> {
     info!("ticket {} in {} ended with the restart of the machine", found.ticket, saved.ticket.domain);
     // Nobody saw it end, but then it had.
     let booted = Timestamp::now().as_millisecond() - i64::try_from(Time::now().as_nanos() / 1_000_000).unwrap_or(0);
-    gone(&saved, booted)
-}
-
-/// The end of a turn that nothing keeps any more; nothing for a ticket that never had its turn.
-pub(super) fn gone(saved: &SavedTicket, ended_at_ms: i64) -> Option<Change> {
-    Some(change(&ended_without_daemon(saved, ended_at_ms, Outcome::Gone, None)?, ended_at_ms))
+    Some(change(&ended_without_daemon(&saved, booted, Outcome::Gone, None)?, booted))
 }
 
 fn change(turn: &EndedTurn, ended_at: i64) -> Change {

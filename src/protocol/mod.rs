@@ -11,9 +11,9 @@ pub mod limits;
 pub use frame::{Framed, LineBuffer, encode};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use reply::{
-    Active, Cancelled, Counts, DomainStatus, DoneReply, ErrorCode, ErrorReply, Event, EventKind, HelloReply,
+    Active, Cancelled, Counts, DomainStatus, DoneReply, EndedTurn, ErrorCode, ErrorReply, Event, EventKind, HelloReply,
     HolderState, HolderStatus, Idle, InfoReply, Lagged, Limits, LogReply, Outcome, QueuePosition, Queued, Released,
-    Reply, StatusReply, Stopping, WaiterStatus, Watching,
+    Reply, Restarting, StatusReply, Stopping, WaiterStatus, Watching,
 };
 pub use request::{
     Binding, Cancel, Done, Hello, Info, Log, Release, Request, Restart, Sequence, Started, Status, Stop, Wait, Watch,

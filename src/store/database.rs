@@ -53,10 +53,13 @@ pub enum Change {
         /// The line, in the caller's own form.
         body: Vec<u8>,
     },
-    /// It left without a turn: nothing of it stays.
+    /// It left without a turn.
     Left {
         /// The ticket.
         ticket: Ticket,
+        /// Why, in the caller's own form, if its client may come back to hear that: then it is kept as long as a turn
+        /// of the history, but is none. Otherwise nothing of it stays.
+        why: Option<(Domain, i64, Vec<u8>)>,
     },
 }
 
@@ -144,7 +147,7 @@ impl Database {
             Database { connection, mark, checkpointer, path, identity, sums, summary, commits: 0, retention, ended };
         let mut found: Vec<Found> = live.into_iter().map(|(found, _)| found).collect();
         if before.boot_id != machine.boot_id {
-            let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket });
+            let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
             schema::set_machine(&database.connection, machine).map_err(|error| problem(&database.path, error))?;
             found.clear();
@@ -214,22 +217,39 @@ impl Database {
                 self.replace_sum(*ticket, Some(sum));
             }
             Change::Ended { ticket, domain, ended_at, body } => {
-                self.connection
-                    .prepare_cached(
-                        "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, 1, ?3, ?4, ?5) \
-                         ON CONFLICT (ticket) DO UPDATE \
-                         SET state = 1, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum",
-                    )?
-                    .execute(params![number(*ticket), domain.as_str(), body, ended_at, checksum(*ticket, ENDED, body)])?;
-                self.replace_sum(*ticket, None);
-                self.ended += 1;
+                self.write_end(*ticket, domain, ENDED, *ended_at, body)?;
             }
-            Change::Left { ticket } if !self.sums.contains_key(ticket) => {}
-            Change::Left { ticket } => {
+            Change::Left { ticket, why: Some((domain, left_at, body)) } => {
+                self.write_end(*ticket, domain, LEFT, *left_at, body)?;
+            }
+            // It came and went within one commit.
+            Change::Left { ticket, why: None } if !self.sums.contains_key(ticket) => {}
+            Change::Left { ticket, why: None } => {
                 self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
                 self.replace_sum(*ticket, None);
             }
         }
+        Ok(())
+    }
+
+    fn write_end(
+        &mut self,
+        ticket: Ticket,
+        domain: &Domain,
+        state: u8,
+        at_ms: i64,
+        body: &[u8],
+    ) -> rusqlite::Result<()> {
+        let sum = checksum(ticket, state, body);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                 ON CONFLICT (ticket) DO UPDATE \
+                 SET state = ?3, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum",
+            )?
+            .execute(params![number(ticket), domain.as_str(), state, body, at_ms, sum])?;
+        self.replace_sum(ticket, None);
+        self.ended += 1;
         Ok(())
     }
 
@@ -308,6 +328,7 @@ impl Database {
 /// States of a row.
 pub(super) const LIVE: u8 = 0;
 pub(super) const ENDED: u8 = 1;
+pub(super) const LEFT: u8 = 2;
 
 /// Whether what lives in it lives here, and is all there.
 fn check_owner(

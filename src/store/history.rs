@@ -12,14 +12,14 @@ use crate::protocol::{Domain, Ticket};
 const PRUNE_ROWS_MAX: u64 = 16;
 
 const PRUNE_OLDEST: &str =
-    "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM turns WHERE state = 1 ORDER BY ticket LIMIT ?1)";
+    "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?1)";
 /// Old tickets ended long ago, so only the oldest are looked at; one that took very long is met when it is old itself.
 const PRUNE_OLD: &str = "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM \
-    (SELECT ticket, ended_at FROM turns WHERE state = 1 ORDER BY ticket LIMIT ?2) WHERE ended_at < ?1)";
-const BY_END: &str = "SELECT ticket, body, sum FROM turns WHERE state = 1 \
+    (SELECT ticket, ended_at FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?2) WHERE ended_at < ?1)";
+const BY_END: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 \
     AND (?1 IS NULL OR domain = ?1) AND (?2 IS NULL OR ended_at >= ?2) ORDER BY ended_at DESC, ticket DESC";
-const ONE: &str = "SELECT ticket, body, sum FROM turns WHERE state = 1 AND ticket = ?1";
-const NEWEST: &str = "SELECT ticket, body, sum FROM turns WHERE state = 1 ORDER BY ticket DESC LIMIT ?1";
+const ONE: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 AND ticket = ?1";
+const NEWEST: &str = "SELECT ticket, state, body, sum FROM turns WHERE state > 0 ORDER BY ticket DESC LIMIT ?1";
 
 /// A second way into the database, for a thread that only reads: a long look at the history holds up no turn.
 #[derive(Debug)]
@@ -49,19 +49,21 @@ impl History {
         &self,
         domain: Option<&Domain>,
         since_ms: Option<i64>,
-        each: impl FnMut(&[u8]) -> bool,
+        mut each: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), Problem> {
-        read(&self.connection, &self.path, BY_END, params![domain.map(Domain::as_str), since_ms], each)
+        let parameters = params![domain.map(Domain::as_str), since_ms];
+        read(&self.connection, &self.path, BY_END, parameters, |_, _, body| each(body))
     }
 
-    /// Gives the lines of the newest tickets, at most `count`, the newest first. This is quick.
+    /// Gives the newest tickets that have ended, at most `count`, the newest first: whether each had its turn, and its
+    /// line. This is quick.
     ///
     /// # Errors
     ///
     /// As [`read`](History::read).
-    pub fn newest(&self, count: u32, mut each: impl FnMut(&[u8])) -> Result<(), Problem> {
-        read(&self.connection, &self.path, NEWEST, params![count], |body| {
-            each(body);
+    pub fn newest(&self, count: u32, mut each: impl FnMut(Ticket, bool, &[u8])) -> Result<(), Problem> {
+        read(&self.connection, &self.path, NEWEST, params![count], |ticket, had_turn, body| {
+            each(ticket, had_turn, body);
             true
         })
     }
@@ -72,17 +74,18 @@ fn read(
     path: &Path,
     query: &str,
     parameters: impl rusqlite::Params,
-    mut each: impl FnMut(&[u8]) -> bool,
+    mut each: impl FnMut(Ticket, bool, &[u8]) -> bool,
 ) -> Result<(), Problem> {
     let at = |error: rusqlite::Error| problem(path, error);
     let mut statement = connection.prepare_cached(query).map_err(at)?;
     let mut rows = statement.query(parameters).map_err(at)?;
     while let Some(row) = rows.next().map_err(at)? {
-        let (ticket, body, sum): (i64, Vec<u8>, i64) = row.try_into().map_err(at)?;
-        if checksum(Ticket(ticket.cast_unsigned()), ENDED, &body) != sum {
+        let (ticket, state, body, sum): (i64, u8, Vec<u8>, i64) = row.try_into().map_err(at)?;
+        let ticket = Ticket(ticket.cast_unsigned());
+        if checksum(ticket, state, &body) != sum {
             return Err(Problem::damaged(path, "a turn of the history"));
         }
-        if !each(&body) {
+        if !each(ticket, state == ENDED, &body) {
             break;
         }
     }
@@ -92,7 +95,7 @@ fn read(
 /// The line of one ticket.
 pub(super) fn one(connection: &Connection, path: &Path, ticket: Ticket) -> Result<Option<Vec<u8>>, Problem> {
     let mut found = None;
-    read(connection, path, ONE, params![ticket.0.cast_signed()], |body| {
+    read(connection, path, ONE, params![ticket.0.cast_signed()], |_, _, body| {
         found = Some(body.to_vec());
         true
     })?;
@@ -100,7 +103,7 @@ pub(super) fn one(connection: &Connection, path: &Path, ticket: Ticket) -> Resul
 }
 
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
-    let count: i64 = connection.query_row("SELECT count(*) FROM turns WHERE state = 1", [], |row| row.get(0))?;
+    let count: i64 = connection.query_row("SELECT count(*) FROM turns WHERE state > 0", [], |row| row.get(0))?;
     Ok(count.cast_unsigned())
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::file;
+use super::machine::Machine;
 use crate::protocol::Ticket;
 use crate::sys::Words;
 
@@ -176,6 +177,13 @@ impl Mark {
         self.words.store(place, summary.count);
         self.words.store(place + 1, summary.sums);
     }
+}
+
+/// Whether the mark at `path` says that somebody has a turn or waits, now that there is no daemon. For clients that
+/// would not start one just to hear that nobody does.
+pub fn outlives_a_daemon(path: &Path) -> bool {
+    let seen = Mark::look(path, &Machine::this().boot_id);
+    seen.is_ok_and(|seen| seen.is_current && (seen.settled.count > 0 || seen.announced.count > 0))
 }
 
 /// A word that stands for a run of the machine; never zero, as a new file has it.

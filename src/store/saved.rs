@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Outcome;
 use crate::sequencer::Restored;
 
 /// One ticket that lives.
@@ -21,6 +22,15 @@ pub struct SavedTicket {
     /// When the machine started, in milliseconds since 1970, by the wall clock as it was set then: across a restart
     /// of the machine the other clock says nothing.
     pub up_since_ms: i64,
+}
+
+/// Why a waiter left its line, for its client when that comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftTicket {
+    /// The user who asked.
+    pub uid: u32,
+    /// How.
+    pub outcome: Outcome,
 }
 
 /// Who a process is, for as long as the machine is up. A pid alone proves nothing: it may be another's by now.

@@ -12,8 +12,8 @@ const APPLICATION_ID: i32 = 0x7365_7164;
 
 /// What makes each version of the schema out of the one before; the first out of an empty database.
 const MIGRATIONS: [&str; 1] = [
-    // A live ticket (state 0) and the turn that it ends as (state 1) are one row, in order of tickets. An ended row
-    // says nothing that a running daemon needs, so only the live ones are in an index.
+    // A live ticket (state 0) and what it ends as, a turn that is over (state 1) or a place that was lost (state 2), are
+    // one row, in order of tickets. An ended row says nothing that a running daemon needs: only the live are in an index.
     "CREATE TABLE turns (
          ticket INTEGER PRIMARY KEY,
          domain TEXT NOT NULL,
