@@ -140,6 +140,8 @@ fn ask(client: u64, domain: &Domain, positions: bool) -> Enqueue {
         binding: Binding::Connection,
         lease: None,
         fresh: false,
+        secret: None,
+        resume: None,
         pid: 1,
         command: Some("./deploy.sh --all".into()),
         pipe: true,

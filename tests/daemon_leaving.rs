@@ -31,7 +31,7 @@ fn stop_is_answered_and_the_daemon_leaves_nothing_behind() {
     assert_eq!(waiting.reply()["code"], "leaving");
     client.hears_the_end();
     assert!(daemon.wait().success());
-    assert!(!daemon.socket.exists() && !daemon.file("turns.json").exists());
+    assert!(!daemon.socket.exists() && !daemon.file("seq.db-wal").exists());
     assert!(daemon.log().ends_with("leaving: asked by a client\n"), "{}", daemon.log());
 }
 
@@ -42,7 +42,7 @@ fn sigterm_and_sigint_let_it_leave_with_status_0() {
         let mut client = daemon.connect();
         client.takes_turn("a");
         daemon.signal(signal);
-        assert_eq!(client.reply()["code"], "leaving");
+        assert_eq!(client.reply()["code"], "restarting");
         client.hears_the_end();
         assert_eq!(daemon.wait().code(), Some(0));
         assert!(!daemon.socket.exists());
@@ -71,7 +71,7 @@ fn a_slow_reader_does_not_hold_up_the_leaving() {
     let (slow, mut client) = (slow_reader(&daemon), daemon.connect());
     client.takes_turn("a");
     daemon.signal(Signal::TERM);
-    assert_eq!(client.reply()["code"], "leaving");
+    assert_eq!(client.reply()["code"], "restarting");
     assert!(daemon.wait().success());
     assert!(daemon.log().contains("some clients do not read: left without them"), "{}", daemon.log());
     drop(slow);
@@ -83,7 +83,7 @@ fn a_second_signal_lets_it_leave_at_once() {
     let (_slow, mut client) = (slow_reader(&daemon), daemon.connect());
     client.takes_turn("a");
     daemon.signal(Signal::TERM);
-    assert_eq!(client.reply()["code"], "leaving");
+    assert_eq!(client.reply()["code"], "restarting");
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().success());
     assert!(daemon.log().contains("asked to leave again: left at once"), "{}", daemon.log());
@@ -128,7 +128,7 @@ fn a_turn_whose_command_runs_on_stays_taken_over_a_restart() {
     until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
 
     let daemon = restarted(daemon);
-    assert!(!daemon.file("turns.json").exists());
+    assert!(!daemon.file("seq.db-wal").exists());
     let mut next = daemon.connect();
     let queued = next.ask(r#"{"op":"sequence","domain":"a"}"#);
     assert_eq!(queued, r#"{"type":"queued","domain":"a","request_id":"t-2","ticket":2,"position":1,"total_ahead":1}"#);

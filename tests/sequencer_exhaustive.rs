@@ -203,6 +203,8 @@ fn ask(client: u64, domain: &str, options: Options) -> Enqueue {
         binding: if matches!(options, Options::LeaseASecond) { Binding::Lease } else { Binding::Connection },
         lease: Some(SECOND),
         fresh: false,
+        secret: None,
+        resume: None,
         pid: 100,
         command: None,
         pipe: matches!(options, Options::Pipe),

@@ -19,6 +19,7 @@ use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
 use crate::error::Error;
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
+use crate::store::outlives_a_daemon;
 
 use super::link::{Link, LinkError};
 use super::refusal::unless_leaving;
@@ -163,7 +164,7 @@ impl Daemon {
 
     fn connect_if_there(&self) -> Result<Option<Link>, Error> {
         match self.connect_if_up()? {
-            None if self.place.turns.exists() => self.connect().map(Some),
+            None if outlives_a_daemon(&self.place.mark) => self.connect().map(Some),
             found => Ok(found),
         }
     }

@@ -54,6 +54,7 @@ fn describe(info: &InfoReply, users: &Users) -> String {
     let rows = [
         ["socket", &printable(&info.socket)],
         ["log", &info.log.as_deref().map_or_else(|| "standard error".to_owned(), printable)],
+        ["storage", &printable(&info.storage)],
         ["version", &format!("{}, protocol {}", info.version, info.protocol)],
         ["process", &format!("{}, user {}", info.pid, users.name(info.uid))],
         ["up", &format!("{}, since {}", milliseconds(info.uptime_ms), printable(&info.since))],

@@ -1,6 +1,7 @@
 //! Answers that need no sequencer, or only a look at it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::rc::Rc;
 
 use super::audience::Scope;
@@ -9,7 +10,7 @@ use super::owner::Owner;
 use super::report;
 use super::wake::{Leaving, Other};
 use crate::protocol::limits::{STATUS_WAITERS_DEFAULT, TICKETS_PER_CONNECTION_MAX};
-use crate::protocol::{Domain, ErrorCode, ErrorReply, HelloReply, Lagged, PROTOCOL_VERSION, Reply, Stopping, Watching};
+use crate::protocol::{Domain, ErrorCode, ErrorReply, HelloReply, Lagged, LogReply, PROTOCOL_VERSION, Reply, Restarting, Stopping, Watching};
 use crate::sequencer::{ConnectionId, Input};
 
 impl Owner {
@@ -41,10 +42,24 @@ impl Owner {
                 let counts = self.sequencer.counts();
                 let counts = crate::protocol::Counts { connections: self.clients.len() as u64, ..counts };
                 let clock = self.wall_clock().clone();
-                let info = self.facts.info(now, counts, &clock, request_id);
+                let storage = self.ledger.path().map(Path::to_owned);
+                let info = self.facts.info(now, counts, (&clock, storage.as_deref()), request_id);
                 self.reply(link, &Reply::Info(info));
             }
-            Other::Stop(request_id) => self.stop(link, request_id),
+            Other::Log(ask) if self.ledger.path().is_some() => self.batch.logs.push((Rc::clone(link), ask)),
+            Other::Log(ask) => {
+                self.reply(link, &Reply::Log(LogReply { request_id: ask.request_id, turns: Vec::new() }));
+                self.settle_debt(link);
+            }
+            Other::Stop(request_id) => {
+                let stopping = Reply::Stopping(Stopping { pid: std::process::id(), request_id: request_id.clone() });
+                self.leave_for(link, &stopping, Leaving::Client, request_id);
+            }
+            Other::Restart(request_id) => {
+                let pid = std::process::id();
+                let restarting = Reply::Restarting(Restarting { pid, request_id: request_id.clone() });
+                self.leave_for(link, &restarting, Leaving::Restart, request_id);
+            }
         }
     }
 
@@ -82,15 +97,31 @@ impl Owner {
         self.reply(link, &status);
     }
 
-    fn stop(&mut self, link: &Rc<Link>, request_id: Option<String>) {
+    fn leave_for(&mut self, link: &Rc<Link>, reply: &Reply, leaving: Leaving, request_id: Option<String>) {
         if link.peer.is_operator {
-            self.reply(link, &Reply::Stopping(Stopping { pid: std::process::id(), request_id }));
-            self.batch.leaving = Some(Leaving::Client);
+            self.reply(link, reply);
+            self.batch.leaving = Some(leaving);
             return;
         }
         let message = "only root and the daemon's own user may stop it".to_owned();
         let code = ErrorCode::Forbidden;
         self.reply(link, &Reply::Error(ErrorReply { code, message, domain: None, request_id, ticket: None }));
+    }
+
+    /// Lets the history be read, beside the loop, for those who asked in this batch.
+    pub(super) fn answer_logs(&mut self) {
+        let Some(path) = self.ledger.path().filter(|_| !self.batch.logs.is_empty()).map(Path::to_owned) else { return };
+        for (link, ask) in self.batch.logs.drain(..) {
+            self.librarian.look_up(link.id, path.clone(), ask);
+        }
+    }
+
+    /// What was read for a client.
+    pub(super) fn give_log(&mut self, connection: ConnectionId, reply: &Reply) {
+        if let Some(link) = self.clients.get(&connection).cloned() {
+            self.reply(&link, reply);
+            self.settle_debt(&link);
+        }
     }
 
     /// The large answer is in the outbox: more of this client may be read.

@@ -13,6 +13,12 @@ use crate::cli::parse_duration;
 /// How long a daemon that a client started stays when nothing uses it.
 pub const IDLE_EXIT_DEFAULT: Duration = Duration::from_mins(10);
 
+/// Turns that the history keeps.
+pub const HISTORY_TURNS_DEFAULT: u64 = 100_000;
+
+/// How long the history keeps them.
+pub const HISTORY_AGE_DEFAULT: &str = "90d";
+
 /// Keep the lines that `seq` waits in
 ///
 /// seqd answers `seq` and every other client of its socket. `seq` starts it by itself when it is needed, so running
@@ -44,6 +50,18 @@ pub struct SeqdArgs {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Keep nothing on disk: a daemon that is killed forgets its lines, and there is no history
+    #[arg(long)]
+    pub in_memory: bool,
+
+    /// Keep at most so many turns in the history
+    #[arg(long, value_name = "N", default_value_t = HISTORY_TURNS_DEFAULT)]
+    pub history_turns: u64,
+
+    /// Keep turns in the history for so long
+    #[arg(long, value_name = "DURATION", default_value = HISTORY_AGE_DEFAULT, value_parser = parse_duration)]
+    pub history_age: Duration,
+
     /// Run in the background, and say `ready PID`, `busy` or `error: REASON` on standard output
     #[arg(long)]
     pub detach: bool,
@@ -62,6 +80,11 @@ impl SeqdArgs {
         } else {
             arguments.extend(["--socket".into(), socket.into_os_string()]);
         }
+        if self.in_memory {
+            arguments.push("--in-memory".into());
+        }
+        arguments.extend(["--history-turns".into(), self.history_turns.to_string().into()]);
+        arguments.extend(["--history-age".into(), in_seconds(self.history_age).into()]);
         let mut add = |name: &str, value: Option<OsString>| {
             if let Some(value) = value {
                 arguments.extend([name.into(), value]);
@@ -98,10 +121,15 @@ impl fmt::Display for IdleExit {
     /// As [`FromStr`] reads it back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdleExit::After(duration) => write!(f, "{}.{:09}", duration.as_secs(), duration.subsec_nanos()),
+            IdleExit::After(duration) => f.write_str(&in_seconds(*duration)),
             IdleExit::Never => f.write_str("never"),
         }
     }
+}
+
+/// As [`parse_duration`] reads it back.
+fn in_seconds(duration: Duration) -> String {
+    format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos())
 }
 
 #[cfg(test)]

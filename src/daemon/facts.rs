@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::panic::PanicHookInfo;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,13 @@ thread_local! {
 
 impl Facts {
     /// Body of the reply to `info`.
-    pub(super) fn info(&self, now: Time, counts: Counts, clock: &WallClock, request_id: Option<String>) -> InfoReply {
+    pub(super) fn info(
+        &self,
+        now: Time,
+        counts: Counts,
+        (clock, storage): (&WallClock, Option<&Path>),
+        request_id: Option<String>,
+    ) -> InfoReply {
         InfoReply {
             request_id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -48,6 +55,7 @@ impl Facts {
             uid: rustix::process::geteuid().as_raw(),
             socket: self.place.socket.display().to_string(),
             log: self.log.path().map(|path| path.display().to_string()),
+            storage: storage.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string()),
             uptime_ms: milliseconds(now.since(self.started)),
             since: clock.text(self.started),
             counts,

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::process;
+use super::report::WallClock;
 use super::wake::WatchEnd;
-use super::watch::Watch;
+use super::watch::{Identity, Role, Watch};
+use crate::clock::Time;
 use crate::protocol::{Binding, Ticket};
 use crate::sequencer::{ConnectionId, Restored};
-use crate::store::{HeldTurn, ProcessIdentity};
+use crate::store::{ProcessIdentity, SavedTicket};
 
 /// All live tickets.
 #[derive(Debug, Default)]
@@ -20,21 +21,39 @@ pub(super) struct Kept {
 struct Keeper {
     /// Who asked last; it may be gone.
     connection: Option<ConnectionId>,
+    /// The process behind that connection, or behind the one that an earlier daemon had.
+    asker: Option<ProcessIdentity>,
     /// Whether it has its turn.
     is_active: bool,
     /// What is watched for it.
     watches: Vec<Watch>,
+    /// What may keep it since before this daemon, and cannot be looked for. The sequencer counts each as a process.
+    unseen: Vec<(Role, Identity)>,
 }
 
 impl Kept {
     /// A connection has got this ticket, or taken it up again. What was watched for a waiter is watched no more, what
-    /// keeps a turn goes on keeping it.
-    pub(super) fn admit(&mut self, ticket: Ticket, connection: ConnectionId) {
+    /// keeps a turn goes on keeping it; but what stood for this client while it was away does so no more. Gives how
+    /// many processes of a holder that were.
+    pub(super) fn admit(&mut self, ticket: Ticket, connection: ConnectionId, asker: Option<ProcessIdentity>) -> usize {
         let keeper = self.tickets.entry(ticket).or_default();
         keeper.connection = Some(connection);
+        keeper.asker = asker;
+        let unseen = std::mem::take(&mut keeper.unseen);
         if !keeper.is_active {
             keeper.watches.clear();
+            return 0;
         }
+        let before = keeper.watches.len();
+        keeper.watches.retain(|watch| watch.role != Role::Asker);
+        unseen.len() + before - keeper.watches.len()
+    }
+
+    /// This ticket is one of an earlier daemon.
+    pub(super) fn restore(&mut self, saved: &SavedTicket, unseen: Vec<(Role, Identity)>) {
+        let is_active = saved.ticket.turn.is_some();
+        let keeper = Keeper { asker: saved.asker, is_active, unseen, ..Keeper::default() };
+        self.tickets.insert(saved.ticket.ticket, keeper);
     }
 
     /// This ticket has its turn now.
@@ -55,6 +74,13 @@ impl Kept {
         }
     }
 
+    /// The client of this ticket is gone.
+    pub(super) fn orphan(&mut self, ticket: Ticket) {
+        if let Some(keeper) = self.tickets.get_mut(&ticket) {
+            keeper.asker = None;
+        }
+    }
+
     /// Whether the end of a watch still matters: not when the watch was replaced or its ticket has ended. It is
     /// forgotten either way.
     pub(super) fn take_end(&mut self, end: WatchEnd) -> bool {
@@ -69,20 +95,24 @@ impl Kept {
         self.tickets.remove(&ticket);
     }
 
-    /// What the next daemon must know of a turn. `peer_pid` gives the process of a connection that is still there.
-    pub(super) fn held_turn(&self, turn: Restored, peer_pid: impl Fn(ConnectionId) -> Option<u32>) -> HeldTurn {
-        let Some(keeper) = self.tickets.get(&turn.ticket) else {
-            return HeldTurn { turn, processes: Vec::new(), pipes: Vec::new() };
-        };
-        let (pipes, pidfds): (Vec<_>, Vec<_>) = keeper.watches.iter().partition(|watch| watch.is_pipe);
-        let mut processes: Vec<ProcessIdentity> = pidfds.into_iter().filter_map(process::identify).collect();
-        if turn.binding == Binding::Connection {
-            // The wrapper reports the end of its command, so the turn is its own for as long as it lives.
-            let wrapper = keeper.connection.and_then(peer_pid);
-            processes.extend(wrapper.and_then(|pid| process::identify(process::open(pid).ok()?)));
+    /// What the next daemon must know of a ticket.
+    pub(super) fn saved(&self, ticket: Restored, clock: &WallClock) -> SavedTicket {
+        let up_since_ms = clock.milliseconds(Time::ZERO);
+        let mut saved = SavedTicket { ticket, asker: None, workers: Vec::new(), pipes: Vec::new(), up_since_ms };
+        let Some(keeper) = self.tickets.get(&saved.ticket.ticket) else { return saved };
+        let is_held_by_asker = saved.ticket.turn.is_none() || saved.ticket.binding == Binding::Connection;
+        saved.asker = keeper.asker.filter(|_| is_held_by_asker);
+        let watched = keeper.watches.iter().filter_map(|watch| Some((watch.role, watch.identity?)));
+        let mut pipes = BTreeSet::new();
+        for (role, identity) in watched.chain(keeper.unseen.iter().copied()) {
+            match identity {
+                Identity::Process(process) if role == Role::Worker => saved.workers.push(process),
+                Identity::Pipe(inode) => _ = pipes.insert(inode),
+                // The asker has its own place.
+                Identity::Process(_) => {}
+            }
         }
-        let inode = |pipe| rustix::fs::fstat(pipe).ok().map(|found| found.st_ino);
-        let pipes: BTreeSet<u64> = pipes.into_iter().filter_map(inode).collect();
-        HeldTurn { turn, processes, pipes: pipes.into_iter().collect() }
+        saved.pipes = pipes.into_iter().collect();
+        saved
     }
 }

@@ -4,31 +4,32 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::link::Link;
 use super::owner::Owner;
-use super::process;
 use super::wake::Leaving;
 use crate::error::Error;
 use crate::sequencer::Input;
-use crate::store::save_turns;
 
 /// How long clients may take to read the last replies.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Owner {
-    /// Ends what the daemon does.
+    /// Ends what the daemon does. Unless it is stopped for good, everybody keeps turn and place for the next daemon.
     ///
     /// # Errors
     ///
-    /// When something could not be written down; all the rest is done nevertheless.
+    /// When something could not be written down. If it was what happened last, nobody is told of that.
     pub(super) async fn leave(mut self, reason: Leaving) -> Result<(), Error> {
         info!("leaving: {reason}");
         self.begin_batch();
-        self.input(Input::Leave);
-        let saved = if reason == Leaving::Usurped { Ok(()) } else { self.save_turns() };
-        let told = self.end_batch();
+        self.input(Input::Leave { keep_places: reason != Leaving::Client });
+        self.end_batch()?;
+        let counts = self.sequencer.counts();
+        if counts.holders + counts.waiters > 0 {
+            info!("{} turns and {} places in line outlive this daemon", counts.holders, counts.waiters);
+        }
         let (ticket, token) = self.sequencer.next_numbers();
         let closed = if reason == Leaving::Usurped { Ok(()) } else { self.numbers.close(ticket, token) };
         let links: Vec<Rc<Link>> = self.clients.into_values().collect();
@@ -37,27 +38,8 @@ impl Owner {
             () = tokio::time::sleep(FLUSH_TIMEOUT) => warn!("some clients do not read: left without them"),
             () = asked_again() => warn!("asked to leave again: left at once"),
         }
-        saved.and(told).and(closed)
-    }
-
-    /// Ends what the daemon does when it must not go on: nobody is told anything any more, for what has been decided
-    /// since is not written down. The file with the numbers is left as it is: a failed write is never tried again.
-    pub(super) fn abandon(mut self) {
-        self.begin_batch();
-        self.input(Input::Leave);
-        if let Err(error) = self.save_turns() {
-            error!("{error}");
-        }
-    }
-
-    fn save_turns(&self) -> Result<(), Error> {
-        let peer_pid = |connection| self.clients.get(&connection).map(|link| link.peer.pid);
-        let held = self.sequencer.held().into_iter().map(|turn| self.kept.held_turn(turn, peer_pid));
-        let held: Vec<_> = held.collect();
-        if !held.is_empty() {
-            info!("{} turns outlive this daemon", held.len());
-        }
-        save_turns(&self.facts.place.turns, &process::boot_id(), held)
+        self.ledger.close();
+        closed
     }
 }
 

@@ -1,6 +1,6 @@
 //! One client's connection: bytes in, bytes out, and never anybody who waits for it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -12,9 +12,11 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
+use super::process;
 use crate::protocol::limits::{DESCRIPTORS_PENDING_MAX, OUTBOX_BYTES_MAX};
 use crate::protocol::{Reply, encode};
 use crate::sequencer::{ConnectionId, Peer};
+use crate::store::ProcessIdentity;
 
 /// Bytes that one read takes at most. The buffer for it is shared by all connections.
 pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
@@ -29,6 +31,8 @@ pub(super) struct Link {
     pub(super) id: ConnectionId,
     pub(super) peer: Peer,
     stream: UnixStream,
+    /// The peer's process, once somebody needs to know it.
+    identity: OnceCell<Option<ProcessIdentity>>,
     outbox: RefCell<Outbox>,
     /// Whether the owner has put something into the outbox since it was last flushed.
     pub(super) is_dirty: Cell<bool>,
@@ -61,6 +65,7 @@ impl Link {
             id,
             peer,
             stream,
+            identity: OnceCell::new(),
             outbox: RefCell::default(),
             is_dirty: Cell::new(false),
             is_blocked: Cell::new(false),
@@ -70,6 +75,11 @@ impl Link {
             changed: Notify::new(),
             _open: open,
         }
+    }
+
+    /// The process at the other end, as the next daemon would find it; nothing once it has ended. Looked up once.
+    pub(super) fn identity(&self) -> Option<ProcessIdentity> {
+        *self.identity.get_or_init(|| process::identify_peer(&self.stream, self.peer.pid))
     }
 
     /// Puts a reply into the outbox.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::process;
 use crate::error::Error;
+use crate::store::Machine;
 
 /// A lock file, locked for as long as this value lives, so for as long as the process lives.
 ///
@@ -46,14 +46,22 @@ impl LifeLock {
     ///
     /// When the file cannot be opened, locked or written.
     pub(super) fn take(path: &Path) -> Result<Taken, Error> {
-        let failed = |error: &io::Error| Error::failure(format_args!("cannot lock {}: {error}", path.display()));
+        let failed = |error: &io::Error| {
+            let (lock, directory) = (path.display(), path.parent().unwrap_or(path).display());
+            Error::failure(format_args!("cannot lock {lock}: {error}: make {directory} writable, or name a socket elsewhere with --socket"))
+        };
         let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(no_follow);
         let mut file = open.open(path).map_err(|error| failed(&error))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Taken::Busy(read_owner(&mut file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return match read_owner(&mut file) {
+                    Some(owner) if owner.boot_id != Machine::this().boot_id => Err(elsewhere(path, &owner)),
+                    owner => Ok(Taken::Busy(owner.map(|owner| owner.pid))),
+                };
+            }
             Err(error) => return Err(failed(&error.into())),
         }
         let lock = LifeLock { file, path: path.to_owned() };
@@ -70,10 +78,11 @@ impl LifeLock {
     }
 
     fn say_who(&self) -> io::Result<()> {
+        let Machine { boot_id, host_name: host, .. } = Machine::this();
         let owner = Owner {
             pid: std::process::id(),
-            boot_id: process::boot_id(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            boot_id,
+            host,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let mut content = serde_json::to_vec(&owner)?;
@@ -83,11 +92,22 @@ impl LifeLock {
     }
 }
 
-fn read_owner(file: &mut File) -> Option<u32> {
+/// What is told by whoever has the lock; nothing while that is being written.
+fn read_owner(file: &mut File) -> Option<Owner> {
     let mut content = Vec::new();
     file.read_to_end(&mut content).ok()?;
-    let owner: Owner = serde_json::from_slice(&content).ok()?;
-    Some(owner.pid)
+    serde_json::from_slice(&content).ok()
+}
+
+/// A directory on a network, used from two machines: commands of one cannot be seen from the other.
+fn elsewhere(path: &Path, owner: &Owner) -> Error {
+    Error::failure(format_args!(
+        "{} is locked by process {} on the host {}: run seq there, or name a socket on a disk of this machine with \
+         --socket",
+        path.display(),
+        owner.pid,
+        owner.host
+    ))
 }
 
 #[cfg(test)]

@@ -13,18 +13,20 @@ use tracing::error;
 
 use super::audience::Audience;
 use super::facts::Facts;
+use super::history::{Librarian, LogAsk};
 use super::kept::Kept;
+use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
 use super::timer::Timer;
 use super::wake::{Ask, Leaving, Signal, Wake};
-use super::watch::Watcher;
+use super::watch::{Role, Watcher};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::OUTBOX_BYTES_MAX;
 use crate::protocol::{Reply, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, Record, Sequencer};
-use crate::store::Numbers;
+use crate::store::{Numbers, fault_point};
 
 /// Inputs that are handled before clients are written to.
 const BATCH_MAX: usize = 256;
@@ -33,8 +35,10 @@ const BATCH_MAX: usize = 256;
 pub(super) struct Owner {
     pub(super) sequencer: Sequencer,
     pub(super) numbers: Numbers,
+    pub(super) ledger: Ledger,
+    pub(super) librarian: Librarian,
     timer: Timer,
-    pub(super) watcher: Watcher,
+    watcher: Watcher,
     pub(super) facts: Facts,
     pub(super) clients: HashMap<ConnectionId, Rc<Link>>,
     pub(super) kept: Kept,
@@ -56,6 +60,8 @@ pub(super) struct Batch {
     dirty: Vec<Rc<Link>>,
     /// What followed from the input at hand; empty between inputs, here only to be used again.
     effects: Vec<Effect>,
+    /// Questions about the past, to be answered once this batch is part of it.
+    pub(super) logs: Vec<(Rc<Link>, LogAsk)>,
     /// Whether it is the last, and why.
     pub(super) leaving: Option<Leaving>,
 }
@@ -64,16 +70,24 @@ pub(super) struct Batch {
 struct Brought {
     connection: ConnectionId,
     descriptor: Option<OwnedFd>,
-    /// Whether the descriptor is a pipe; a pidfd otherwise.
-    is_pipe: bool,
+    /// What the descriptor is.
+    role: Role,
 }
 
 impl Owner {
     /// An owner without clients.
-    pub(super) fn new(sequencer: Sequencer, numbers: Numbers, timer: Timer, watcher: Watcher, facts: Facts) -> Owner {
+    pub(super) fn new(
+        sequencer: Sequencer,
+        (numbers, ledger): (Numbers, Ledger),
+        librarian: Librarian,
+        (timer, watcher): (Timer, Watcher),
+        facts: Facts,
+    ) -> Owner {
         Owner {
             sequencer,
             numbers,
+            ledger,
+            librarian,
             timer,
             watcher,
             facts,
@@ -89,7 +103,7 @@ impl Owner {
     ///
     /// # Errors
     ///
-    /// When numbers can no more be written down: nothing may be given out then.
+    /// When something can no more be written down: nothing may be given out or told then.
     pub(super) async fn run(&mut self, wakes: &mut Receiver<Wake>) -> Result<Leaving, Error> {
         let mut ready = Vec::with_capacity(BATCH_MAX);
         loop {
@@ -101,6 +115,7 @@ impl Owner {
                     gone_off.map_err(|error| timer_failed(&error))?;
                     self.begin_batch();
                     self.input(Input::Tick);
+                    self.ledger.prune(self.batch.now)?;
                 }
             }
             for wake in ready.drain(..) {
@@ -122,9 +137,16 @@ impl Owner {
     pub(super) fn end_batch(&mut self) -> Result<(), Error> {
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
+        if !self.ledger.is_empty() {
+            let now = self.batch.now;
+            let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
+            self.ledger.commit(&self.sequencer, &self.kept, clock)?;
+        }
         for link in self.batch.dirty.drain(..) {
+            fault_point();
             link.flush();
         }
+        self.answer_logs();
         self.facts.note(self.batch.now, self.clients.len(), ticket);
         Ok(())
     }
@@ -149,7 +171,11 @@ impl Owner {
             Wake::Ended(_) => {}
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::ReopenLog) => self.facts.reopen_log(),
-            Wake::PutBack => self.numbers.put_back()?,
+            Wake::PutBack => {
+                self.numbers.put_back()?;
+                self.ledger.put_back()?;
+            }
+            Wake::Read(connection, reply) => self.give_log(connection, &reply),
             Wake::Usurped => {
                 error!("somebody removed {}, and another daemon has it now", self.facts.place.life_lock.display());
                 self.batch.leaving = Some(Leaving::Usurped);
@@ -162,13 +188,14 @@ impl Owner {
         match ask {
             Ask::Input(input) => self.input(input),
             Ask::Sequence(enqueue, descriptor) => {
-                let brought = Brought { connection, descriptor, is_pipe: enqueue.pipe };
+                let role = if enqueue.pipe { Role::Pipe } else { Role::Worker };
+                let brought = Brought { connection, descriptor, role };
                 self.input_with(Input::Sequence(*enqueue), Some(brought));
             }
             Ask::Started(ticket, pid, pidfd) => {
                 self.input(Input::Started { connection, ticket, pid, watched: pidfd.is_some() });
                 if self.kept.is_working(ticket, connection)
-                    && let Some(lost) = self.watch(ticket, pidfd, false)
+                    && let Some(lost) = self.watch(ticket, Role::Worker, pidfd)
                 {
                     self.input(lost);
                 }
@@ -187,39 +214,45 @@ impl Owner {
     }
 
     fn input_with(&mut self, input: Input, mut brought: Option<Brought>) {
-        let mut lost = None;
+        let mut after = Vec::new();
         let mut effects = std::mem::take(&mut self.batch.effects);
         self.sequencer.handle(self.batch.now, input, &mut effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Admitted { ticket } => {
-                    if let Some(Brought { connection, descriptor, is_pipe }) = brought.take() {
-                        self.kept.admit(ticket, connection);
-                        lost = self.watch(ticket, descriptor, is_pipe);
+                    if let Some(brought) = brought.take() {
+                        self.admit(ticket, brought, &mut after);
                     }
                 }
                 Effect::Record(record) => self.record(&record),
+                Effect::Changed { ticket } => self.ledger.touch(ticket),
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
         }
         self.batch.effects = effects;
-        if let Some(lost) = lost {
-            self.input(lost);
+        for input in after {
+            self.input(input);
         }
     }
 
+    /// What came along with a request belongs to its ticket now. What follows from that is put into `after`.
+    fn admit(&mut self, ticket: Ticket, brought: Brought, after: &mut Vec<Input>) {
+        let Brought { connection, descriptor, role } = brought;
+        let asker = self.clients.get(&connection).and_then(|link| link.identity());
+        // The client is back: what stood for it is needed no more.
+        for _ in 0..self.kept.admit(ticket, connection, asker) {
+            after.push(Input::ProcessGone { ticket });
+        }
+        after.extend(self.watch(ticket, role, descriptor));
+    }
+
     /// Watches what keeps a ticket. What cannot be watched has to count as gone; that input is given back.
-    fn watch(&mut self, ticket: Ticket, descriptor: Option<OwnedFd>, is_pipe: bool) -> Option<Input> {
-        let descriptor = descriptor?;
-        let watch = if is_pipe {
-            self.watcher.pipe(descriptor, ticket, true)
-        } else {
-            self.watcher.process(descriptor, ticket)
-        };
-        match watch {
+    pub(super) fn watch(&mut self, ticket: Ticket, role: Role, descriptor: Option<OwnedFd>) -> Option<Input> {
+        match self.watcher.watch(role, descriptor?, ticket) {
             Ok(watch) => self.kept.watch(ticket, watch),
             Err(error) => {
                 error!("cannot watch what keeps ticket {ticket}: {error}");
+                let is_pipe = role == Role::Pipe;
                 return Some(if is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } });
             }
         }
@@ -227,10 +260,12 @@ impl Owner {
     }
 
     fn record(&mut self, record: &Record) {
+        self.ledger.note(record);
         match record.change {
             Change::Active { .. } => self.kept.activate(record.ticket),
             Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
-            Change::Queued | Change::Orphaned { .. } => {}
+            Change::Orphaned { .. } => self.kept.orphan(record.ticket),
+            Change::Queued => {}
         }
         if self.audience.is_empty() {
             return;
@@ -267,7 +302,7 @@ impl Owner {
         if idle_until.is_some_and(|until| until <= self.batch.now) {
             self.batch.leaving = Some(Leaving::Idle);
         }
-        let next = self.sequencer.next_timeout().into_iter().chain(idle_until).min();
+        let next = self.sequencer.next_timeout().into_iter().chain(idle_until).chain(self.ledger.prune_at()).min();
         self.timer.set(next).map_err(|error| timer_failed(&error))
     }
 

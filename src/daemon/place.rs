@@ -40,12 +40,14 @@ pub struct Place {
     pub start_lock: PathBuf,
     /// What a daemon that was started by a client has to say.
     pub log: PathBuf,
-    /// The turns that outlive a daemon that left.
-    pub turns: PathBuf,
+    /// Who waits, who has a turn, and how turns ended.
+    pub database: PathBuf,
+    /// What the database held last.
+    pub mark: PathBuf,
+    /// A folder in which clients leave word of turns that ended while there was no daemon to hear it.
+    pub done: PathBuf,
     /// How far the ticket and token numbers have risen.
     pub numbers: PathBuf,
-    /// Holds word of commands that ended while no daemon was there.
-    pub done: PathBuf,
 }
 
 impl Place {
@@ -83,9 +85,10 @@ impl Place {
             life_lock: beside("life.lock"),
             start_lock: beside("start.lock"),
             log: beside("seqd.log"),
-            turns: beside("turns.json"),
-            numbers: beside("numbers"),
+            database: beside("seq.db"),
+            mark: beside("seq.mark"),
             done: beside("done"),
+            numbers: beside("numbers"),
             directory: directory.to_owned(),
             socket: absolute,
         })

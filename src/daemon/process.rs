@@ -1,8 +1,10 @@
 //! Who a process is, and whether it is still there.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -10,11 +12,6 @@ use crate::store::ProcessIdentity;
 
 /// Where pidfds have inodes of their own (`PID_FS_MAGIC`, Linux 6.9 and later).
 const PIDFS_MAGIC: u64 = 0x5049_4446;
-
-/// Names this run of the machine: another one means that every process of before is gone. Empty when unknown.
-pub(super) fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
 
 /// The process that a pidfd stands for, as this process sees it: zero in a pid namespace out of sight, nothing when
 /// it is no pidfd or its process has been reaped.
@@ -47,23 +44,64 @@ pub(super) fn open(pid: u32) -> io::Result<OwnedFd> {
 /// Who the process behind a pidfd is; nothing once it has ended.
 pub(super) fn identify(pidfd: impl AsFd) -> Option<ProcessIdentity> {
     let pidfd = pidfd.as_fd();
-    let pid = pid_of(pidfd).filter(|pid| *pid != 0)?;
-    let is_pidfs = rustix::fs::fstatfs(pidfd).is_ok_and(|found| found.f_type.cast_unsigned() == PIDFS_MAGIC);
-    let inode = if is_pidfs { rustix::fs::fstat(pidfd).ok().map(|found| found.st_ino) } else { None };
-    let identity = ProcessIdentity { pid, inode, started: stat_field(pid, 22) };
+    let pid = pid_of(pidfd)?;
+    let identity = match inode_of(pidfd) {
+        Some(inode) => ProcessIdentity { pid, inode: Some(inode), started: None },
+        None => ProcessIdentity { pid, inode: None, started: stat_field(pid, 22) },
+    };
     // Only now is it known that what was read by pid was about the same process.
     is_alive(pidfd).then_some(identity)
 }
 
-/// A handle on the very process that was identified; nothing when it has ended.
-pub(super) fn find(wanted: &ProcessIdentity) -> Option<OwnedFd> {
-    let pidfd = open(wanted.pid).ok()?;
-    let found = identify(&pidfd)?;
-    let is_same = match (wanted.inode, found.inode) {
-        (Some(wanted), Some(found)) => wanted == found,
-        _ => wanted.started.is_some() && wanted.started == found.started,
+/// The process at the other end of a connection, which must be open still; nothing once it has ended.
+pub(super) fn identify_peer(stream: impl AsFd, pid: u32) -> Option<ProcessIdentity> {
+    match getsockopt(&stream, sockopt::PeerPidfd) {
+        Ok(pidfd) => identify(pidfd),
+        // Before Linux 6.5. What has the pid now is the peer, unless that ended within the moment since it connected.
+        Err(Errno::ENOPROTOOPT) if pid != 0 => identify(open(pid).ok()?),
+        Err(_) => None,
+    }
+}
+
+/// What looking for a process of before has shown.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// It is there.
+    Alive(OwnedFd),
+    /// It has ended.
+    Gone,
+    /// The system does not let this process look: it may be there.
+    Unknown(&'static str),
+}
+
+/// Looks for the very process that was identified.
+pub(super) fn look_for(wanted: &ProcessIdentity) -> Look {
+    if wanted.pid == 0 {
+        return Look::Unknown("it is in a pid namespace out of sight");
+    }
+    let pidfd = match open(wanted.pid) {
+        Ok(pidfd) => pidfd,
+        // EINVAL: what has the pid now is a thread of some other process.
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ESRCH | nix::libc::EINVAL)) => return Look::Gone,
+        Err(_) => return Look::Unknown("the system refuses a pidfd"),
     };
-    is_same.then_some(pidfd)
+    if !is_alive(&pidfd) {
+        return Look::Gone;
+    }
+    let is_same = match (wanted.inode, inode_of(pidfd.as_fd())) {
+        (Some(wanted), Some(found)) => wanted == found,
+        _ => match (wanted.started, stat_field(wanted.pid, 22)) {
+            (Some(wanted), Some(found)) => wanted == found,
+            // A process with its pid is alive, and that is all that can be said: it is watched as if it were the one.
+            _ => true,
+        },
+    };
+    if is_same { Look::Alive(pidfd) } else { Look::Gone }
+}
+
+fn inode_of(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    let is_pidfs = rustix::fs::fstatfs(pidfd).is_ok_and(|found| found.f_type.cast_unsigned() == PIDFS_MAGIC);
+    if is_pidfs { rustix::fs::fstat(pidfd).ok().map(|found| found.st_ino) } else { None }
 }
 
 fn is_alive(pidfd: impl AsFd) -> bool {
@@ -73,7 +111,7 @@ fn is_alive(pidfd: impl AsFd) -> bool {
 
 /// A field of `/proc/PID/stat`, counted from 1 as in `proc(5)`, from the fourth on. The second is a name that may
 /// hold spaces and parentheses.
-fn stat_field(pid: u32, number: usize) -> Option<u64> {
+pub(super) fn stat_field(pid: u32, number: usize) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
@@ -89,14 +127,19 @@ mod tests {
         let pidfd = open(child.id()).unwrap();
         assert_eq!(pid_of(&pidfd), Some(child.id()));
         let identity = identify(&pidfd).unwrap();
-        assert!(find(&identity).is_some());
+        assert!(matches!(look_for(&identity), Look::Alive(_)));
         let another = ProcessIdentity { inode: identity.inode.map(|inode| inode + 1), started: Some(0), ..identity };
-        assert!(find(&another).is_none());
+        assert!(matches!(look_for(&another), Look::Gone));
+        let without_inode = ProcessIdentity { inode: None, started: stat_field(child.id(), 22), ..identity };
+        assert!(matches!(look_for(&without_inode), Look::Alive(_)));
+        let earlier = ProcessIdentity { inode: None, started: Some(0), ..identity };
+        assert!(matches!(look_for(&earlier), Look::Gone));
+        assert!(matches!(look_for(&ProcessIdentity { pid: 0, ..identity }), Look::Unknown(_)));
 
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(&pidfd), None);
-        assert!(find(&identity).is_none());
+        assert!(matches!(look_for(&identity), Look::Gone));
         assert!(is_pidfd(&pidfd));
     }
 

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Time;
 use crate::protocol::{
-    DomainStatus, Event, EventKind, HolderState, HolderStatus, Reply, StatusReply, Token, WaiterStatus,
+    DomainStatus, EndedTurn, Event, EventKind, HolderState, HolderStatus, Reply, StatusReply, Token, WaiterStatus,
 };
 use crate::sequencer::{Change, LineView, Record, TicketView};
 
@@ -28,12 +28,27 @@ impl WallClock {
     /// What it said, or would have said as it is set now, at `time`: RFC 3339 in local time.
     pub(super) fn text(&self, time: Time) -> String {
         let wall = self.wall.checked_sub(self.now.since(time)).unwrap_or(Timestamp::UNIX_EPOCH);
-        wall.to_zoned_datetime(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+        text(wall, &self.zone)
+    }
+
+    /// The same in milliseconds since 1970.
+    pub(super) fn milliseconds(&self, time: Time) -> i64 {
+        let age = i64::try_from(self.now.since(time).as_millis()).unwrap_or(i64::MAX);
+        self.wall.as_millisecond().saturating_sub(age)
     }
 
     fn age(&self, time: Time) -> Duration {
         self.now.since(time)
     }
+}
+
+/// A moment in milliseconds since 1970: RFC 3339 in local time.
+pub(super) fn wall_text(milliseconds: i64) -> String {
+    text(Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH), &TimeZone::system())
+}
+
+fn text(wall: Timestamp, zone: &TimeZone) -> String {
+    wall.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
 /// The reply to `status`.
@@ -140,6 +155,33 @@ pub(super) fn event(record: &Record, clock: &WallClock) -> Reply {
         }
     }
     Reply::Event(event)
+}
+
+/// The history's line of a turn that has ended; nothing for one that never began.
+pub(super) fn ended_turn(record: &Record, clock: &WallClock) -> Option<EndedTurn> {
+    let Change::Ended { token, outcome, exit_status, waited, held } = record.change else { return None };
+    let before = |time: Time, age: Duration| Time::from_nanos(time.as_nanos().saturating_sub(nanoseconds(age)));
+    let started_at = before(record.at, held);
+    Some(EndedTurn {
+        domain: record.domain.clone(),
+        request_id: record.request_id.clone(),
+        ticket: record.ticket,
+        token,
+        uid: record.uid,
+        pid: record.pid,
+        command: record.command.as_deref().map(str::to_owned),
+        queued_at: clock.text(before(started_at, waited)),
+        started_at: clock.text(started_at),
+        ended_at: clock.text(record.at),
+        wait_ms: milliseconds(waited),
+        run_ms: milliseconds(held),
+        outcome,
+        exit_status,
+    })
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Whole milliseconds, as they are on the wire.

@@ -1,98 +1,49 @@
-//! Taking up the turns that an earlier daemon left: each stays taken until what keeps it is gone.
+//! Taking up the tickets that an earlier daemon left: each lives on until what keeps it is gone.
 
-use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
-use tracing::{error, info};
+use tracing::info;
 
+use super::history::Past;
 use super::owner::Owner;
-use super::process;
+use super::recover::Recovered;
+use super::watch::Role;
 use crate::protocol::Ticket;
 use crate::sequencer::Input;
-use crate::store::HeldTurn;
-
-/// What still keeps a turn.
-struct Found {
-    pidfds: Vec<OwnedFd>,
-    pipes: Vec<OwnedFd>,
-}
 
 impl Owner {
-    /// Restores these turns, before any client is let in. A turn whose keepers are all gone has ended meanwhile.
-    pub(super) fn restore(&mut self, turns: Vec<HeldTurn>) {
-        let wanted: HashSet<u64> = turns.iter().flat_map(|turn| turn.pipes.iter().copied()).collect();
-        let paths = find_pipes(&wanted);
-        for HeldTurn { mut turn, processes, pipes } in turns {
-            let found = Found {
-                pidfds: processes.iter().filter_map(process::find).collect(),
-                pipes: pipes.iter().filter_map(|inode| open_pipe(*inode, paths.get(inode)?)).collect(),
-            };
-            // The sequencer knows of one pipe; further ones are counted as processes.
-            turn.pipe = !found.pipes.is_empty();
-            let count = found.pidfds.len() + found.pipes.len().saturating_sub(1);
-            turn.processes = u32::try_from(count).unwrap_or(u32::MAX);
-            let (ticket, keepers) = (turn.ticket, found.pidfds.len() + found.pipes.len());
-            let is_kept = keepers > 0 || turn.lease_until.is_some();
-            info!("ticket {ticket} had the turn in {}: {keepers} processes and pipes still keep it", turn.domain);
-            // The sequencer is told in any case, so that the numbers of this turn are never used again.
-            self.input(Input::Restore(turn));
-            if is_kept {
-                self.keep(ticket, found);
+    /// Restores these tickets, in order, before any client is let in. A turn whose keepers are all gone has ended
+    /// meanwhile.
+    pub(super) fn restore(&mut self, tickets: Vec<Recovered>, past: Past) {
+        for (domain, runs) in past.runs {
+            self.input(Input::PastRuns { domain, runs });
+        }
+        for (ticket, uid, had_turn, outcome) in past.ends {
+            self.input(Input::PastEnd { ticket, uid, had_turn, outcome });
+        }
+        let count = tickets.len();
+        for Recovered { saved, keepers } in tickets {
+            let ticket = saved.ticket.ticket;
+            self.kept.restore(&saved, keepers.unseen);
+            // The sequencer is told in any case, so that the numbers of this ticket are never used again.
+            self.input(Input::Restore(saved.ticket.clone()));
+            if self.sequencer.saved(ticket).is_some() {
+                self.keep(ticket, keepers.watched);
+            } else {
+                info!("ticket {ticket} has ended meanwhile: nothing keeps it");
             }
+        }
+        if count > 0 {
+            let now = self.sequencer.counts();
+            info!("took over {} turns and {} waiters of {count} tickets", now.holders, now.waiters);
         }
     }
 
-    fn keep(&mut self, ticket: Ticket, found: Found) {
-        self.kept.activate(ticket);
-        let mut lost = Vec::new();
-        for pidfd in found.pidfds {
-            match self.watcher.process(pidfd, ticket) {
-                Ok(watch) => self.kept.watch(ticket, watch),
-                Err(error) => lost.push((Input::ProcessGone { ticket }, error)),
-            }
-        }
-        for (index, pipe) in found.pipes.into_iter().enumerate() {
-            let is_first = index == 0;
-            match self.watcher.pipe(pipe, ticket, is_first) {
-                Ok(watch) => self.kept.watch(ticket, watch),
-                Err(error) if is_first => lost.push((Input::PipeClosed { ticket }, error)),
-                Err(error) => lost.push((Input::ProcessGone { ticket }, error)),
-            }
-        }
-        for (input, error) in lost {
-            error!("cannot watch what keeps ticket {ticket}: {error}");
-            self.input(input);
-        }
-    }
-}
-
-/// Where in `/proc` the wanted pipes can be opened: some process that this user may look at still has each.
-fn find_pipes(wanted: &HashSet<u64>) -> HashMap<u64, PathBuf> {
-    let mut paths = HashMap::new();
-    if wanted.is_empty() {
-        return paths;
-    }
-    let is_pid = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten().filter(|entry| is_pid(&entry.file_name())) {
-        // Another user's processes, and those that have just ended, cannot be looked at.
-        for descriptor in fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten() {
-            let target = fs::read_link(descriptor.path()).unwrap_or_default();
-            let inode = target.to_str().and_then(|target| target.strip_prefix("pipe:[")?.strip_suffix(']'));
-            if let Some(inode) = inode.and_then(|inode| inode.parse().ok()).filter(|inode| wanted.contains(inode)) {
-                paths.entry(inode).or_insert_with(|| descriptor.path());
+    fn keep(&mut self, ticket: Ticket, watched: Vec<(Role, OwnedFd)>) {
+        for (role, descriptor) in watched {
+            if let Some(lost) = self.watch(ticket, role, Some(descriptor)) {
+                self.input(lost);
             }
         }
     }
-    paths
-}
-
-/// The reading end of a pipe of which some process has the writing end. A closed one is gone.
-fn open_pipe(inode: u64, path: &PathBuf) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let pipe = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    (pipe.metadata().ok()?.ino() == inode).then(|| pipe.into())
 }

@@ -16,18 +16,22 @@ use super::client::ReadBuffer;
 use super::detach;
 use super::directory::Access;
 use super::facts::Facts;
+use super::history::Librarian;
+use super::ledger::Ledger;
 use super::link::READ_BYTES_MAX;
 use super::lock::LifeLock;
 use super::owner::Owner;
 use super::place_watch::PlaceWatch;
 use super::signals;
+use super::storage::Storage;
 use super::timer::Timer;
 use super::wake::Wake;
 use super::watch::Watcher;
+use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{Ticket, Token};
 use crate::sequencer::Sequencer;
-use crate::store::{HeldTurn, Numbers, forget_turns};
+use crate::store::Numbers;
 
 /// Inputs that wait for the owner; who comes after them waits to hand over his.
 const WAKES_MAX: usize = 1024;
@@ -41,7 +45,7 @@ pub(super) struct Beginning {
     pub(super) identity: Option<(u64, u64)>,
     pub(super) numbers: Numbers,
     pub(super) next: (Ticket, Token),
-    pub(super) turns: Vec<HeldTurn>,
+    pub(super) storage: Storage,
     /// Whether somebody waits at standard output to hear how the start went.
     pub(super) reports: bool,
 }
@@ -59,13 +63,8 @@ pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
         let (mut owner, door) = begin(beginning, &sender)?;
         let stop = Rc::new(Notify::new());
         let door = tokio::task::spawn_local(door.run(Rc::clone(&stop)));
-        let reason = match owner.run(&mut wakes).await {
-            Ok(reason) => reason,
-            Err(error) => {
-                owner.abandon();
-                return Err(error);
-            }
-        };
+        // If it must not go on nobody is told anything any more: what was decided last is not written down.
+        let reason = owner.run(&mut wakes).await?;
         notify(NotifyState::Stopping);
         // From here on nothing that comes is heard; without this the door could wait for ever to be heard.
         drop(wakes);
@@ -82,7 +81,7 @@ pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
 /// Puts everything in its place; nobody is let in before the turns of earlier are taken up again.
 fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Door), Error> {
     let failed = |error: io::Error| Error::failure(format_args!("cannot start to serve: {error}"));
-    let Beginning { facts, access, lock, listener, identity, numbers, next, turns, reports } = beginning;
+    let Beginning { facts, access, lock, listener, identity, numbers, next, storage, reports } = beginning;
     let buffer: ReadBuffer = Rc::new(RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()));
     let place = facts.place.clone();
     let door = Door {
@@ -101,11 +100,13 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     };
     let sequencer = Sequencer::new(next.0, next.1);
     let timer = Timer::new().map_err(failed)?;
-    let mut owner = Owner::new(sequencer, numbers, timer, Watcher::new(sender.clone(), buffer), facts);
+    let Storage { database, tickets, past } = storage;
+    let watcher = Watcher::new(sender.clone(), buffer);
+    let (ledger, librarian) = (Ledger::new(database, Time::now()), Librarian::new(sender.clone()));
+    let mut owner = Owner::new(sequencer, (numbers, ledger), librarian, (timer, watcher), facts);
     signals::watch(sender.clone()).map_err(failed)?;
-    owner.restore(turns);
+    owner.restore(tickets, past);
     owner.end_batch()?;
-    forget_turns(&owner.facts.place.turns)?;
     info!("seqd {} serves {}", env!("CARGO_PKG_VERSION"), owner.facts.place.socket.display());
     notify(NotifyState::Ready);
     if reports {

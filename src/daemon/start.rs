@@ -16,12 +16,12 @@ use super::listen::{self, Listening};
 use super::lock::{LifeLock, Taken};
 use super::log::Log;
 use super::place::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
-use super::process;
 use super::serve::{Beginning, serve};
+use super::storage;
 use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::protocol::limits::CONNECTIONS_MAX;
-use crate::store::{Numbers, load_turns};
+use crate::store::Numbers;
 
 /// Descriptors that the daemon needs besides those of its clients.
 const DESCRIPTORS_RESERVED: u64 = 64;
@@ -72,7 +72,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     std::panic::set_hook(Box::new(say_and_abort));
     let connections_max = raise_descriptor_limit();
     let begin = || {
-        let turns = load_turns(&place.turns, &process::boot_id())?;
+        let storage = storage::open(args, &place)?;
         let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,
@@ -80,7 +80,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         };
         let facts = Facts { place: place.clone(), log, started, connections_max, idle_exit: idle_exit(args) };
         let next = (next_ticket, next_token);
-        serve(Beginning { facts, access, lock, listener, identity, numbers, next, turns, reports: args.detached })
+        serve(Beginning { facts, access, lock, listener, identity, numbers, next, storage, reports: args.detached })
     };
     begin().inspect_err(|error| error!("{error}"))
 }

@@ -7,18 +7,21 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
+use super::history::LogAsk;
 use super::process;
 use super::wake::{Ask, Other};
-use crate::protocol::limits::{COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, STATUS_WAITERS_DEFAULT};
+use crate::protocol::limits::{COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT};
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, ErrorReply, Framed, NameError, PROTOCOL_VERSION, Release, Request,
     RequestId, Sequence, Started, Ticket,
 };
-use crate::sequencer::{ConnectionId, Enqueue, Input, Peer, Which};
+use crate::sequencer::{ConnectionId, Enqueue, Input, Peer, Secret, Which};
 
 /// The operations that this version knows.
-const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, status, watch, wait, info, stop";
+const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, status, watch, wait, log, info, \
+    stop, restart";
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
 pub(super) fn understand(
@@ -124,7 +127,6 @@ impl Caller<'_> {
             }
             Request::Hello(hello) => Ok(other(Other::Hello(hello.request_id))),
             Request::Sequence(sequence) => self.sequence(&sequence).map_err(|it| it.of(sequence.request_id.as_deref())),
-            Request::Restart(_) | Request::Log(_) => Err(Refusal::bad("to come")),
             Request::Started(started) => self.started(&started),
             Request::Done(done) => {
                 let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;
@@ -158,6 +160,14 @@ impl Caller<'_> {
                 Ok(Ask::Input(Input::Wait { connection, domain, max_wait, request_id: wait.request_id }))
             }
             Request::Info(info) => Ok(other(Other::Info(info.request_id))),
+            Request::Log(log) => Ok(other(Other::Log(LogAsk {
+                domain: optional_domain(log.domain.as_deref(), log.request_id.as_deref())?,
+                since: log.since_ms.map(Duration::from_millis),
+                failed: log.failed,
+                turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT),
+                request_id: log.request_id,
+            }))),
+            Request::Restart(restart) => Ok(other(Other::Restart(restart.request_id))),
             Request::Stop(stop) => Ok(other(Other::Stop(stop.request_id))),
             Request::Unknown => Err(Refusal::new(ErrorCode::UnknownOperation, "the operation is not known")),
         }
@@ -185,6 +195,10 @@ impl Caller<'_> {
         if sequence.named_process && sequence.binding != Binding::Process {
             return Err(Refusal::bad("named_process is only for a turn of binding process"));
         }
+        let secret = sequence.secret.as_deref().map(secret).transpose()?;
+        if sequence.resume.is_some() && secret.is_none() {
+            return Err(Refusal::bad("resume needs the secret that the ticket was asked for with"));
+        }
         let enqueue = Enqueue {
             connection: self.connection,
             peer: *self.peer,
@@ -200,6 +214,8 @@ impl Caller<'_> {
             command: sequence.command.as_deref().map(|command| cut(command).into()),
             pipe: sequence.binding == Binding::Connection && descriptor.is_some(),
             named_process: sequence.named_process,
+            secret,
+            resume: sequence.resume.map(Ticket),
         };
         Ok(Ask::Sequence(Box::new(enqueue), descriptor))
     }
@@ -291,6 +307,14 @@ fn which_release(release: &Release) -> Result<Which, Refusal> {
         (None, Some(domain)) => Ok(Which::Domain(domain)),
         (None, None) => Err(Refusal::bad("release needs a ticket or a domain")),
     }
+}
+
+/// What is kept of a secret.
+fn secret(secret: &str) -> Result<Secret, Refusal> {
+    if secret.is_empty() || secret.len() > SECRET_BYTES_MAX {
+        return Err(Refusal::bad(format!("the secret must have 1 to {SECRET_BYTES_MAX} bytes")));
+    }
+    Ok(Secret(Sha256::digest(secret.as_bytes()).into()))
 }
 
 fn optional_domain(text: Option<&str>, request_id: Option<&str>) -> Result<Option<Domain>, Refusal> {

@@ -4,8 +4,9 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use super::history::LogAsk;
 use super::link::Link;
-use crate::protocol::{Domain, ErrorReply, Ticket};
+use crate::protocol::{Domain, ErrorReply, Reply, Ticket};
 use crate::sequencer::{ConnectionId, Enqueue, Input};
 
 /// One reason for the owner to act.
@@ -21,6 +22,8 @@ pub(super) enum Wake {
     CaughtUp(ConnectionId),
     /// What a watch waited for has happened.
     Ended(WatchEnd),
+    /// The history has been read for a client.
+    Read(ConnectionId, Box<Reply>),
     /// The process is asked to do something by a signal.
     Signal(Signal),
     /// Somebody removed what is beside the socket; it has been put back.
@@ -62,8 +65,12 @@ pub(super) enum Other {
     Watch(Option<Domain>, Option<String>),
     /// About the daemon.
     Info(Option<String>),
+    /// The past.
+    Log(LogAsk),
     /// That the daemon leaves.
     Stop(Option<String>),
+    /// That the daemon makes room for the next.
+    Restart(Option<String>),
     /// What cannot be answered otherwise.
     Refused(ErrorReply),
 }
@@ -71,7 +78,7 @@ pub(super) enum Other {
 impl Ask {
     /// Whether the answer may be so large that it must be read before more is asked.
     pub(super) fn is_for_snapshot(&self) -> bool {
-        matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..)))
+        matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..) | Other::Log(_)))
     }
 }
 
@@ -102,6 +109,8 @@ pub(super) enum Leaving {
     Signal,
     /// A client asked for it.
     Client,
+    /// A client asked for it, so that the next daemon may start.
+    Restart,
     /// Nothing has used the daemon for as long as it is to stay.
     Idle,
     /// Another daemon has its place. What is on disk is that one's now.
@@ -113,6 +122,7 @@ impl fmt::Display for Leaving {
         f.write_str(match self {
             Leaving::Signal => "asked by a signal",
             Leaving::Client => "asked by a client",
+            Leaving::Restart => "asked to make room for the next",
             Leaving::Idle => "nothing uses it",
             Leaving::Usurped => "another daemon took over",
         })

@@ -1,7 +1,7 @@
 //! What keeps a turn besides its connection: a pipe, a process.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
@@ -10,17 +10,39 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use super::client::ReadBuffer;
+use super::process;
 use super::wake::{Wake, WatchEnd};
 use crate::protocol::Ticket;
+use crate::store::ProcessIdentity;
+
+/// What is watched for a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The reading end of a pipe; the rest are pidfds.
+    Pipe,
+    /// A process that works under the turn, or that it is bound to.
+    Worker,
+    /// The process that asked, of whose connection only the one before this daemon knew.
+    Asker,
+}
+
+/// Who it is that is watched, so that the next daemon finds it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// A pipe, by its inode.
+    Pipe(u64),
+    /// A process.
+    Process(ProcessIdentity),
+}
 
 /// Tells the owner when a pipe has no writer any more, or a process has ended; until it is dropped.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// Its number, never used twice.
     pub(super) number: u64,
-    /// Whether it watches a pipe; a process otherwise.
-    pub(super) is_pipe: bool,
-    watched: Rc<AsyncFd<OwnedFd>>,
+    pub(super) role: Role,
+    /// None for what has ended by now, and for what has no number in this pid namespace.
+    pub(super) identity: Option<Identity>,
     task: AbortHandle,
 }
 
@@ -38,39 +60,37 @@ impl Watcher {
         Watcher { owner, buffer, last_number: 0 }
     }
 
-    /// Watches the reading end of a pipe for `ticket`. The sequencer counts it as a pipe, or as a process.
+    /// Watches something for `ticket`.
     ///
     /// # Errors
     ///
     /// When the system cannot watch it.
-    pub(super) fn pipe(&mut self, pipe: OwnedFd, ticket: Ticket, counts_as_pipe: bool) -> io::Result<Watch> {
-        let pipe = own_description(pipe)?;
-        let watched = Rc::new(crate::sys::readable(pipe)?);
-        let (pipe, buffer) = (Rc::clone(&watched), Rc::clone(&self.buffer));
-        let ended = async move { until_closed(&pipe, &buffer).await };
-        let (number, task) = self.spawn(ticket, counts_as_pipe, ended);
-        Ok(Watch { number, is_pipe: true, watched, task })
-    }
-
-    /// Watches a process by its pidfd for `ticket`.
-    ///
-    /// # Errors
-    ///
-    /// When the system cannot watch it.
-    pub(super) fn process(&mut self, pidfd: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
-        let watched = Rc::new(crate::sys::readable(pidfd)?);
-        let pidfd = Rc::clone(&watched);
-        let (number, task) = self.spawn(ticket, false, async move {
+    pub(super) fn watch(&mut self, role: Role, descriptor: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
+        if role == Role::Pipe {
+            return self.pipe(descriptor, ticket);
+        }
+        let identity = process::identify(&descriptor).map(Identity::Process);
+        let pidfd = crate::sys::readable(descriptor)?;
+        let (number, task) = self.spawn(ticket, role, async move {
             // A pidfd is readable once its process has ended (`pidfd_open(2)`); there is nothing to read from it.
             let _ = pidfd.readable().await;
         });
-        Ok(Watch { number, is_pipe: false, watched, task })
+        Ok(Watch { number, role, identity, task })
+    }
+
+    fn pipe(&mut self, pipe: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
+        let pipe = own_description(pipe)?;
+        let identity = Some(Identity::Pipe(rustix::fs::fstat(&pipe)?.st_ino));
+        let (pipe, buffer) = (crate::sys::readable(pipe)?, Rc::clone(&self.buffer));
+        let ended = async move { until_closed(&pipe, &buffer).await };
+        let (number, task) = self.spawn(ticket, Role::Pipe, ended);
+        Ok(Watch { number, role: Role::Pipe, identity, task })
     }
 
     fn spawn(
         &mut self,
         ticket: Ticket,
-        is_pipe: bool,
+        role: Role,
         ended: impl Future<Output = ()> + 'static,
     ) -> (u64, AbortHandle) {
         self.last_number += 1;
@@ -79,15 +99,9 @@ impl Watcher {
         let task = tokio::task::spawn_local(async move {
             ended.await;
             // The owner is gone only when the whole daemon is.
-            let _ = owner.send(Wake::Ended(WatchEnd { watch: number, ticket, is_pipe })).await;
+            let _ = owner.send(Wake::Ended(WatchEnd { watch: number, ticket, is_pipe: role == Role::Pipe })).await;
         });
         (number, task.abort_handle())
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.watched.get_ref().as_fd()
     }
 }
 

@@ -52,6 +52,17 @@ pub const LOG_TURNS_DEFAULT: usize = 1_000;
 /// Bytes of a request's secret.
 pub const SECRET_BYTES_MAX: usize = 255;
 
+/// How long a place in line is kept, after a restart of the daemon, for a client that has not come back. Each one that
+/// comes back gives the others as long again.
+pub const AWAY_GRACE: Duration = Duration::from_secs(10);
+
+/// How long after a restart of the daemon a place is kept at most for a client that has not come back.
+pub const AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// Tickets that ended by `cancel`, `release` or a deadline that are remembered, so that a client that could not be
+/// told learns it when it comes back; the one that ended first is forgotten first.
+pub const PAST_ENDS_MAX: usize = 1_000;
+
 /// Least time between two `queue_position` messages to one waiter.
 pub const POSITION_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -371,6 +371,9 @@ pub struct InfoReply {
     /// Where it logs; absent when it logs to its standard error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
+    /// Where it keeps lines and history: the path of its database, or `in memory`.
+    #[serde(default)]
+    pub storage: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
     /// When it started, for people: RFC 3339.

@@ -19,6 +19,7 @@ impl Sequencer {
         assert!(line.holders.len() < SLOTS, "{domain} has {} holders already", line.holders.len());
         assert_eq!(line.order.head(), Some(ticket), "ticket {ticket} would pass the head of {domain}");
         let is_larger = line.last_token.is_none_or(|last| last < self.next_token);
+        assert!(!self.away.has(ticket), "ticket {ticket} is away");
         assert!(is_larger, "token {} does not rise in {domain}", self.next_token);
     }
 
@@ -27,8 +28,9 @@ impl Sequencer {
         let Some(line) = self.lines.get(domain) else { return };
         let (holders, waiters) = (line.holders.len(), line.order.len());
         assert!(holders <= SLOTS, "{domain} has {holders} holders");
-        assert!(holders > 0, "{domain} is kept though nobody holds it");
-        assert!(waiters == 0 || holders == SLOTS, "{domain} has {waiters} waiters beside a free turn");
+        assert!(!line.is_idle(), "{domain} is kept though nobody uses it");
+        let is_awaited = line.order.head().is_some_and(|head| self.away.has(head));
+        assert!(waiters == 0 || holders == SLOTS || is_awaited, "{domain} has {waiters} waiters beside a free turn");
         assert_eq!(line.ids.len(), holders + waiters, "{domain} has as many request ids as tickets");
         for holder in &line.holders {
             let is_active = self.holder(*holder).is_some_and(|(entry, _)| entry.is_kept());
@@ -57,10 +59,12 @@ impl Sequencer {
                 steps += 1;
             }
         }
+        let mut away = 0;
         for entry in self.tickets.values() {
             self.check_entry(entry);
             deadlines += usize::from(entry.deadline().is_some());
             attached += usize::from(entry.connection.is_some());
+            away += usize::from(entry.is_away());
         }
         for (id, wait) in &self.waits {
             assert!(self.connections.has(wait.connection, Attached::Wait(*id)));
@@ -69,6 +73,12 @@ impl Sequencer {
         }
         assert_eq!(self.tickets.len(), known, "every ticket is in one line");
         assert_eq!(self.waiting, waiting, "waiters are counted");
+        assert_eq!(self.away.len(), away, "everybody away waits");
+        assert_eq!(self.away.until().is_some(), away > 0, "those away are given up some time");
+        if let Some(until) = self.away.until() {
+            assert!(self.timers.has(until, Timer::Away), "the grace is forgotten");
+            deadlines += 1;
+        }
         assert_eq!(self.timers.len(), deadlines, "every deadline belongs to somebody");
         assert_eq!(self.connections.len(), attached, "every attachment belongs to somebody");
         assert_eq!(self.rounds.len(), steps, "every round belongs to a line");
@@ -80,9 +90,10 @@ impl Sequencer {
         assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
         let (holds, waits) = (line.holders.contains(ticket), line.order.position(*ticket).is_some());
         match &entry.state {
-            State::Waiting(_) => assert!(waits && !holds && entry.connection.is_some(), "ticket {ticket} waits"),
+            State::Waiting(_) => assert!(waits && !holds && entry.may_wait(), "ticket {ticket} waits"),
             State::Active(_) => assert!(holds && !waits && entry.is_kept(), "ticket {ticket} holds"),
         }
+        assert_eq!(self.away.has(*ticket), entry.is_away(), "ticket {ticket} is away");
         if let Some(due) = entry.deadline() {
             assert!(self.timers.has(due, Timer::Ticket(*ticket)), "the deadline of ticket {ticket} is forgotten");
         }

@@ -13,6 +13,13 @@ use super::ConnectionId;
 pub enum Effect {
     /// Write this down, before any `Tell` that comes after it. It is also what watchers hear.
     Record(Record),
+    /// What [`Sequencer::saved`](super::Sequencer::saved) says of this ticket has changed, apart from its `Record`s:
+    /// write that down too, before any `Tell` that comes after it. When something that kept it is merely gone, there is
+    /// none: the next daemon sees that for itself.
+    Changed {
+        /// The ticket.
+        ticket: Ticket,
+    },
     /// The ticket that a `Sequence` got or took up again: what the daemon was to watch for that request belongs to
     /// this ticket from now on. If the ticket waits, that replaces what was watched for it before (drop the old, and
     /// what it may still report); if it has a turn, it is watched beside it. Comes before the `Record`s and `Tell`s of

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Domain, RequestId, Ticket, Token};
+use crate::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
 
 /// A client's connection, numbered by the daemon, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct Peer {
     /// Whether it may end other users' requests: the daemon's user or root.
     pub is_operator: bool,
 }
+
+/// What a client proves itself with when it comes back: the SHA-256 (FIPS 180-4) of something that only it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret(pub [u8; 32]);
 
 /// Everything that changes the state of the lines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,14 +111,50 @@ pub enum Input {
         /// Whose.
         ticket: Ticket,
     },
-    /// A turn that an earlier daemon had given is still taken. Comes before any `Sequence`. Nothing is recorded or
-    /// told. One that nothing keeps is not taken, nor one whose domain or ticket is in use already; but the numbers of
+    /// What an earlier daemon knew of a ticket. Comes before any client, in the order of the tickets; the numbers of
     /// none are given out again.
+    ///
+    /// - A holder has its turn still, while its lease, a pipe or a process keeps it. It hangs on no connection.
+    /// - A waiter has its place still, but it is *away*: it is given no turn before its client comes back, and as long as
+    ///   it is the head of its line nobody else is. Its place is given up (`Left`, `Gone`) when its processes are gone,
+    ///   or when [`AWAY_GRACE`](crate::protocol::limits::AWAY_GRACE) is over. Each client that comes back gives all
+    ///   others that grace again, up to [`AWAY_MAX`](crate::protocol::limits::AWAY_MAX) after the restore.
+    /// - What nothing keeps has ended (`Ended` or `Left`, `Gone`). That is the only thing that is recorded.
+    ///
+    /// Silently not taken is what cannot be: a ticket or a request id that lives, a second holder of a domain, a waiter
+    /// that is not behind those that wait already.
     Restore(Restored),
-    /// The daemon leaves: every waiter and every `Wait` is told `leaving`, and so is each holder that is attached;
+    /// A ticket ended under an earlier daemon, and its client may not know. Counts like an end that happened now.
+    PastEnd {
+        /// The ticket.
+        ticket: Ticket,
+        /// The user who asked.
+        uid: u32,
+        /// Whether it had its turn.
+        had_turn: bool,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// How long earlier turns of a domain took that ended by `done`, oldest first: replaces what is known of that.
+    PastRuns {
+        /// The line.
+        domain: Domain,
+        /// How long each took.
+        runs: Vec<Duration>,
+    },
+    /// The daemon leaves.
+    ///
+    /// With `keep_places` for the next one: every client that has a ticket or a `Wait` is told `restarting`, and
+    /// then nothing changes any more, whatever comes. Nothing is recorded, no deadline is heard of, and every request is
+    /// refused with `restarting`.
+    ///
+    /// Without: every waiter and every `Wait` is told `leaving`, and so is each holder that is attached;
     /// turns kept by a connection alone end as `stopped`. From now on every `Sequence` and `Wait` is refused
     /// with `leaving`. Waiters leave their lines (`Left`, `Stopped`), so that nobody is given a turn that ends here.
-    Leave,
+    Leave {
+        /// Whether the next daemon takes over whoever holds or waits.
+        keep_places: bool,
+    },
     /// Time has passed.
     Tick,
 }
@@ -129,6 +169,11 @@ pub enum Input {
 /// - A holder is told `active` again, `resumed`, and hangs on this connection from now on. Its earlier connection is
 ///   told nothing, and may end without ending the turn. `binding`, `lease` and what was watched stay as they were,
 ///   for the old work may still go on; what is watched for this request is watched as well.
+///
+/// One with `resume` never gets a new ticket. It takes up that ticket in the same way if domain, user and secret are
+/// the same, and the request id if it has one; but `max_wait`, `no_wait` and `fresh` mean nothing then. Refused with
+/// `forbidden` when user or secret differ or no secret was given; with `cancelled`, `released`, `timed_out` or
+/// `expired` when it ended so; otherwise with `not_found`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent options of one request")]
 pub struct Enqueue {
@@ -152,6 +197,10 @@ pub struct Enqueue {
     pub lease: Option<Duration>,
     /// Refuse, with `already_active`, to take up again a turn that this request has already.
     pub fresh: bool,
+    /// What the client will prove itself with when it comes back.
+    pub secret: Option<Secret>,
+    /// The ticket to take up again.
+    pub resume: Option<Ticket>,
     /// The process to show.
     pub pid: u32,
     /// The command to show.
@@ -176,17 +225,15 @@ pub enum Which {
     Domain(Domain),
 }
 
-/// A turn as the next daemon needs to know it.
+/// A ticket as the next daemon needs to know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restored {
+    /// Its number.
+    pub ticket: Ticket,
     /// The line.
     pub domain: Domain,
     /// The request.
     pub request_id: RequestId,
-    /// Its ticket.
-    pub ticket: Ticket,
-    /// Its fencing number.
-    pub token: Token,
     /// The user who asked.
     pub uid: u32,
     /// The process to show.
@@ -195,17 +242,34 @@ pub struct Restored {
     pub command: Option<Arc<str>>,
     /// When it took its place.
     pub queued_at: Time,
-    /// When its turn came.
-    pub active_at: Time,
-    /// What keeps it.
+    /// What keeps its turn.
     pub binding: Binding,
-    /// When its lease is over.
-    pub lease_until: Option<Time>,
+    /// With binding `lease`: how long the turn lasts, from its grant.
+    pub lease: Option<Duration>,
     /// Whether its process was named on purpose; see [`Enqueue::named_process`].
     pub named_process: bool,
-    /// Whether a pipe is watched for it. [`Sequencer::held`](super::Sequencer::held) says whether one was; the next
-    /// daemon says whether it could open it again.
-    pub pipe: bool,
-    /// How many processes are watched for it. The next daemon counts those that it found alive.
+    /// While it waits: when it is refused with `timed_out`.
+    pub wait_until: Option<Time>,
+    /// What its client proves itself with when it comes back.
+    pub secret: Option<Secret>,
+    /// Its turn, if it has one; otherwise it waits.
+    pub turn: Option<RestoredTurn>,
+    /// Pipes that are watched for it; `PipeClosed` comes once for each. [`Sequencer::saved`](super::Sequencer::saved)
+    /// says how many were; the next daemon says how many it found open.
+    pub pipes: u32,
+    /// Processes that are watched for it; `ProcessGone` comes once for each. The next daemon counts those that it found
+    /// alive: of a holder what worked under it, and, if its binding is `connection`, the client that asked; of a waiter
+    /// only the client that asked (one that cannot be watched counts too, and is given up like any other).
     pub processes: u32,
+}
+
+/// A turn as the next daemon needs to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoredTurn {
+    /// Its fencing number.
+    pub token: Token,
+    /// When it came.
+    pub active_at: Time,
+    /// When its lease is over.
+    pub lease_until: Option<Time>,
 }

@@ -13,8 +13,7 @@ impl Sequencer {
         &mut self,
         connection: ConnectionId,
         ticket: Ticket,
-        pid: u32,
-        watched: bool,
+        (pid, watched): (u32, bool),
         out: &mut Vec<Effect>,
     ) {
         let refusal = match self.tickets.get_mut(&ticket) {
@@ -24,6 +23,7 @@ impl Sequencer {
             Some(entry) => {
                 entry.pid = pid;
                 entry.keepers.processes += u32::from(watched);
+                out.push(Effect::Changed { ticket });
                 return;
             }
         };
@@ -60,7 +60,7 @@ impl Sequencer {
         entry.keepers.processes = entry.keepers.processes.saturating_sub(1);
         match entry.state {
             State::Active(_) if !entry.is_kept() => self.lose(now, ticket, out),
-            State::Waiting(_) if entry.keepers.binding == Binding::Process && entry.keepers.processes == 0 => {
+            State::Waiting(_) if !entry.may_wait() => {
                 let told = entry.connection.map(|client| Refusal::Gone { ticket }.tell(client, entry.about()));
                 let domain = entry.domain.clone();
                 self.end(now, ticket, Outcome::Gone, None, out);
@@ -85,7 +85,7 @@ impl Sequencer {
     }
 
     /// Ends a ticket that nothing keeps any more, and that has no client to tell.
-    fn lose(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+    pub(super) fn lose(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let Some(entry) = self.end(now, ticket, Outcome::Gone, None, out) else { return };
         self.settle(now, &entry.domain, out);
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::limits::{
-    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_RUNS_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX,
+    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_ENDS_MAX, PAST_RUNS_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX,
 };
 
 /// What the lines may have; the default is what the protocol promises.
@@ -19,6 +19,8 @@ pub struct Limits {
     pub idle_domains: usize,
     /// Past runs of a domain that its usual run is the median of.
     pub past_runs: usize,
+    /// Tickets that ended otherwise than their clients asked that are remembered; the first is forgotten first.
+    pub past_ends: usize,
 }
 
 impl Default for Limits {
@@ -29,6 +31,7 @@ impl Default for Limits {
             tickets_per_connection: TICKETS_PER_CONNECTION_MAX,
             idle_domains: IDLE_DOMAINS_MAX,
             past_runs: PAST_RUNS_MAX,
+            past_ends: PAST_ENDS_MAX,
         }
     }
 }

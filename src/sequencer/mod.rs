@@ -11,11 +11,15 @@ mod effect;
 mod view;
 mod limits;
 mod sequence;
+mod again;
 mod turn;
 mod give_back;
 mod keep;
 mod wait;
 mod succession;
+mod away;
+mod ends;
+mod leaving;
 mod rounds;
 mod line;
 mod order;
@@ -35,16 +39,19 @@ use std::hash::BuildHasherDefault;
 use serde::{Deserialize, Serialize};
 
 pub use effect::{Change, Effect, Record};
-pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, Which};
+pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, RestoredTurn, Secret, Which};
 pub use limits::Limits;
 pub use view::{LineView, TicketView};
 
 use crate::clock::Time;
 use crate::protocol::{Domain, Ticket, Token};
 
+use away::Away;
 use connections::Connections;
+use ends::PastEnds;
 use give_back::Done;
 use idle::IdleDomains;
+use leaving::{Leaving, refuse_after_all};
 use line::Line;
 use rounds::Rounds;
 use ticket::Entry;
@@ -63,21 +70,22 @@ pub struct Sequencer {
     next_wait: u64,
     /// The latest moment that was heard of.
     now: Time,
-    /// No `Sequence` and no `Wait` is taken any more.
-    leaving: bool,
+    leaving: Leaving,
     /// Turns given.
     turns: u64,
     /// Tickets that wait.
     waiting: usize,
     /// Every ticket that waits or has a turn.
     tickets: HashMap<Ticket, Box<Entry>, FixedHasher>,
-    /// Every domain in use: those with a holder.
+    /// Every domain in use: those with a holder or with waiters.
     lines: HashMap<Domain, Line, FixedHasher>,
     waits: BTreeMap<u64, PendingWait>,
     connections: Connections,
     timers: Timers,
     rounds: Rounds,
     idle: IdleDomains,
+    away: Away,
+    ends: PastEnds,
 }
 
 impl Sequencer {
@@ -94,7 +102,7 @@ impl Sequencer {
             next_token,
             next_wait: 0,
             now: Time::ZERO,
-            leaving: false,
+            leaving: Leaving::Not,
             turns: 0,
             waiting: 0,
             tickets: HashMap::default(),
@@ -104,6 +112,8 @@ impl Sequencer {
             timers: Timers::default(),
             rounds: Rounds::default(),
             idle: IdleDomains::default(),
+            away: Away::default(),
+            ends: PastEnds::default(),
         }
     }
 
@@ -121,12 +131,17 @@ impl Sequencer {
     /// what was recorded.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         let now = now.max(self.now);
+        if self.leaving == Leaving::Frozen {
+            refuse_after_all(input, effects);
+            return;
+        }
         while let Some((due, timer)) = self.timers.pop_due(now) {
             // A restored lease may have been over before this sequencer began.
             self.now = self.now.max(due);
             match timer {
                 Timer::Ticket(ticket) => self.ticket_due(self.now, ticket, effects),
                 Timer::Wait(wait) => self.wait_due(self.now, wait, effects),
+                Timer::Away => self.away_due(self.now, effects),
             }
         }
         self.now = now;
@@ -137,7 +152,9 @@ impl Sequencer {
     fn take(&mut self, now: Time, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Sequence(request) => self.sequence(now, request, out),
-            Input::Started { connection, ticket, pid, watched } => self.started(connection, ticket, pid, watched, out),
+            Input::Started { connection, ticket, pid, watched } => {
+                self.started(connection, ticket, (pid, watched), out)
+            }
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 let done = Done { connection, peer, which, exit_status, processes, request_id };
                 self.done(now, &done, out);
@@ -152,8 +169,11 @@ impl Sequencer {
             Input::Disconnected { connection } => self.disconnected(now, connection, out),
             Input::PipeClosed { ticket } => self.pipe_closed(now, ticket, out),
             Input::ProcessGone { ticket } => self.process_gone(now, ticket, out),
-            Input::Restore(restored) => self.restore(restored),
-            Input::Leave => self.leave(now, out),
+            Input::Restore(restored) => self.restore(now, restored, out),
+            Input::PastEnd { ticket, uid, had_turn, outcome } => self.past_end(ticket, uid, (had_turn, outcome)),
+            Input::PastRuns { domain, runs } => self.past_runs(domain, runs),
+            Input::Leave { keep_places: true } => self.freeze(out),
+            Input::Leave { keep_places: false } => self.leave(now, out),
             Input::Tick => {}
         }
     }
@@ -161,6 +181,9 @@ impl Sequencer {
     /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that
     /// has come already means: at once, after whatever else is ready.
     pub fn next_timeout(&self) -> Option<Time> {
+        if self.leaving == Leaving::Frozen {
+            return None;
+        }
         self.timers.next().into_iter().chain(self.rounds.next()).min()
     }
 

@@ -43,6 +43,11 @@ impl Order {
         self.slots.front().map(|slot| slot.ticket)
     }
 
+    /// Who came last.
+    pub(super) fn last(&self) -> Option<Ticket> {
+        self.slots.back().map(|slot| slot.ticket)
+    }
+
     /// Those who wait, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Ticket> + '_ {
         self.slots.iter().filter(|slot| slot.waits).map(|slot| slot.ticket)

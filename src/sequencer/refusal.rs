@@ -29,7 +29,11 @@ pub(super) enum Refusal {
     OfAnotherUser { ticket: Ticket, uid: u32 },
     NotYourTurn { domain: Domain, holder: Ticket, pid: u32 },
     Gone { ticket: Ticket },
+    Awaited { domain: Domain, next: Ticket, pid: u32 },
+    WrongSecret { ticket: Ticket },
+    EndedWhileAway { ticket: Ticket, code: ErrorCode },
     Leaving,
+    Restarting,
 }
 
 /// The request that a reply is about, as far as it is known.
@@ -63,7 +67,7 @@ impl Refusal {
 
     fn code(&self) -> ErrorCode {
         match self {
-            Refusal::Busy { .. } => ErrorCode::Busy,
+            Refusal::Busy { .. } | Refusal::Awaited { .. } => ErrorCode::Busy,
             Refusal::TimedOut { .. } | Refusal::StillInUse { .. } => ErrorCode::TimedOut,
             Refusal::QueueFull { .. } => ErrorCode::QueueFull,
             Refusal::TooManyDomains { .. } => ErrorCode::TooManyDomains,
@@ -77,9 +81,13 @@ impl Refusal {
             Refusal::NotFound { .. } | Refusal::NotAttached { .. } => ErrorCode::NotFound,
             Refusal::NotWaiting { .. } => ErrorCode::NotWaiting,
             Refusal::NotActive { .. } => ErrorCode::NotActive,
-            Refusal::OfAnotherUser { .. } | Refusal::NotYourTurn { .. } => ErrorCode::Forbidden,
+            Refusal::OfAnotherUser { .. } | Refusal::NotYourTurn { .. } | Refusal::WrongSecret { .. } => {
+                ErrorCode::Forbidden
+            }
+            Refusal::EndedWhileAway { code, .. } => *code,
             Refusal::Gone { .. } => ErrorCode::Gone,
             Refusal::Leaving => ErrorCode::Leaving,
+            Refusal::Restarting => ErrorCode::Restarting,
         }
     }
 }
@@ -153,8 +161,30 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::Gone { ticket } => write!(f, "the process that ticket {ticket} is bound to ended while it waited"),
+            Refusal::Awaited { domain, next, pid } => {
+                write!(f, "{domain} is busy: it waits for ticket {next} (pid {pid}) to come back after a restart")
+            }
+            Refusal::WrongSecret { ticket } => {
+                write!(
+                    f,
+                    "ticket {ticket} was not asked for with this secret: take it up with the one it was asked for with"
+                )
+            }
+            Refusal::EndedWhileAway { ticket, code } => ended_while_away(*ticket, *code, f),
+            Refusal::Restarting => {
+                f.write_str("the daemon is restarting: connect again, and take the ticket up again with `resume`")
+            }
             Refusal::Leaving => f.write_str("the daemon is leaving: connect again to reach the next one"),
         }
+    }
+}
+
+fn ended_while_away(ticket: Ticket, code: ErrorCode, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match code {
+        ErrorCode::Cancelled => write!(f, "ticket {ticket} was cancelled meanwhile: ask again for a new place"),
+        ErrorCode::TimedOut => write!(f, "ticket {ticket} waited its longest meanwhile: ask again for a new place"),
+        ErrorCode::Expired => write!(f, "the lease of ticket {ticket} was over meanwhile: stop working under it"),
+        _ => write!(f, "the turn of ticket {ticket} was taken away meanwhile: stop working under it"),
     }
 }
 

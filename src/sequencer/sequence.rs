@@ -1,9 +1,10 @@
-//! A request for a turn: a new ticket, or one taken up again.
+//! A request for a turn: what is refused, and a new ticket.
 
 use crate::clock::Time;
-use crate::protocol::{Active, Binding, Queued, Reply, RequestId, Ticket};
+use crate::protocol::{Binding, Queued, Reply, RequestId, Ticket};
 
 use super::connections::Attached;
+use super::leaving::Leaving;
 use super::line::Line;
 use super::refusal::{About, Refusal};
 use super::ticket::{Entry, Keepers, Place, State, Waiting};
@@ -12,6 +13,10 @@ use super::{Change, ConnectionId, Effect, Enqueue, Sequencer};
 
 impl Sequencer {
     pub(super) fn sequence(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
+        if let Some(ticket) = request.resume {
+            self.resume(now, ticket, request, out);
+            return;
+        }
         let known = request.request_id.as_ref().and_then(|id| self.lines.get(&request.domain)?.ids.get(id).copied());
         let refusal = match known {
             Some(ticket) => self.refusal_of_known(now, ticket, &request),
@@ -28,13 +33,16 @@ impl Sequencer {
         }
         match known {
             None => self.enter(now, request, out),
-            Some(ticket) if self.holder(ticket).is_some() => self.resume(ticket, request, out),
-            Some(ticket) => self.take_over(now, ticket, request, out),
+            Some(ticket) if self.holder(ticket).is_some() => self.take_up_turn(now, ticket, request, out),
+            Some(ticket) => {
+                let deadline = request.max_wait.map(|max_wait| now + max_wait);
+                self.take_up_place(now, ticket, deadline, request, out);
+            }
         }
     }
 
     fn refusal_of_new(&self, now: Time, request: &Enqueue) -> Option<Refusal> {
-        if self.leaving {
+        if self.leaving != Leaving::Not {
             return Some(Refusal::Leaving);
         }
         if let Some(refusal) = self.refusal_of_one_more(request.connection) {
@@ -52,7 +60,7 @@ impl Sequencer {
     }
 
     fn refusal_of_known(&self, now: Time, ticket: Ticket, request: &Enqueue) -> Option<Refusal> {
-        if self.leaving {
+        if self.leaving != Leaving::Not {
             return Some(Refusal::Leaving);
         }
         let entry = self.tickets.get(&ticket)?;
@@ -80,7 +88,11 @@ impl Sequencer {
     }
 
     fn busy(&self, now: Time, line: &Line) -> Option<Refusal> {
-        let holder = self.tickets.get(line.holders.first()?)?;
+        let Some(holder) = line.holders.first() else {
+            let next = self.tickets.get(&line.order.head()?)?;
+            return Some(Refusal::Awaited { domain: next.domain.clone(), next: next.ticket, pid: next.pid });
+        };
+        let holder = self.tickets.get(holder)?;
         let held = now.since(holder.turn()?.active_at);
         Some(Refusal::Busy { domain: holder.domain.clone(), holder: holder.ticket, pid: holder.pid, held })
     }
@@ -106,6 +118,7 @@ impl Sequencer {
             keepers: keepers(&request),
             command: request.command,
             queued_at: now,
+            secret: request.secret,
             connection: Some(connection),
             state: State::Waiting(Waiting {
                 deadline: None,
@@ -139,24 +152,14 @@ impl Sequencer {
         }
     }
 
-    /// A waiting request came again: the newcomer has its place now, and everything else is as the newcomer says.
-    fn take_over(&mut self, now: Time, ticket: Ticket, request: Enqueue, out: &mut Vec<Effect>) {
-        out.push(Effect::Admitted { ticket });
-        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
-        let (before, about) = (entry.connection, entry.about());
-        entry.pid = request.pid;
-        entry.keepers = keepers(&request);
-        entry.command = request.command;
-        let refusal = Refusal::TakenOver { request_id: entry.request_id.clone() };
-        self.attach(ticket, request.connection);
-        if let Some(before) = before.filter(|before| *before != request.connection) {
-            out.push(refusal.tell(before, about));
-        }
-        self.keep_waiting(ticket, request.max_wait.map(|max_wait| now + max_wait), request.positions, out);
-    }
-
     /// Notes how a waiter wants to wait, and tells it where it stands.
-    fn keep_waiting(&mut self, ticket: Ticket, deadline: Option<Time>, positions: bool, out: &mut Vec<Effect>) {
+    pub(super) fn keep_waiting(
+        &mut self,
+        ticket: Ticket,
+        deadline: Option<Time>,
+        positions: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
         let Some(line) = self.lines.get_mut(&entry.domain) else { return };
         let (Some(place), State::Waiting(waiting), Some(connection)) =
@@ -182,37 +185,10 @@ impl Sequencer {
         });
         out.push(Effect::Tell { connection, reply });
     }
-
-    /// A request that has its turn came again: the newcomer works under it now. What kept the turn before goes on
-    /// keeping it, for it may still be at work; so do its binding and its lease.
-    fn resume(&mut self, ticket: Ticket, request: Enqueue, out: &mut Vec<Effect>) {
-        out.push(Effect::Admitted { ticket });
-        self.attach(ticket, request.connection);
-        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
-        let Some(turn) = entry.turn() else { return };
-        let added = keepers(&request);
-        entry.keepers.pipes += added.pipes;
-        entry.keepers.processes += added.processes;
-        entry.keepers.named_process |= added.named_process;
-        entry.pid = request.pid;
-        entry.command = request.command.or(entry.command.take());
-        let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
-        let reply = Reply::Active(Active { domain, request_id, ticket, token: turn.token, resumed: true });
-        out.push(Effect::Tell { connection: request.connection, reply });
-    }
-
-    /// Makes `connection` the one that `ticket` hangs on.
-    fn attach(&mut self, ticket: Ticket, connection: ConnectionId) {
-        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
-        if let Some(before) = entry.connection.replace(connection) {
-            self.connections.detach(before, Attached::Ticket(ticket));
-        }
-        self.connections.attach(connection, Attached::Ticket(ticket));
-    }
 }
 
 /// What the daemon watches for a request from now on.
-fn keepers(request: &Enqueue) -> Keepers {
+pub(super) fn keepers(request: &Enqueue) -> Keepers {
     Keepers {
         binding: request.binding,
         lease: request.lease,

@@ -1,110 +1,137 @@
-//! From one daemon to the next: what was held is restored, and leaving leaves only what goes on without a daemon.
+//! From one daemon to the next: what is saved, and what is restored from it.
+
+use std::time::Duration;
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Outcome, Ticket, Token};
+use crate::protocol::{Binding, Domain, Outcome, Ticket, Token};
 
-use super::refusal::Refusal;
-use super::ticket::{Entry, Keepers, State, Turn};
+use super::line::{Line, SLOTS};
+use super::ticket::{Entry, Keepers, Place, State, Turn, Waiting};
 use super::timers::Timer;
-use super::{Effect, Restored, Sequencer};
+use super::{Change, Effect, Restored, RestoredTurn, Sequencer};
 
 impl Sequencer {
-    /// Takes a turn as still taken. Its numbers are never given out again, even if nothing keeps it.
-    pub(super) fn restore(&mut self, restored: Restored) {
+    /// What the next daemon must know of a ticket; `None` when it does not live.
+    pub fn saved(&self, ticket: Ticket) -> Option<Restored> {
+        let entry = self.tickets.get(&ticket)?;
+        Some(Restored {
+            ticket,
+            domain: entry.domain.clone(),
+            request_id: entry.request_id.clone(),
+            uid: entry.uid,
+            pid: entry.pid,
+            command: entry.command.clone(),
+            queued_at: entry.queued_at,
+            binding: entry.keepers.binding,
+            lease: entry.keepers.lease,
+            named_process: entry.keepers.named_process,
+            wait_until: match &entry.state {
+                State::Waiting(waiting) => waiting.deadline,
+                State::Active(_) => None,
+            },
+            secret: entry.secret,
+            turn: entry.turn().map(|Turn { token, active_at, lease_until }| RestoredTurn {
+                token,
+                active_at,
+                lease_until,
+            }),
+            pipes: entry.keepers.pipes,
+            processes: entry.keepers.processes,
+        })
+    }
+
+    /// Takes a ticket as still living, unless nothing keeps it. Its numbers are never given out again either way.
+    pub(super) fn restore(&mut self, now: Time, restored: Restored, out: &mut Vec<Effect>) {
         self.next_ticket = self.next_ticket.max(Ticket(restored.ticket.0 + 1));
-        self.next_token = self.next_token.max(Token(restored.token.0 + 1));
-        let lease_until = restored.lease_until.filter(|_| restored.binding == Binding::Lease);
-        let keepers = Keepers {
-            binding: restored.binding,
-            lease: lease_until.map(|until| until.since(restored.active_at)),
-            named_process: restored.named_process,
-            pipes: u32::from(restored.pipe),
-            processes: restored.processes,
-        };
-        let turn = Turn { token: restored.token, active_at: restored.active_at, lease_until };
-        let entry = Entry {
-            ticket: restored.ticket,
-            domain: restored.domain,
-            request_id: restored.request_id,
-            uid: restored.uid,
-            pid: restored.pid,
-            command: restored.command,
-            queued_at: restored.queued_at,
-            connection: None,
-            keepers,
-            state: State::Active(turn),
-        };
-        if entry.is_kept() && !self.tickets.contains_key(&entry.ticket) && !self.lines.contains_key(&entry.domain) {
-            self.take_back(entry, turn);
+        if let Some(turn) = restored.turn {
+            self.next_token = self.next_token.max(Token(turn.token.0 + 1));
+        }
+        let entry = entry(restored);
+        if !self.can_be(&entry) {
+            return;
+        }
+        match entry.turn() {
+            Some(turn) if !entry.is_kept() => out.push(entry.record(now, entry.ended(now, turn, Outcome::Gone, None))),
+            None if !entry.may_wait() => {
+                let waited = entry.waited(now);
+                out.push(entry.record(now, Change::Left { outcome: Outcome::Gone, waited }));
+            }
+            _ => self.take_back(now, entry),
         }
     }
 
-    fn take_back(&mut self, entry: Entry, turn: Turn) {
-        let runs = self.idle.take(&entry.domain);
-        let line = self.lines.entry(entry.domain.clone()).or_default();
-        line.runs = runs;
-        line.holders.push(entry.ticket);
-        line.ids.insert(entry.request_id.clone(), entry.ticket);
-        line.last_token = Some(turn.token);
-        self.timers.set(turn.lease_until, Timer::Ticket(entry.ticket));
+    /// Whether a ticket goes with those that live.
+    fn can_be(&self, entry: &Entry) -> bool {
+        let Some(line) = self.lines.get(&entry.domain) else { return !self.tickets.contains_key(&entry.ticket) };
+        let has_place = match entry.state {
+            State::Active(_) => line.holders.len() < SLOTS,
+            State::Waiting(_) => line.order.last().is_none_or(|last| last < entry.ticket),
+        };
+        has_place && !line.ids.contains_key(&entry.request_id) && !self.tickets.contains_key(&entry.ticket)
+    }
+
+    fn take_back(&mut self, now: Time, entry: Entry) {
+        let ticket = entry.ticket;
+        let idle = &mut self.idle;
+        let line = self
+            .lines
+            .entry(entry.domain.clone())
+            .or_insert_with(|| Line { runs: idle.take(&entry.domain), ..Line::default() });
+        line.ids.insert(entry.request_id.clone(), ticket);
+        self.timers.set(entry.deadline(), Timer::Ticket(ticket));
+        if let Some(turn) = entry.turn() {
+            line.holders.push(ticket);
+            line.last_token = Some(turn.token);
+        } else {
+            line.order.enter(ticket);
+            self.waiting += 1;
+            self.away.enter(now, ticket, &mut self.timers);
+        }
         let domain = entry.domain.clone();
-        self.tickets.insert(entry.ticket, Box::new(entry));
+        self.tickets.insert(ticket, Box::new(entry));
         self.check_line(&domain);
     }
 
-    pub(super) fn leave(&mut self, now: Time, out: &mut Vec<Effect>) {
-        self.leaving = true;
-        let mut tickets: Vec<Ticket> = self.tickets.keys().copied().collect();
-        tickets.sort_unstable();
-        // Waiters go first, so that no turn that ends here is given to one of them.
-        let (turns, waiters): (Vec<Ticket>, Vec<Ticket>) =
-            tickets.into_iter().partition(|ticket| self.holder(*ticket).is_some());
-        for ticket in waiters {
-            let Some(entry) = self.end(now, ticket, Outcome::Stopped, None, out) else { continue };
-            out.extend(entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about())));
+    /// Estimates go by these runs from now on.
+    pub(super) fn past_runs(&mut self, domain: Domain, runs: Vec<Duration>) {
+        let extra = runs.len().saturating_sub(self.limits.past_runs);
+        let runs = runs.into_iter().skip(extra).collect();
+        if let Some(line) = self.lines.get_mut(&domain) {
+            line.runs = runs;
+        } else {
+            self.idle.take(&domain);
+            self.idle.put(domain, runs, self.limits.idle_domains);
         }
-        self.dismiss_waits(out);
-        for ticket in turns {
-            self.leave_turn(now, ticket, out);
-        }
-    }
-
-    fn leave_turn(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
-        let Some(entry) = self.tickets.get(&ticket) else { return };
-        let told = entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about()));
-        let domain = entry.domain.clone();
-        if !entry.outlives_the_daemon() {
-            self.end(now, ticket, Outcome::Stopped, None, out);
-        }
-        out.extend(told);
-        self.settle(now, &domain, out);
-    }
-
-    /// Every turn that would outlive this process, for the next daemon: those not kept by a connection alone. In the
-    /// order of their tickets.
-    pub fn held(&self) -> Vec<Restored> {
-        let mut held: Vec<Restored> = self.tickets.values().filter_map(|entry| restored(entry)).collect();
-        held.sort_unstable_by_key(|restored| restored.ticket);
-        held
     }
 }
 
-fn restored(entry: &Entry) -> Option<Restored> {
-    let turn = entry.turn().filter(|_| entry.outlives_the_daemon())?;
-    Some(Restored {
-        domain: entry.domain.clone(),
-        request_id: entry.request_id.clone(),
-        ticket: entry.ticket,
-        token: turn.token,
-        uid: entry.uid,
-        pid: entry.pid,
-        command: entry.command.clone(),
-        queued_at: entry.queued_at,
-        active_at: turn.active_at,
-        binding: entry.keepers.binding,
-        lease_until: turn.lease_until,
-        named_process: entry.keepers.named_process,
-        pipe: entry.keepers.pipes > 0,
-        processes: entry.keepers.processes,
-    })
+fn entry(restored: Restored) -> Entry {
+    let is_lease = restored.binding == Binding::Lease;
+    let waiting =
+        || Waiting { deadline: restored.wait_until, told: Place { position: 0, total_ahead: 0 }, told_at: None };
+    let state = restored.turn.map_or_else(
+        || State::Waiting(waiting()),
+        |RestoredTurn { token, active_at, lease_until }| {
+            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease) })
+        },
+    );
+    Entry {
+        ticket: restored.ticket,
+        domain: restored.domain,
+        request_id: restored.request_id,
+        uid: restored.uid,
+        pid: restored.pid,
+        command: restored.command,
+        queued_at: restored.queued_at,
+        secret: restored.secret,
+        connection: None,
+        keepers: Keepers {
+            binding: restored.binding,
+            lease: restored.lease,
+            named_process: restored.named_process,
+            pipes: restored.pipes,
+            processes: restored.processes,
+        },
+        state,
+    }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Domain, HolderState, RequestId, Ticket, Token};
+use crate::protocol::{Binding, Domain, HolderState, Outcome, RequestId, Ticket, Token};
 
 use super::refusal::About;
-use super::{Change, ConnectionId, Effect, Peer, Record, TicketView};
+use super::{Change, ConnectionId, Effect, Peer, Record, Secret, TicketView};
 
 /// A request that waits or has a turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -22,7 +22,9 @@ pub(super) struct Entry {
     pub(super) pid: u32,
     pub(super) command: Option<Arc<str>>,
     pub(super) queued_at: Time,
-    /// The client's connection: always there while it waits, and until it is gone while it has a turn.
+    /// What its client proves itself with when it comes back.
+    pub(super) secret: Option<Secret>,
+    /// The client's connection. Without one a waiter is away, and a holder is left to what else keeps its turn.
     pub(super) connection: Option<ConnectionId>,
     pub(super) keepers: Keepers,
     pub(super) state: State,
@@ -108,6 +110,17 @@ impl Entry {
         self.keepers.binding == Binding::Lease || self.keepers.outlive_the_client()
     }
 
+    /// Whether it waits for its client to come back.
+    pub(super) fn is_away(&self) -> bool {
+        self.connection.is_none() && matches!(self.state, State::Waiting(_))
+    }
+
+    /// Whether a waiter's client can still be there to wait: of one that is away its processes say so.
+    pub(super) fn may_wait(&self) -> bool {
+        let by_process = self.is_away() || self.keepers.binding == Binding::Process;
+        !by_process || self.keepers.processes > 0
+    }
+
     /// Whether `peer` may end it.
     pub(super) fn is_of(&self, peer: Peer) -> bool {
         self.uid == peer.uid || peer.is_operator
@@ -141,6 +154,12 @@ impl Entry {
             command: self.command.clone(),
             change,
         })
+    }
+
+    /// What becomes of its turn.
+    pub(super) fn ended(&self, now: Time, turn: Turn, outcome: Outcome, exit_status: Option<i32>) -> Change {
+        let (waited, held) = (self.waited(now), now.since(turn.active_at));
+        Change::Ended { token: turn.token, outcome, exit_status, waited, held }
     }
 
     pub(super) fn view(&self) -> TicketView<'_> {

@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::protocol::Ticket;
 
-/// Whose time is over. Of those due at one moment the smallest comes first: tickets in order, then `Wait`s in order.
+/// Whose time is over. Of those due at one moment the smallest comes first: tickets in order, then `Wait`s in
+/// order, then the grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Timer {
     /// A waiter's longest wait, or a holder's lease.
     Ticket(Ticket),
     /// A `Wait`.
     Wait(u64),
+    /// The grace of all waiters that are away.
+    Away,
 }
 
 /// At most one deadline for each ticket and each `Wait`.

@@ -20,13 +20,18 @@ impl Sequencer {
     /// Brings a line to rest after a change: gives the turn to the next, or lets the line go when nobody is left.
     /// Whatever ended must be in `out` already.
     pub(super) fn settle(&mut self, now: Time, domain: &Domain, out: &mut Vec<Effect>) {
-        while let Some(ticket) = self.lines.get(domain).and_then(Line::due) {
+        while let Some(ticket) = self.due(domain) {
             self.grant(now, ticket, out);
         }
         if self.lines.get(domain).is_some_and(Line::is_idle) {
             self.close(domain, out);
         }
         self.check_line(domain);
+    }
+
+    /// Whose turn it is in a line. While the head is away it is nobody's: the line waits for it.
+    fn due(&self, domain: &Domain) -> Option<Ticket> {
+        self.lines.get(domain).and_then(Line::due).filter(|ticket| !self.away.has(*ticket))
     }
 
     fn grant(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
@@ -71,16 +76,15 @@ impl Sequencer {
         if let Some(connection) = entry.connection {
             self.connections.detach(connection, Attached::Ticket(ticket));
         }
-        let waited = entry.waited(now);
         let change = match entry.turn() {
             None => {
                 self.take_out(now, ticket, &entry.domain);
-                Change::Left { outcome, waited }
+                self.away.leave(ticket, &mut self.timers);
+                Change::Left { outcome, waited: entry.waited(now) }
             }
-            Some(Turn { token, active_at, .. }) => {
-                Change::Ended { token, outcome, exit_status, waited, held: now.since(active_at) }
-            }
+            Some(turn) => entry.ended(now, turn, outcome, exit_status),
         };
+        self.past_end(ticket, entry.uid, (entry.turn().is_some(), outcome));
         if let Some(line) = self.lines.get_mut(&entry.domain) {
             line.holders.retain(|holder| *holder != ticket);
             line.ids.remove(&entry.request_id);

@@ -8,6 +8,7 @@ use crate::clock::Time;
 use crate::protocol::{Domain, Idle, Reply};
 
 use super::connections::Attached;
+use super::leaving::Leaving;
 use super::refusal::{About, Refusal};
 use super::timers::Timer;
 use super::{ConnectionId, Effect, Sequencer};
@@ -40,7 +41,7 @@ impl Sequencer {
     ) {
         let deadline = max_wait.map(|max_wait| now + max_wait);
         let wait = PendingWait { connection, domain, request_id, since: now, deadline };
-        if self.leaving {
+        if self.leaving != Leaving::Not {
             out.push(wait.refuse(&Refusal::Leaving));
             return;
         }
@@ -67,11 +68,11 @@ impl Sequencer {
         out.push(wait.refuse(&refusal));
     }
 
-    /// Tells every `Wait`, oldest first, that the daemon leaves.
-    pub(super) fn dismiss_waits(&mut self, out: &mut Vec<Effect>) {
+    /// Refuses every `Wait`, oldest first.
+    pub(super) fn dismiss_waits(&mut self, refusal: &Refusal, out: &mut Vec<Effect>) {
         while let Some((id, _)) = self.waits.first_key_value() {
             let Some(wait) = self.remove_wait(*id) else { return };
-            out.push(wait.refuse(&Refusal::Leaving));
+            out.push(wait.refuse(refusal));
         }
     }
 

@@ -5,6 +5,11 @@ use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 
+/// Pages of the log past which the writer has to wait for the last part of a checkpoint, a few milliseconds: a log
+/// starts again from its beginning only when all of it is in the database, and a writer that never rests would make it
+/// grow for ever.
+const LOG_PAGES_MAX: i64 = 64 * 1_024;
+
 /// A thread with a connection of its own. `fsync` takes milliseconds, and happens there alone.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
@@ -54,7 +59,12 @@ impl Drop for Checkpointer {
     }
 }
 
-/// Copies what can be copied without making the writer wait.
+/// Copies what can be copied without making the writer wait; makes it wait for the rest only when the log is too long.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    let pages: i64 = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
+    if pages > LOG_PAGES_MAX {
+        // Nearly all of it has just been copied, so that this is short. Whether it succeeds is no matter: the next may.
+        connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
+    }
+    Ok(())
 }

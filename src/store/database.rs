@@ -1,15 +1,20 @@
 //! The database: every ticket that lives, and how each turn ended.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpointer;
-use super::mark::{Mark, Summary};
+use super::fault;
+use super::history;
+use super::machine::Machine;
+use super::mark::{Mark, Seen, Summary};
 use super::problem::{Problem, problem};
-use super::schema;
+use super::schema::{self, Before};
 use crate::protocol::{Domain, Ticket};
 
 /// Bytes of a page. A commit writes the pages that it touched, and a ticket's row is a few hundred bytes.
@@ -18,8 +23,8 @@ const PAGE_BYTES: u32 = 1_024;
 /// Commits after which the checkpointer is woken.
 const CHECKPOINT_COMMITS: u32 = 256;
 
-/// Ended turns removed in one commit at most, so that pruning never stalls a turn.
-const PRUNE_ROWS_MAX: i64 = 16;
+/// How long the writer waits for the last part of a checkpoint.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How SQLite locks: this process alone, but with several connections of its own, and without a file for shared
 /// memory (<https://sqlite.org/vfs.html>).
@@ -37,19 +42,24 @@ pub enum Change {
         /// What to know, in the caller's own form.
         body: Vec<u8>,
     },
-    /// Its turn has ended, and this is its line in the history.
+    /// Its turn has ended, and this is its line in the history. It need not have been written as living before.
     Ended {
         /// The ticket.
         ticket: Ticket,
+        /// Its line.
+        domain: Domain,
         /// When, in milliseconds since 1970, by the wall clock.
         ended_at: i64,
         /// The line, in the caller's own form.
         body: Vec<u8>,
     },
-    /// It left without a turn: nothing of it stays.
+    /// It left without a turn.
     Left {
         /// The ticket.
         ticket: Ticket,
+        /// Why, in the caller's own form, if its client may come back to hear that: then it is kept as long as a turn
+        /// of the history, but is none. Otherwise nothing of it stays.
+        why: Option<(Domain, i64, Vec<u8>)>,
     },
 }
 
@@ -69,6 +79,8 @@ pub struct Database {
     mark: Mark,
     checkpointer: Checkpointer,
     path: PathBuf,
+    /// Device and inode of the file.
+    identity: (u64, u64),
     /// The checksums of the rows that live.
     sums: HashMap<Ticket, i64>,
     /// All of them in one.
@@ -90,47 +102,67 @@ pub struct Found {
 }
 
 impl Database {
-    /// Opens the database at `path`, or makes it, and gives what lived in it if that was under this `boot_id`. After
-    /// a restart of the machine nothing of before lives: `buried` makes the history's line of each ticket that did.
+    /// Opens the database at `path`, or makes it, and gives what lived in it if that was in this run of this `machine`.
+    /// After a restart nothing of before lives: `buried` makes the history's line of each ticket that did.
     ///
     /// # Errors
     ///
-    /// When it cannot be read or written, is damaged, is of a later version, or is not what the mark beside it says.
-    /// Nothing is changed then.
+    /// When it cannot be read or written, is damaged, is of a later version, is missing or not what the mark beside it
+    /// says, or when what lives in it may live on another machine. Nothing is changed then.
     pub fn open(
         path: &Path,
         mark: &Path,
-        boot_id: &str,
+        machine: &Machine,
         retention: Retention,
         buried: impl Fn(&Found) -> Option<Change>,
     ) -> Result<(Database, Vec<Found>), Problem> {
         let at = |error: rusqlite::Error| problem(path, error);
+        let seen = Mark::look(mark, &machine.boot_id).map_err(|error| Problem::file("read", mark, &error))?;
+        let is_empty = std::fs::metadata(path).map_or(true, |found| found.len() == 0);
+        if is_empty && seen.holds_something() {
+            return Err(Problem::missing(path, mark));
+        }
         let connection = connect(path).map_err(at)?;
-        let before = schema::prepare(&connection, path)?;
+        let Before { is_new, machine: before } = schema::prepare(&connection, path)?;
+        if is_new && seen.holds_something() {
+            return Err(Problem::missing(path, mark));
+        }
+        if !is_new && !seen.was_closed {
+            check_all(&connection, path)?;
+        }
         let live = read_live(&connection, path)?;
         let summary: Summary = live.iter().map(|(found, sum)| Summary::of(found.ticket, *sum)).sum();
-        let mut mark = Mark::open(mark, boot_id).map_err(|error| Problem::file("use", mark, &error))?;
-        if before == boot_id && !mark.knows(summary) {
-            return Err(Problem::lost(path, mark.path()));
-        }
-        let ended = match mark.history() {
+        check_owner(&seen, &before, machine, summary, (path, mark))?;
+        let ended = match seen.history {
             Some(ended) => ended,
-            None => count_history(&connection).map_err(at)?,
+            None => history::count(&connection).map_err(at)?,
         };
+        let mut mark = Mark::open(mark, &machine.boot_id).map_err(|error| Problem::file("write", mark, &error))?;
         mark.settle(summary, ended);
         let sums = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
+        let identity = identity_of(path).map_err(|error| Problem::file("read", path, &error))?;
         let path = path.to_owned();
         let mut database =
-            Database { connection, mark, checkpointer, path, sums, summary, commits: 0, retention, ended };
+            Database { connection, mark, checkpointer, path, identity, sums, summary, commits: 0, retention, ended };
         let mut found: Vec<Found> = live.into_iter().map(|(found, _)| found).collect();
-        if before != boot_id {
-            let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket });
+        if before.boot_id != machine.boot_id {
+            let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
-            schema::set_boot_id(&database.connection, boot_id).map_err(|error| problem(&database.path, error))?;
+            schema::set_machine(&database.connection, machine).map_err(|error| problem(&database.path, error))?;
             found.clear();
         }
         Ok((database, found))
+    }
+
+    /// Ends the use of it in good order: the next to open it need not look at all of it.
+    pub fn close(self) {
+        let Database { connection, mark, checkpointer, .. } = self;
+        drop(checkpointer);
+        // The last to close it brings the log back into the database. If that fails the log stays.
+        if connection.close().is_ok() {
+            mark.close();
+        }
     }
 
     /// Writes `changes` in one transaction. When it has returned they outlive this process; a power cut may take
@@ -144,7 +176,9 @@ impl Database {
         if changes.is_empty() {
             return Ok(());
         }
+        fault::point();
         self.write(changes).map_err(|error| problem(&self.path, error))?;
+        fault::point();
         self.mark.settle(self.summary, self.ended);
         self.commits += 1;
         if self.commits >= CHECKPOINT_COMMITS {
@@ -157,11 +191,13 @@ impl Database {
     fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for change in changes {
+            fault::write()?;
             self.write_one(change)?;
         }
         if self.ended > self.retention.turns {
-            self.prune_count()?;
+            self.ended -= history::prune_count(&self.connection, self.ended - self.retention.turns)?;
         }
+        fault::write()?;
         // Whichever of the two states the database turns out to hold after a crash, the mark knows it.
         self.mark.announce(self.summary);
         self.connection.prepare_cached("COMMIT")?.execute([])?;
@@ -180,18 +216,40 @@ impl Database {
                     .execute(params![number(*ticket), domain.as_str(), body, sum])?;
                 self.replace_sum(*ticket, Some(sum));
             }
-            Change::Ended { ticket, ended_at, body } => {
-                self.connection
-                    .prepare_cached("UPDATE turns SET state = 1, body = ?2, ended_at = ?3, sum = ?4 WHERE ticket = ?1")?
-                    .execute(params![number(*ticket), body, ended_at, checksum(*ticket, ENDED, body)])?;
-                self.replace_sum(*ticket, None);
-                self.ended += 1;
+            Change::Ended { ticket, domain, ended_at, body } => {
+                self.write_end(*ticket, domain, ENDED, *ended_at, body)?;
             }
-            Change::Left { ticket } => {
+            Change::Left { ticket, why: Some((domain, left_at, body)) } => {
+                self.write_end(*ticket, domain, LEFT, *left_at, body)?;
+            }
+            // It came and went within one commit.
+            Change::Left { ticket, why: None } if !self.sums.contains_key(ticket) => {}
+            Change::Left { ticket, why: None } => {
                 self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
                 self.replace_sum(*ticket, None);
             }
         }
+        Ok(())
+    }
+
+    fn write_end(
+        &mut self,
+        ticket: Ticket,
+        domain: &Domain,
+        state: u8,
+        at_ms: i64,
+        body: &[u8],
+    ) -> rusqlite::Result<()> {
+        let sum = checksum(ticket, state, body);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+                 ON CONFLICT (ticket) DO UPDATE \
+                 SET state = ?3, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum",
+            )?
+            .execute(params![number(ticket), domain.as_str(), state, body, at_ms, sum])?;
+        self.replace_sum(ticket, None);
+        self.ended += 1;
         Ok(())
     }
 
@@ -208,13 +266,6 @@ impl Database {
         }
     }
 
-    fn prune_count(&mut self) -> rusqlite::Result<()> {
-        let surplus = i64::try_from(self.ended - self.retention.turns).unwrap_or(i64::MAX).min(PRUNE_ROWS_MAX);
-        let removed = self.connection.prepare_cached(PRUNE_OLDEST)?.execute([surplus])?;
-        self.ended -= removed as u64;
-        Ok(())
-    }
-
     /// Removes a few of the turns that ended too long ago. True when there are more: call it again, when nothing waits.
     ///
     /// # Errors
@@ -222,61 +273,98 @@ impl Database {
     /// As [`commit`](Database::commit).
     pub fn prune_age(&mut self, now_ms: i64) -> Result<bool, Problem> {
         let before = now_ms.saturating_sub(self.retention.age_ms);
-        let removed = self
-            .connection
-            .prepare_cached(PRUNE_OLD)
-            .and_then(|mut statement| statement.execute([before, PRUNE_ROWS_MAX]))
-            .map_err(|error| problem(&self.path, error))?;
-        self.ended -= removed as u64;
-        Ok(removed as i64 == PRUNE_ROWS_MAX)
+        let removed =
+            history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
+        self.ended = self.ended.saturating_sub(removed);
+        self.mark.settle(self.summary, self.ended);
+        Ok(removed > 0)
     }
 
-    /// The lines of the history that match, newest first, at most `limit`, those with a wrong checksum refused.
+    /// The history's line of this ticket, if it has ended.
     ///
     /// # Errors
     ///
-    /// When they cannot be read, or are damaged.
-    pub fn history(
-        &self,
-        domain: Option<&Domain>,
-        since_ms: Option<i64>,
-        mut each: impl FnMut(&[u8]) -> bool,
-    ) -> Result<(), Problem> {
+    /// When it cannot be read, or is damaged.
+    pub fn ended(&self, ticket: Ticket) -> Result<Option<Vec<u8>>, Problem> {
+        history::one(&self.connection, &self.path, ticket)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts the files back if somebody removed them.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Database::commit).
+    pub fn put_back(&mut self) -> Result<(), Problem> {
         let at = |error: rusqlite::Error| problem(&self.path, error);
-        let mut statement = self.connection.prepare_cached(HISTORY).map_err(at)?;
-        let mut rows = statement.query(params![domain.map(Domain::as_str), since_ms]).map_err(at)?;
-        while let Some(row) = rows.next().map_err(at)? {
-            let (ticket, body, sum): (i64, Vec<u8>, i64) = row.try_into().map_err(at)?;
-            if checksum(Ticket(ticket.cast_unsigned()), ENDED, &body) != sum {
-                return Err(Problem::damaged(&self.path, "a turn of the history"));
-            }
-            if !each(&body) {
-                break;
-            }
+        if !self.mark.is_in_place() {
+            self.mark.put_back().map_err(|error| Problem::file("write", self.mark.path(), &error))?;
         }
+        if identity_of(&self.path).ok() == Some(self.identity) {
+            return Ok(());
+        }
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        _ = std::fs::remove_file(&beside);
+        self.connection.execute("VACUUM INTO ?1", [beside.to_string_lossy()]).map_err(at)?;
+        // Both connections of the file that is gone are closed before another has its name: the last one to go
+        // removes the log by that name.
+        let memory = Connection::open_in_memory().map_err(at)?;
+        self.checkpointer = Checkpointer::start(memory);
+        self.connection = Connection::open_in_memory().map_err(at)?;
+        std::fs::rename(&beside, &self.path).map_err(|error| Problem::file("write", &self.path, &error))?;
+        self.connection = connect(&self.path).map_err(at)?;
+        self.checkpointer = Checkpointer::start(connect(&self.path).map_err(at)?);
+        self.identity = identity_of(&self.path).map_err(|error| Problem::file("read", &self.path, &error))?;
         Ok(())
     }
 }
 
 /// States of a row.
-const LIVE: u8 = 0;
-const ENDED: u8 = 1;
+pub(super) const LIVE: u8 = 0;
+pub(super) const ENDED: u8 = 1;
+pub(super) const LEFT: u8 = 2;
 
-const PRUNE_OLDEST: &str =
-    "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM turns WHERE state = 1 ORDER BY ticket LIMIT ?1)";
-const PRUNE_OLD: &str = "DELETE FROM turns WHERE ticket IN \
-    (SELECT ticket FROM turns WHERE state = 1 AND ended_at < ?1 ORDER BY ticket LIMIT ?2)";
-const HISTORY: &str = "SELECT ticket, body, sum FROM turns WHERE state = 1 \
-    AND (?1 IS NULL OR domain = ?1) AND (?2 IS NULL OR ended_at >= ?2) ORDER BY ended_at DESC, ticket DESC";
-
-fn count_history(connection: &Connection) -> rusqlite::Result<u64> {
-    let count: i64 = connection.query_row("SELECT count(*) FROM turns WHERE state = 1", [], |row| row.get(0))?;
-    Ok(count.cast_unsigned())
+/// Whether what lives in it lives here, and is all there.
+fn check_owner(
+    seen: &Seen,
+    before: &Machine,
+    machine: &Machine,
+    found: Summary,
+    (path, mark): (&Path, &Path),
+) -> Result<(), Problem> {
+    if before.boot_id == machine.boot_id {
+        return if seen.knows(found) { Ok(()) } else { Err(Problem::lost(path, mark, seen.is_there)) };
+    }
+    let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
+    if is_elsewhere && found != Summary::default() {
+        return Err(Problem::elsewhere(path, &before.host_name));
+    }
+    Ok(())
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+/// Reads every page, after an end that was not in good order: what is damaged is found now and not in the middle of
+/// somebody's turn.
+fn check_all(connection: &Connection, path: &Path) -> Result<(), Problem> {
+    let found: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| problem(path, error))?;
+    if found == "ok" { Ok(()) } else { Err(Problem::broken(path, &found)) }
+}
+
+fn identity_of(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -312,111 +400,10 @@ fn number(ticket: Ticket) -> i64 {
 }
 
 /// The first eight bytes of a SHA-256 over all that a row says.
-fn checksum(ticket: Ticket, state: u8, body: &[u8]) -> i64 {
+pub(super) fn checksum(ticket: Ticket, state: u8, body: &[u8]) -> i64 {
     let digest = Sha256::new().chain_update(ticket.0.to_be_bytes()).chain_update([state]).chain_update(body).finalize();
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     i64::from_be_bytes(first)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEEP: Retention = Retention { turns: 3, age_ms: 1_000 };
-
-    struct Place(tempfile::TempDir);
-
-    impl Place {
-        fn new() -> Place {
-            Place(tempfile::tempdir().unwrap())
-        }
-
-        fn open(&self, boot_id: &str) -> Result<(Database, Vec<u64>), Problem> {
-            let (path, mark) = (self.0.path().join("seq.db"), self.0.path().join("seq.mark"));
-            let (database, found) =
-                Database::open(&path, &mark, boot_id, KEEP, |found| Some(ended(found.ticket.0, 77)))?;
-            Ok((database, found.into_iter().map(|found| found.ticket.0).collect()))
-        }
-    }
-
-    fn live(ticket: u64) -> Change {
-        let domain = Domain::parse("foo.com").unwrap();
-        Change::Live { ticket: Ticket(ticket), domain, body: format!("live {ticket}").into_bytes() }
-    }
-
-    fn ended(ticket: u64, ended_at: i64) -> Change {
-        Change::Ended { ticket: Ticket(ticket), ended_at, body: format!("ended {ticket}").into_bytes() }
-    }
-
-    fn history(database: &Database) -> Vec<String> {
-        let mut lines = Vec::new();
-        database
-            .history(None, None, |line| {
-                lines.push(String::from_utf8_lossy(line).into_owned());
-                true
-            })
-            .unwrap();
-        lines
-    }
-
-    #[test]
-    fn what_was_committed_is_found_by_the_next_daemon() {
-        let place = Place::new();
-        let (mut database, found) = place.open("boot").unwrap();
-        assert!(found.is_empty());
-        database.commit(&[live(1), live(2)]).unwrap();
-        database.commit(&[ended(1, 5), live(3), live(4)]).unwrap();
-        database.commit(&[Change::Left { ticket: Ticket(3) }, live(2)]).unwrap();
-        drop(database);
-        let (database, found) = place.open("boot").unwrap();
-        assert_eq!(found, [2, 4]);
-        assert_eq!(history(&database), ["ended 1"]);
-    }
-
-    #[test]
-    fn after_a_restart_of_the_machine_nothing_lives_and_all_is_history() {
-        let place = Place::new();
-        place.open("boot").unwrap().0.commit(&[live(1), live(2)]).unwrap();
-        let (database, found) = place.open("another").unwrap();
-        assert!(found.is_empty());
-        assert_eq!(history(&database), ["ended 2", "ended 1"]);
-        drop(database);
-        assert!(place.open("another").unwrap().1.is_empty());
-    }
-
-    #[test]
-    fn the_history_keeps_the_newest_and_no_older_than_it_should() {
-        let place = Place::new();
-        let (mut database, _) = place.open("boot").unwrap();
-        for ticket in 1..=6 {
-            database.commit(&[live(ticket), ended(ticket, i64::try_from(ticket).unwrap() * 100)]).unwrap();
-        }
-        assert_eq!(history(&database), ["ended 6", "ended 5", "ended 4"]);
-        assert!(!database.prune_age(1_550).unwrap());
-        assert_eq!(history(&database), ["ended 6"]);
-    }
-
-    #[test]
-    fn a_log_that_was_cut_is_refused_and_nothing_is_changed() {
-        let place = Place::new();
-        let (mut database, _) = place.open("boot").unwrap();
-        database.commit(&[live(1)]).unwrap();
-        let log = place.0.path().join("seq.db-wal");
-        let before = std::fs::read(&log).unwrap();
-        database.commit(&[live(2)]).unwrap();
-        // As a kill -9 leaves it, but with the last commit missing.
-        let files = ["seq.db", "seq.mark"].map(|name| (name, std::fs::read(place.0.path().join(name)).unwrap()));
-        drop(database);
-        for (name, content) in &files {
-            std::fs::write(place.0.path().join(name), content).unwrap();
-        }
-        std::fs::write(&log, &before).unwrap();
-        let refusal = place.open("boot").unwrap_err().to_string();
-        assert!(refusal.contains("seq.db is not what"), "{refusal}");
-        assert!(
-            refusal.ends_with("restore it, or, once no command runs under seq any more, move it away"),
-            "{refusal}"
-        );
-    }
-}

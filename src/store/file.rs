@@ -17,12 +17,6 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_directory(path)
 }
 
-/// Removes the file at `path`, for good.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(path)?;
-    sync_directory(path)
-}
-
 /// What is in the file at `path`, if there is one.
 pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match std::fs::read(path) {

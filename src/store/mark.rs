@@ -7,21 +7,24 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::iter::Sum;
 use std::ops::Add;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::file;
+use super::machine::Machine;
 use crate::protocol::Ticket;
 use crate::sys::Words;
 
-/// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, and
-/// how long the history is, plus one.
+/// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, how
+/// long the history is, plus one, and whether the last to use it closed it.
 const BOOT: usize = 0;
 const SETTLED: usize = 1;
 const ANNOUNCED: usize = 3;
 const HISTORY: usize = 5;
-const WORDS: usize = 6;
+const CLOSED: usize = 6;
+const WORDS: usize = 7;
 
 /// All live rows in two numbers, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,6 +66,33 @@ impl Sum for Summary {
     }
 }
 
+/// What a mark says, before anything is changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Whether there is a mark.
+    pub(super) is_there: bool,
+    /// Whether it says anything about this run of the machine.
+    is_current: bool,
+    settled: Summary,
+    announced: Summary,
+    /// How many turns the history had, give or take one commit; nothing in a new file. Counting them anew is slow.
+    pub(super) history: Option<u64>,
+    /// Whether the last to use the database closed it.
+    pub(super) was_closed: bool,
+}
+
+impl Seen {
+    /// Whether a database with these live rows is one that this mark was beside last.
+    pub(super) fn knows(&self, found: Summary) -> bool {
+        self.is_current && (self.settled == found || self.announced == found)
+    }
+
+    /// Whether a database that is empty cannot be the one.
+    pub(super) fn holds_something(&self) -> bool {
+        self.history.is_some_and(|ended| ended > 0) || (self.is_current && !self.knows(Summary::default()))
+    }
+}
+
 /// The open file.
 #[derive(Debug)]
 pub(super) struct Mark {
@@ -70,28 +100,58 @@ pub(super) struct Mark {
     path: PathBuf,
     /// This run of the machine.
     boot: u64,
-    /// Whether it says anything about this run of the machine.
-    is_current: bool,
+    /// Device and inode of the file.
+    identity: (u64, u64),
 }
 
 impl Mark {
+    /// Reads the file at `path`, if it is there.
+    pub(super) fn look(path: &Path, boot_id: &str) -> io::Result<Seen> {
+        let Some(content) = file::read(path)? else { return Ok(Seen::default()) };
+        let word = |index: usize| {
+            let bytes = content.get(index * 8..(index + 1) * 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_ne_bytes)
+        };
+        let summary = |index: usize| Summary { count: word(index), sums: word(index + 1) };
+        Ok(Seen {
+            is_there: true,
+            is_current: word(BOOT) == boot_word(boot_id),
+            settled: summary(SETTLED),
+            announced: summary(ANNOUNCED),
+            history: word(HISTORY).checked_sub(1),
+            was_closed: word(CLOSED) == 1,
+        })
+    }
+
     /// Opens the file at `path`, or makes it.
     pub(super) fn open(path: &Path, boot_id: &str) -> io::Result<Mark> {
         let file: File =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let words = Words::map(&file, WORDS)?;
-        let boot = boot_word(boot_id);
-        let is_current = words.load(BOOT) == boot;
-        Ok(Mark { words, path: path.to_owned(), boot, is_current })
+        let found = file.metadata()?;
+        let identity = (found.dev(), found.ino());
+        Ok(Mark { words, path: path.to_owned(), boot: boot_word(boot_id), identity })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a database with these live rows is one that this mark was beside last.
-    pub(super) fn knows(&self, found: Summary) -> bool {
-        self.is_current && (self.load(SETTLED) == found || self.load(ANNOUNCED) == found)
+    /// Whether the file is still the one at its path. A cleaner may have removed it.
+    pub(super) fn is_in_place(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    /// Makes the file anew, with what the removed one said.
+    pub(super) fn put_back(&mut self) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        let words = Words::map(&file, WORDS)?;
+        for index in (0..WORDS).rev() {
+            words.store(index, self.words.load(index));
+        }
+        let found = file.metadata()?;
+        (self.words, self.identity) = (words, (found.dev(), found.ino()));
+        Ok(())
     }
 
     /// The next commit will make this of the database, if it succeeds.
@@ -101,26 +161,29 @@ impl Mark {
 
     /// The database holds this, and a history of that many turns.
     pub(super) fn settle(&mut self, now: Summary, history: u64) {
+        self.words.store(CLOSED, 0);
         self.words.store(HISTORY, history + 1);
         self.store(SETTLED, now);
         self.store(ANNOUNCED, now);
         self.words.store(BOOT, self.boot);
-        self.is_current = true;
     }
 
-    /// How many turns the history had, give or take one commit; nothing in a new file. Counting them anew is slow.
-    pub(super) fn history(&self) -> Option<u64> {
-        self.words.load(HISTORY).checked_sub(1)
-    }
-
-    fn load(&self, place: usize) -> Summary {
-        Summary { count: self.words.load(place), sums: self.words.load(place + 1) }
+    /// The database is closed.
+    pub(super) fn close(self) {
+        self.words.store(CLOSED, 1);
     }
 
     fn store(&self, place: usize, summary: Summary) {
         self.words.store(place, summary.count);
         self.words.store(place + 1, summary.sums);
     }
+}
+
+/// Whether the mark at `path` says that somebody has a turn or waits, now that there is no daemon. For clients that
+/// would not start one just to hear that nobody does.
+pub fn outlives_a_daemon(path: &Path) -> bool {
+    let seen = Mark::look(path, &Machine::this().boot_id);
+    seen.is_ok_and(|seen| seen.is_current && (seen.settled.count > 0 || seen.announced.count > 0))
 }
 
 /// A word that stands for a run of the machine; never zero, as a new file has it.

@@ -1,15 +1,26 @@
-//! What must outlive the process: small files beside the socket.
+//! What must outlive the process: a database beside the socket, and a few small files.
 
 mod database;
 mod schema;
+mod machine;
 mod mark;
 mod checkpoint;
+mod history;
+mod saved;
+mod notes;
 mod problem;
 mod file;
 mod numbers;
-mod turns;
+mod fault;
+#[cfg(test)]
+mod tests;
 
 pub use database::{Change, Database, Found, Retention};
+pub use history::History;
+pub use machine::Machine;
+pub use mark::outlives_a_daemon;
+pub use notes::{DoneNote, FoundNote, read_notes};
 pub use numbers::Numbers;
 pub use problem::Problem;
-pub use turns::{HeldTurn, ProcessIdentity, forget_turns, load_turns, save_turns};
+pub use saved::{LeftTicket, ProcessIdentity, SavedTicket};
+pub(crate) use fault::point as fault_point;

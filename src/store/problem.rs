@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 
 use crate::error::Error;
+use crate::protocol::{Domain, Ticket};
 
 /// Something is wrong with the store: the daemon ends, and says this.
 pub type Problem = Error;
@@ -24,12 +25,59 @@ impl Problem {
         ))
     }
 
+    /// SQLite finds the file itself in disorder.
+    pub(super) fn broken(path: &Path, what: &str) -> Problem {
+        let what = what.replace('\n', " ");
+        Error::failure(format_args!("the database {} is damaged ({what}): {WAY_OUT}", path.display()))
+    }
+
     /// The database does not hold what it held last.
-    pub(super) fn lost(path: &Path, mark: &Path) -> Problem {
+    pub(super) fn lost(path: &Path, mark: &Path, has_mark: bool) -> Problem {
+        let (path, mark) = (path.display(), mark.display());
+        if has_mark {
+            return Error::failure(format_args!(
+                "the database {path} is not what {mark} says: a part of it, or of its log beside it, is lost: {WAY_OUT}"
+            ));
+        }
         Error::failure(format_args!(
-            "the database {} is not what {} says: a part of it, or of its log beside it, is lost: {WAY_OUT}",
+            "{mark} is missing, which says what the database {path} held last: restore it, or, once no command runs \
+             under seq any more, move the database away"
+        ))
+    }
+
+    /// There is no database, but there was one.
+    pub(super) fn missing(path: &Path, mark: &Path) -> Problem {
+        Error::failure(format_args!(
+            "the database {} is missing or empty, and {} says that it was not: restore it, or, once no command runs \
+             under seq any more, move the latter away too",
             path.display(),
             mark.display()
+        ))
+    }
+
+    /// What lives in it may live on another machine, where nobody can look from here.
+    pub(super) fn elsewhere(path: &Path, host: &str) -> Problem {
+        Error::failure(format_args!(
+            "the database {} was last used on the host {host}, where commands may still run under it: run seq there, \
+             or name a socket on a disk of this machine with --socket",
+            path.display()
+        ))
+    }
+
+    /// Two tickets say that they have the turn.
+    pub fn two_turns(path: &Path, domain: &Domain, tickets: [Ticket; 2]) -> Problem {
+        let [first, second] = tickets;
+        Error::failure(format_args!(
+            "the database {} says that the tickets {first} and {second} both have the turn in {domain}: {WAY_OUT}",
+            path.display()
+        ))
+    }
+
+    /// A row says nothing that this version understands.
+    pub fn not_understood(path: &Path, ticket: Ticket, why: &serde_json::Error) -> Problem {
+        Error::failure(format_args!(
+            "the database {} says of ticket {ticket} what this seqd does not understand ({why}): {WAY_OUT}",
+            path.display()
         ))
     }
 
@@ -52,7 +100,7 @@ impl Problem {
 }
 
 /// What to do about a database that cannot be trusted. Nobody but the user knows whether old commands still run.
-const WAY_OUT: &str = "restore it, or, once no command runs under seq any more, move it away";
+const WAY_OUT: &str = "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
 
 /// What SQLite has to say.
 pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::machine::Machine;
 use super::problem::{Problem, problem};
 
 /// `PRAGMA application_id` of our databases: `seqd`.
@@ -11,8 +12,8 @@ const APPLICATION_ID: i32 = 0x7365_7164;
 
 /// What makes each version of the schema out of the one before; the first out of an empty database.
 const MIGRATIONS: [&str; 1] = [
-    // A live ticket (state 0) and the turn that it ends as (state 1) are one row, in order of tickets. An ended row
-    // says nothing that a running daemon needs, so only the live ones are in an index.
+    // A live ticket (state 0) and what it ends as, a turn that is over (state 1) or a place that was lost (state 2), are
+    // one row, in order of tickets. An ended row says nothing that a running daemon needs: only the live are in an index.
     "CREATE TABLE turns (
          ticket INTEGER PRIMARY KEY,
          domain TEXT NOT NULL,
@@ -25,18 +26,25 @@ const MIGRATIONS: [&str; 1] = [
      CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;",
 ];
 
-/// Brings the database to this version, and says under which boot id it was last used; empty when new.
-pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<String, Problem> {
+/// Who used the database last.
+pub(super) struct Before {
+    /// Whether it held nothing, not even tables.
+    pub(super) is_new: bool,
+    /// The machine; all empty when there was none.
+    pub(super) machine: Machine,
+}
+
+/// Brings the database to this version, and says who used it last.
+pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Before, Problem> {
     let at = |error: rusqlite::Error| problem(path, error);
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(at);
     let (version, application) = (number("user_version")?, number("application_id")?);
     let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
-    if version > known {
+    if version > known && application == APPLICATION_ID {
         return Err(Problem::newer(path, version, known));
     }
-    let is_foreign =
-        application != APPLICATION_ID && (application != 0 || version != 0 || has_tables(connection).map_err(at)?);
-    if is_foreign || version < 0 {
+    let is_new = version == 0 && application == 0 && !has_tables(connection).map_err(at)?;
+    if (application != APPLICATION_ID && !is_new) || version < 0 {
         return Err(Problem::foreign(path));
     }
     if version < known {
@@ -47,16 +55,21 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<String, Pr
         );
         connection.execute_batch(&script).map_err(at)?;
     }
-    let boot_id = connection
-        .query_row("SELECT value FROM facts WHERE name = 'boot_id'", [], |row| row.get(0))
-        .optional()
-        .map_err(at)?;
-    Ok(boot_id.unwrap_or_default())
+    let fact = |name: &str| {
+        let value = connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0));
+        value.optional().map(Option::unwrap_or_default).map_err(at)
+    };
+    let machine = Machine { boot_id: fact("boot_id")?, host: fact("host")?, host_name: fact("host_name")? };
+    Ok(Before { is_new, machine })
 }
 
-/// From now on what lives in it lives under this boot id.
-pub(super) fn set_boot_id(connection: &Connection, boot_id: &str) -> rusqlite::Result<()> {
-    connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES ('boot_id', ?1)", [boot_id])?;
+/// From now on what lives in it lives on this machine.
+pub(super) fn set_machine(connection: &Connection, machine: &Machine) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare("INSERT OR REPLACE INTO facts (name, value) VALUES (?1, ?2)")?;
+    insert.execute(["host", &machine.host])?;
+    insert.execute(["host_name", &machine.host_name])?;
+    // Last: it is what the others are believed by.
+    insert.execute(["boot_id", &machine.boot_id])?;
     Ok(())
 }
 

@@ -116,6 +116,8 @@ fn request(connection: u64, request_id: &str) -> Enqueue {
         binding: Binding::Connection,
         lease: None,
         fresh: false,
+        secret: None,
+        resume: None,
         pid: 100 + u32::try_from(connection).unwrap(),
         command: None,
         pipe: false,

@@ -1,0 +1,169 @@
+//! The history: what was when, for those who ask, and for the estimates of the next daemon.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::Sender;
+
+use super::report::wall_text;
+use super::wake::Wake;
+use crate::error::Error;
+use crate::protocol::limits::{IDLE_DOMAINS_MAX, PAST_RUNS_MAX};
+use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, LogReply, Outcome, Reply, Ticket};
+use crate::sequencer::{ConnectionId, RestoredTurn};
+use crate::store::{History, LeftTicket, SavedTicket};
+
+/// Tickets of before that a new daemon looks at.
+const PAST_TURNS_MAX: u32 = 2_000;
+
+/// What a client wants to know of the past.
+#[derive(Clone, Debug)]
+pub(super) struct LogAsk {
+    pub(super) domain: Option<Domain>,
+    /// How far back.
+    pub(super) since: Option<Duration>,
+    /// Only those that did not end well.
+    pub(super) failed: bool,
+    pub(super) turns_max: usize,
+    /// Repeated in the reply.
+    pub(super) request_id: Option<String>,
+}
+
+/// Reads for those who ask, one after the other, on a thread beside the loop.
+pub(super) struct Librarian {
+    owner: Sender<Wake>,
+    desk: Rc<Semaphore>,
+}
+
+impl Librarian {
+    /// `owner` is given what was read.
+    pub(super) fn new(owner: Sender<Wake>) -> Librarian {
+        Librarian { owner, desk: Rc::new(Semaphore::new(1)) }
+    }
+
+    /// Answers `ask` out of the database at `path`, by and by.
+    pub(super) fn look_up(&self, connection: ConnectionId, path: PathBuf, ask: LogAsk) {
+        let (owner, desk) = (self.owner.clone(), Rc::clone(&self.desk));
+        tokio::task::spawn_local(async move {
+            let Ok(_turn) = desk.acquire().await else { return };
+            let Ok(reply) = tokio::task::spawn_blocking(move || answer(&path, ask)).await else { return };
+            // The owner is gone only when the whole daemon is.
+            let _ = owner.send(Wake::Read(connection, Box::new(reply))).await;
+        });
+    }
+}
+
+/// The answer, out of the database at `path`. Takes time for each turn that is there: not for the owner's loop.
+fn answer(path: &Path, ask: LogAsk) -> Reply {
+    let LogAsk { domain, since, failed, turns_max, request_id } = ask;
+    let since_ms = since.map(|since| {
+        let back = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::now().as_millisecond().saturating_sub(back)
+    });
+    let mut turns = Vec::new();
+    let read = History::open(path).and_then(|history| {
+        history.read(domain.as_ref(), since_ms, |body| {
+            // What a later version wrote, and an earlier one does not understand, is left out.
+            let turn: Option<EndedTurn> = serde_json::from_slice(body).ok();
+            turns.extend(turn.filter(|turn| turns_max > 0 && (!failed || has_failed(turn))));
+            turns.len() < turns_max
+        })
+    });
+    match read {
+        Ok(()) => {
+            turns.reverse();
+            Reply::Log(LogReply { request_id, turns })
+        }
+        Err(error) => {
+            let (code, message) = (ErrorCode::NotFound, error.to_string());
+            Reply::Error(ErrorReply { code, message, domain, request_id, ticket: None })
+        }
+    }
+}
+
+fn has_failed(turn: &EndedTurn) -> bool {
+    turn.outcome != Outcome::Done || turn.exit_status.is_some_and(|status| status != 0)
+}
+
+/// What a new daemon wants to know of the past.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// How long the last turns of each domain took that ended by `done`, oldest first.
+    pub(super) runs: HashMap<Domain, Vec<Duration>>,
+    /// How the last tickets ended, oldest first: ticket, user, whether it had its turn, and how.
+    pub(super) ends: Vec<(Ticket, u32, bool, Outcome)>,
+}
+
+/// Reads the newest of the history in the database at `path`.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub(super) fn past(path: &Path) -> Result<Past, Error> {
+    let mut past = Past::default();
+    History::open(path)?.newest(PAST_TURNS_MAX, |ticket, had_turn, body| {
+        if had_turn {
+            past.add_turn(serde_json::from_slice(body).ok());
+        } else if let Ok(LeftTicket { uid, outcome }) = serde_json::from_slice(body) {
+            past.ends.push((ticket, uid, false, outcome));
+        }
+    })?;
+    for of_domain in past.runs.values_mut() {
+        of_domain.reverse();
+    }
+    past.ends.reverse();
+    Ok(past)
+}
+
+impl Past {
+    /// What a later version wrote, and this one does not understand, is passed over.
+    fn add_turn(&mut self, turn: Option<EndedTurn>) {
+        let Some(turn) = turn else { return };
+        self.ends.push((turn.ticket, turn.uid, true, turn.outcome));
+        let is_known = self.runs.contains_key(&turn.domain);
+        if turn.outcome == Outcome::Done && (is_known || self.runs.len() < IDLE_DOMAINS_MAX) {
+            let of_domain = self.runs.entry(turn.domain).or_default();
+            if of_domain.len() < PAST_RUNS_MAX {
+                of_domain.push(Duration::from_millis(turn.run_ms));
+            }
+        }
+    }
+}
+
+/// The history's line of a turn whose daemon was gone when it ended, at `ended_at_ms` since 1970; nothing for a
+/// ticket that never had its turn.
+pub(super) fn ended_without_daemon(
+    saved: &SavedTicket,
+    ended_at_ms: i64,
+    outcome: Outcome,
+    exit_status: Option<i32>,
+) -> Option<EndedTurn> {
+    let ticket = &saved.ticket;
+    let RestoredTurn { token, active_at, .. } = ticket.turn?;
+    let at = |nanoseconds: u64| {
+        saved.up_since_ms.saturating_add(i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX))
+    };
+    let (queued_ms, started_ms) = (at(ticket.queued_at.as_nanos()), at(active_at.as_nanos()));
+    let ended_ms = ended_at_ms.max(started_ms);
+    let between = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+    Some(EndedTurn {
+        domain: ticket.domain.clone(),
+        request_id: ticket.request_id.clone(),
+        ticket: ticket.ticket,
+        token,
+        uid: ticket.uid,
+        pid: ticket.pid,
+        command: ticket.command.as_deref().map(str::to_owned),
+        queued_at: wall_text(queued_ms),
+        started_at: wall_text(started_ms),
+        ended_at: wall_text(ended_ms),
+        wait_ms: between(queued_ms, started_ms),
+        run_ms: between(started_ms, ended_ms),
+        outcome,
+        exit_status,
+    })
+}

@@ -1,0 +1,130 @@
+//! Finding the pipes of before again: some process still has the writing end of each, or it is closed.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::process;
+
+/// What looking through all processes has shown.
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    /// Where each pipe that is wanted can be opened.
+    paths: HashMap<u64, PathBuf>,
+    /// Those whose descriptors this process may not look at.
+    closed_books: Vec<ClosedBook>,
+    /// Whether the processes of other users do not show at all (`hidepid`, `proc(5)`).
+    is_hidden: bool,
+}
+
+/// A process whose descriptors nobody here may see.
+#[derive(Debug)]
+struct ClosedBook {
+    pid: u32,
+    uid: u32,
+    /// In ticks since boot.
+    started: u64,
+}
+
+/// Whether the writing end of a pipe is still open.
+#[derive(Debug)]
+pub(super) enum PipeLook {
+    /// It is; this is the reading end.
+    Open(OwnedFd),
+    /// Nobody has it.
+    Closed,
+    /// One of these may have it; none of them is named when not even that can be said.
+    Unknown(Vec<OwnedFd>),
+}
+
+impl Pipes {
+    /// Looks for the pipes with these inodes.
+    pub(super) fn look_for(wanted: &[u64]) -> Pipes {
+        let mut pipes = Pipes::default();
+        if wanted.is_empty() {
+            return pipes;
+        }
+        pipes.is_hidden = !Path::new("/proc/1").exists();
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+            match fs::read_dir(format!("/proc/{pid}/fd")) {
+                Ok(descriptors) => pipes.look_at(descriptors, wanted),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    pipes.closed_books.extend(closed_book(pid));
+                }
+                // It has just ended.
+                Err(_) => {}
+            }
+        }
+        pipes
+    }
+
+    fn look_at(&mut self, descriptors: fs::ReadDir, wanted: &[u64]) {
+        for descriptor in descriptors.flatten() {
+            let target = fs::read_link(descriptor.path()).unwrap_or_default();
+            let inode = target.to_str().and_then(|target| target.strip_prefix("pipe:[")?.strip_suffix(']'));
+            if let Some(inode) = inode.and_then(|inode| inode.parse().ok()).filter(|inode| wanted.contains(inode)) {
+                self.paths.entry(inode).or_insert_with(|| descriptor.path());
+            }
+        }
+    }
+
+    /// What is to be said of one pipe, of a request of user `uid` that is there since `since` in seconds since boot.
+    pub(super) fn find(&self, inode: u64, uid: u32, since: u64) -> PipeLook {
+        if let Some(pipe) = self.paths.get(&inode).and_then(|path| open_pipe(inode, path)) {
+            return PipeLook::Open(pipe);
+        }
+        if self.is_hidden && uid != rustix::process::geteuid().as_raw() {
+            return PipeLook::Unknown(Vec::new());
+        }
+        // The command and what it started are younger than the request, and of the same user unless they changed that.
+        let ticks = since.saturating_sub(1).saturating_mul(rustix::param::clock_ticks_per_second());
+        let may_have_it = |book: &&ClosedBook| book.uid == uid && book.started >= ticks;
+        let suspects = self.closed_books.iter().filter(may_have_it);
+        let suspects: Vec<OwnedFd> = suspects.filter_map(|book| process::open(book.pid).ok()).collect();
+        if suspects.is_empty() { PipeLook::Closed } else { PipeLook::Unknown(suspects) }
+    }
+}
+
+fn closed_book(pid: u32) -> Option<ClosedBook> {
+    let uid = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let uid = uid.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(ClosedBook { pid, uid, started: process::stat_field(pid, 22)? })
+}
+
+/// The reading end of a pipe of which some process has an end. One that nobody can write to tells so by itself.
+fn open_pipe(inode: u64, path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let pipe = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    (pipe.metadata().ok()?.ino() == inode).then(|| pipe.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_found_while_somebody_has_it_and_not_after() {
+        let (reading, writing) = io::pipe().unwrap();
+        let inode = rustix::fs::fstat(&reading).unwrap().st_ino;
+        let uid = rustix::process::geteuid().as_raw();
+        assert!(matches!(Pipes::look_for(&[inode]).find(inode, uid, 0), PipeLook::Open(_)));
+        drop((reading, writing));
+        assert!(matches!(Pipes::look_for(&[inode]).find(inode, uid, u64::MAX), PipeLook::Closed));
+    }
+
+    #[test]
+    fn a_pipe_that_a_process_out_of_sight_may_have_is_not_closed() {
+        let me = ClosedBook { pid: std::process::id(), uid: 7, started: 1_000 };
+        let pipes = Pipes { closed_books: vec![me], ..Pipes::default() };
+        let ticks = rustix::param::clock_ticks_per_second();
+        assert!(matches!(pipes.find(1, 7, 1_000 / ticks), PipeLook::Unknown(suspects) if suspects.len() == 1));
+        assert!(matches!(pipes.find(1, 8, 1_000 / ticks), PipeLook::Closed));
+        assert!(matches!(pipes.find(1, 7, 1_000 / ticks + 10), PipeLook::Closed));
+    }
+}

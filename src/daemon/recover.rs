@@ -1,0 +1,125 @@
+//! What an earlier daemon left: which tickets live still, told by what keeps them, before anybody is let in.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use tracing::{info, warn};
+
+use super::pipes::{PipeLook, Pipes};
+use super::process::{self, Look};
+use super::watch::{Identity, Role};
+use crate::error::Error;
+use crate::protocol::{Binding, Domain, Ticket};
+use crate::store::{Found, Problem, ProcessIdentity, SavedTicket};
+
+/// A ticket of before, and what was found of its keepers.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) saved: SavedTicket,
+    pub(super) keepers: Keepers,
+}
+
+/// What keeps a ticket still.
+#[derive(Debug, Default)]
+pub(super) struct Keepers {
+    /// To be watched.
+    pub(super) watched: Vec<(Role, OwnedFd)>,
+    /// Those that cannot be looked for, and so may be there. Only their client, or `release`, ends the wait for them.
+    pub(super) unseen: Vec<(Role, Identity)>,
+}
+
+/// Reads what was found in the database at `path`.
+///
+/// # Errors
+///
+/// When it is not to be understood, or when two tickets say that they have the turn in one domain.
+pub(super) fn read(path: &Path, found: &[Found]) -> Result<Vec<SavedTicket>, Error> {
+    let mut holders: HashMap<Domain, Ticket> = HashMap::new();
+    let mut tickets = Vec::with_capacity(found.len());
+    for Found { ticket, body } in found {
+        let saved: SavedTicket =
+            serde_json::from_slice(body).map_err(|why| Problem::not_understood(path, *ticket, &why))?;
+        if saved.ticket.turn.is_some()
+            && let Some(other) = holders.insert(saved.ticket.domain.clone(), *ticket)
+        {
+            return Err(Problem::two_turns(path, &saved.ticket.domain, [other, *ticket]));
+        }
+        tickets.push(saved);
+    }
+    Ok(tickets)
+}
+
+/// Looks for what keeps each of them.
+pub(super) fn look(tickets: Vec<SavedTicket>) -> Vec<Recovered> {
+    let wanted: Vec<u64> = tickets.iter().flat_map(|saved| saved.pipes.iter().copied()).collect();
+    let pipes = Pipes::look_for(&wanted);
+    tickets.into_iter().map(|saved| look_one(saved, &pipes)).collect()
+}
+
+fn look_one(mut saved: SavedTicket, pipes: &Pipes) -> Recovered {
+    let mut keepers = Keepers::default();
+    let ticket = saved.ticket.ticket;
+    let is_holder = saved.ticket.turn.is_some();
+    if is_holder {
+        for inode in &saved.pipes {
+            let since = saved.ticket.queued_at.as_nanos() / 1_000_000_000;
+            keepers.add_pipe(ticket, *inode, pipes.find(*inode, saved.ticket.uid, since));
+        }
+        for worker in &saved.workers {
+            keepers.add_process(ticket, worker, Role::Worker, !saved.pipes.is_empty());
+        }
+    }
+    // A waiter keeps its place for as long as its client may come back, whatever its turn is to be kept by.
+    if let Some(asker) = saved.asker.filter(|_| !is_holder || saved.ticket.binding == Binding::Connection) {
+        keepers.add_process(ticket, &asker, Role::Asker, is_holder && !saved.pipes.is_empty());
+    }
+    let pipes = keepers.watched.iter().filter(|(role, _)| *role == Role::Pipe).count();
+    // What cannot be looked for counts as a process, whatever it is.
+    let processes = keepers.watched.len() - pipes + keepers.unseen.len();
+    saved.ticket.pipes = u32::try_from(pipes).unwrap_or(u32::MAX);
+    saved.ticket.processes = u32::try_from(processes).unwrap_or(u32::MAX);
+    if is_holder {
+        info!("ticket {ticket} had the turn in {}: {} keep it", saved.ticket.domain, keepers.describe());
+    }
+    Recovered { saved, keepers }
+}
+
+impl Keepers {
+    fn add_pipe(&mut self, ticket: Ticket, inode: u64, look: PipeLook) {
+        match look {
+            PipeLook::Open(pipe) => self.watched.push((Role::Pipe, pipe)),
+            PipeLook::Closed => {}
+            PipeLook::Unknown(suspects) if suspects.is_empty() => {
+                self.add_unseen(ticket, Role::Pipe, Identity::Pipe(inode), "processes are hidden");
+            }
+            PipeLook::Unknown(suspects) => {
+                warn!("ticket {ticket}: {} processes may have its pipe: waiting for all of them", suspects.len());
+                self.watched.extend(suspects.into_iter().map(|suspect| (Role::Worker, suspect)));
+            }
+        }
+    }
+
+    /// With a pipe to go by, a process out of sight is no matter: what it started inherited the pipe.
+    fn add_process(&mut self, ticket: Ticket, identity: &ProcessIdentity, role: Role, has_pipe: bool) {
+        match process::look_for(identity) {
+            Look::Alive(pidfd) => self.watched.push((role, pidfd)),
+            Look::Gone => {}
+            Look::Unknown(_) if identity.pid == 0 && has_pipe => {}
+            Look::Unknown(why) => self.add_unseen(ticket, role, Identity::Process(*identity), why),
+        }
+    }
+
+    fn add_unseen(&mut self, ticket: Ticket, role: Role, identity: Identity, why: &str) {
+        let what = match identity {
+            Identity::Pipe(_) => "its pipe".to_owned(),
+            Identity::Process(process) => format!("process {}", process.pid),
+        };
+        warn!("ticket {ticket}: {what} cannot be looked for ({why}): taken to be there; seq release ends that");
+        self.unseen.push((role, identity));
+    }
+
+    fn describe(&self) -> String {
+        format!("{} processes and pipes", self.watched.len() + self.unseen.len())
+    }
+}

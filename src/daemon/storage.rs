@@ -1,0 +1,113 @@
+//! The storage at the start of a daemon: opened, checked, and brought up to date, before anybody is let in.
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use tracing::{info, warn};
+
+use super::args::SeqdArgs;
+use super::history::{Past, ended_without_daemon, past};
+use super::place::Place;
+use super::recover::{self, Recovered};
+use crate::clock::Time;
+use crate::error::Error;
+use crate::protocol::{EndedTurn, Outcome, Ticket};
+use crate::sequencer::Secret;
+use crate::store::{Change, Database, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
+
+/// What a daemon goes on with.
+#[derive(Default)]
+pub(super) struct Storage {
+    /// None in a daemon that keeps everything in memory.
+    pub(super) database: Option<Database>,
+    /// The tickets of before, in order.
+    pub(super) tickets: Vec<Recovered>,
+    pub(super) past: Past,
+}
+
+/// Opens what is at `place`.
+///
+/// # Errors
+///
+/// With one sentence about what cannot be used, why, and the way out. Nothing is replaced then.
+pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
+    if args.in_memory {
+        return Ok(Storage::default());
+    }
+    let age_ms = i64::try_from(args.history_age.as_millis()).unwrap_or(i64::MAX);
+    let retention = Retention { turns: args.history_turns, age_ms };
+    let (mut database, found) = Database::open(&place.database, &place.mark, &Machine::this(), retention, bury)?;
+    let tickets = recover::read(&place.database, &found)?;
+    let notes = read_notes(&place.done);
+    let tickets = apply_notes(&mut database, tickets, notes)?;
+    let past = past(&place.database)?;
+    Ok(Storage { database: Some(database), tickets: recover::look(tickets), past })
+}
+
+/// What becomes of a ticket from before the machine was restarted: a turn is over, and a place in line is lost.
+fn bury(found: &Found) -> Option<Change> {
+    let saved: SavedTicket = serde_json::from_slice(&found.body)
+        .inspect_err(|why| warn!("ticket {} of before the restart is not understood: {why}", found.ticket))
+        .ok()?;
+    info!("ticket {} in {} ended with the restart of the machine", found.ticket, saved.ticket.domain);
+    // Nobody saw it end, but then it had.
+    let booted = Timestamp::now().as_millisecond() - i64::try_from(Time::now().as_nanos() / 1_000_000).unwrap_or(0);
+    Some(change(&ended_without_daemon(&saved, booted, Outcome::Gone, None)?, booted))
+}
+
+fn change(turn: &EndedTurn, ended_at: i64) -> Change {
+    let body = serde_json::to_vec(turn).unwrap_or_else(|error| panic!("a turn has no form: {error}"));
+    Change::Ended { ticket: turn.ticket, domain: turn.domain.clone(), ended_at, body }
+}
+
+/// Ends the turns whose clients left word that they are done, and gives those that live on.
+fn apply_notes(
+    database: &mut Database,
+    mut tickets: Vec<SavedTicket>,
+    notes: Vec<FoundNote>,
+) -> Result<Vec<SavedTicket>, Error> {
+    let mut changes = Vec::new();
+    for FoundNote { path, uid, note } in &notes {
+        let holds = |saved: &SavedTicket| saved.ticket.ticket.0 == note.ticket && saved.ticket.turn.is_some();
+        let done = match tickets.iter().position(holds) {
+            Some(index) if is_secret(&tickets[index], &note.secret) => {
+                let saved = tickets.remove(index);
+                let ended_at = note.ended_at_ms.min(Timestamp::now().as_millisecond());
+                ended_without_daemon(&saved, ended_at, Outcome::Done, note.exit_status).map(|turn| change(&turn, ended_at))
+            }
+            Some(_) => None,
+            None => amend(database, *uid, (Ticket(note.ticket), note.exit_status), note.ended_at_ms)?,
+        };
+        match done {
+            Some(done) => changes.push(done),
+            None => warn!("{} is about no turn that ended unheard: let go of it", path.display()),
+        }
+    }
+    database.commit(&changes)?;
+    for FoundNote { path, .. } in &notes {
+        if let Err(error) = std::fs::remove_file(path) {
+            warn!("cannot remove {}: {error}", path.display());
+        }
+    }
+    Ok(tickets)
+}
+
+fn is_secret(saved: &SavedTicket, secret: &str) -> bool {
+    saved.ticket.secret == Some(Secret(Sha256::digest(secret.as_bytes()).into()))
+}
+
+/// A turn that an earlier daemon saw end with its processes, and nobody tell how. Its secret is not kept, so it is
+/// believed to whoever may write for its user.
+fn amend(
+    database: &Database,
+    writer: u32,
+    (ticket, exit_status): (Ticket, Option<i32>),
+    ended_at_ms: i64,
+) -> Result<Option<Change>, Error> {
+    let Some(body) = database.ended(ticket)? else { return Ok(None) };
+    let Ok(turn) = serde_json::from_slice::<EndedTurn>(&body) else { return Ok(None) };
+    let me = rustix::process::geteuid().as_raw();
+    let is_believed = [turn.uid, me, 0].contains(&writer);
+    let is_open = turn.outcome == Outcome::Gone && turn.exit_status.is_none();
+    let amended = EndedTurn { outcome: Outcome::Done, exit_status, ..turn };
+    Ok((is_believed && is_open).then(|| change(&amended, ended_at_ms)))
+}

@@ -1,0 +1,79 @@
+//! Waiters whose clients have not come back yet after a restart, and how long their places are kept.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::protocol::Ticket;
+use crate::protocol::limits::{AWAY_GRACE, AWAY_MAX};
+
+use super::timers::{Timer, Timers};
+use super::{Effect, Sequencer};
+
+/// Those who are away, and the one grace that all of them have.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Away {
+    waiters: BTreeSet<Ticket>,
+    /// When their places are given up; there is one while somebody is away.
+    until: Option<Time>,
+    /// Beyond this it is never put off.
+    limit: Time,
+}
+
+impl Away {
+    pub(super) fn until(&self) -> Option<Time> {
+        self.until
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    pub(super) fn has(&self, ticket: Ticket) -> bool {
+        self.waiters.contains(&ticket)
+    }
+
+    /// A waiter was restored.
+    pub(super) fn enter(&mut self, now: Time, ticket: Ticket, timers: &mut Timers) {
+        self.waiters.insert(ticket);
+        self.limit = now + AWAY_MAX;
+        self.put_off(Some(now + AWAY_GRACE), timers);
+    }
+
+    /// A waiter, if it was away, is not any more.
+    pub(super) fn leave(&mut self, ticket: Ticket, timers: &mut Timers) {
+        if self.waiters.remove(&ticket) && self.waiters.is_empty() {
+            self.put_off(None, timers);
+        }
+    }
+
+    /// Somebody came back: whoever has not gets the whole grace again.
+    fn extend(&mut self, now: Time, timers: &mut Timers) {
+        if self.until.is_some() {
+            self.put_off(Some(self.limit.min(now + AWAY_GRACE)), timers);
+        }
+    }
+
+    fn put_off(&mut self, until: Option<Time>, timers: &mut Timers) {
+        timers.clear(self.until, Timer::Away);
+        timers.set(until, Timer::Away);
+        self.until = until;
+    }
+}
+
+impl Sequencer {
+    /// A ticket without a client has one again.
+    pub(super) fn came_back(&mut self, now: Time, ticket: Ticket) {
+        self.away.leave(ticket, &mut self.timers);
+        self.away.extend(now, &mut self.timers);
+    }
+
+    /// The grace is over: whoever is still away loses the place.
+    pub(super) fn away_due(&mut self, now: Time, out: &mut Vec<Effect>) {
+        for ticket in std::mem::take(&mut self.away.waiters) {
+            self.lose(now, ticket, out);
+        }
+        self.away.until = None;
+    }
+}

@@ -1,0 +1,78 @@
+//! Faults made on purpose, for the tests: a debug build reads `SEQD_FAULT` once, a release build never.
+//!
+//! | value | what happens |
+//! |---|---|
+//! | `kill:N` | the process kills itself at the Nth point: before and after each commit, and before each send |
+//! | `full:N` | the Nth write of the database finds the disk full |
+//! | `io:N` | the Nth write of the database fails with an error of the disk |
+//!
+//! A test goes through N = 1, 2, 3, … until nothing happens any more, so it meets every point there is.
+
+/// A moment at which the process may be killed.
+#[inline]
+pub(crate) fn point() {
+    #[cfg(debug_assertions)]
+    plan::point();
+}
+
+/// A write that may fail.
+#[inline]
+pub(super) fn write() -> rusqlite::Result<()> {
+    #[cfg(debug_assertions)]
+    plan::write()?;
+    Ok(())
+}
+
+#[cfg(debug_assertions)]
+mod plan {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use rusqlite::ffi;
+    use rustix::process::{Signal, getpid, kill_process};
+
+    /// What is to happen, and when.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum Fault {
+        Kill(u64),
+        Fail(i32, u64),
+    }
+
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+
+    fn plan() -> Option<Fault> {
+        static PLAN: OnceLock<Option<Fault>> = OnceLock::new();
+        *PLAN.get_or_init(|| {
+            let text = std::env::var("SEQD_FAULT").ok()?;
+            let (kind, number) = text.split_once(':')?;
+            let number = number.parse().ok()?;
+            match kind {
+                "kill" => Some(Fault::Kill(number)),
+                "full" => Some(Fault::Fail(ffi::SQLITE_FULL, number)),
+                "io" => Some(Fault::Fail(ffi::SQLITE_IOERR_WRITE, number)),
+                _ => None,
+            }
+        })
+    }
+
+    fn is_now(number: u64) -> bool {
+        COUNT.fetch_add(1, Ordering::Relaxed) + 1 == number
+    }
+
+    pub(super) fn point() {
+        if let Some(Fault::Kill(number)) = plan()
+            && is_now(number)
+        {
+            _ = kill_process(getpid(), Signal::KILL);
+        }
+    }
+
+    pub(super) fn write() -> rusqlite::Result<()> {
+        match plan() {
+            Some(Fault::Fail(code, number)) if is_now(number) => {
+                Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The turns that have ended: reading them, and letting go of the old ones.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+
+use super::database::{ENDED, checksum, connect};
+use super::problem::{Problem, problem};
+use crate::protocol::{Domain, Ticket};
+
+/// Ended turns removed in one commit at most, so that pruning never stalls a turn.
+const PRUNE_ROWS_MAX: u64 = 16;
+
+const PRUNE_OLDEST: &str =
+    "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?1)";
+/// Old tickets ended long ago, so only the oldest are looked at; one that took very long is met when it is old itself.
+const PRUNE_OLD: &str = "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM \
+    (SELECT ticket, ended_at FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?2) WHERE ended_at < ?1)";
+const BY_END: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 \
+    AND (?1 IS NULL OR domain = ?1) AND (?2 IS NULL OR ended_at >= ?2) ORDER BY ended_at DESC, ticket DESC";
+const ONE: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 AND ticket = ?1";
+const NEWEST: &str = "SELECT ticket, state, body, sum FROM turns WHERE state > 0 ORDER BY ticket DESC LIMIT ?1";
+
+/// A second way into the database, for a thread that only reads: a long look at the history holds up no turn.
+#[derive(Debug)]
+pub struct History {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl History {
+    /// Opens the database at `path`, which this process has open already.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no more descriptors.
+    pub fn open(path: &Path) -> Result<History, Problem> {
+        let connection = connect(path).map_err(|error| problem(path, error))?;
+        Ok(History { connection, path: path.to_owned() })
+    }
+
+    /// Gives the lines of the turns that ended since `since_ms`, in one domain or all, the last that ended first, to
+    /// `each`, until it says that it is enough.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read, or one has a wrong checksum.
+    pub fn read(
+        &self,
+        domain: Option<&Domain>,
+        since_ms: Option<i64>,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), Problem> {
+        let parameters = params![domain.map(Domain::as_str), since_ms];
+        read(&self.connection, &self.path, BY_END, parameters, |_, _, body| each(body))
+    }
+
+    /// Gives the newest tickets that have ended, at most `count`, the newest first: whether each had its turn, and its
+    /// line. This is quick.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](History::read).
+    pub fn newest(&self, count: u32, mut each: impl FnMut(Ticket, bool, &[u8])) -> Result<(), Problem> {
+        read(&self.connection, &self.path, NEWEST, params![count], |ticket, had_turn, body| {
+            each(ticket, had_turn, body);
+            true
+        })
+    }
+}
+
+fn read(
+    connection: &Connection,
+    path: &Path,
+    query: &str,
+    parameters: impl rusqlite::Params,
+    mut each: impl FnMut(Ticket, bool, &[u8]) -> bool,
+) -> Result<(), Problem> {
+    let at = |error: rusqlite::Error| problem(path, error);
+    let mut statement = connection.prepare_cached(query).map_err(at)?;
+    let mut rows = statement.query(parameters).map_err(at)?;
+    while let Some(row) = rows.next().map_err(at)? {
+        let (ticket, state, body, sum): (i64, u8, Vec<u8>, i64) = row.try_into().map_err(at)?;
+        let ticket = Ticket(ticket.cast_unsigned());
+        if checksum(ticket, state, &body) != sum {
+            return Err(Problem::damaged(path, "a turn of the history"));
+        }
+        if !each(ticket, state == ENDED, &body) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The line of one ticket.
+pub(super) fn one(connection: &Connection, path: &Path, ticket: Ticket) -> Result<Option<Vec<u8>>, Problem> {
+    let mut found = None;
+    read(connection, path, ONE, params![ticket.0.cast_signed()], |_, _, body| {
+        found = Some(body.to_vec());
+        true
+    })?;
+    Ok(found)
+}
+
+pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM turns WHERE state > 0", [], |row| row.get(0))?;
+    Ok(count.cast_unsigned())
+}
+
+/// Removes some of the oldest turns, at most `surplus`; gives how many.
+pub(super) fn prune_count(connection: &Connection, surplus: u64) -> rusqlite::Result<u64> {
+    let removed = connection.prepare_cached(PRUNE_OLDEST)?.execute([surplus.min(PRUNE_ROWS_MAX).cast_signed()])?;
+    Ok(removed as u64)
+}
+
+/// Removes some of the turns that ended before `before_ms`; gives how many.
+pub(super) fn prune_age(connection: &Connection, before_ms: i64) -> rusqlite::Result<u64> {
+    let removed = connection.prepare_cached(PRUNE_OLD)?.execute([before_ms, PRUNE_ROWS_MAX.cast_signed()])?;
+    Ok(removed as u64)
+}
