@@ -51,14 +51,16 @@ fn begin(daemon: &Daemon, request: &Request) -> Result<Link, Error> {
     }
 }
 
-/// Looks for the next daemon; nothing when nobody reads standard output any more.
+/// Waits for the next daemon; nothing when nobody reads standard output any more. None is started: this one may have
+/// been stopped on purpose, and there is nothing to see before somebody uses the next.
 fn begin_again(daemon: &Daemon, request: &Request) -> Result<Option<Link>, Error> {
+    let next_one = daemon.without_start();
     let give_up = Time::now() + RETURN_TIMEOUT;
     let mut pause = Pause::new();
     loop {
-        match begin(daemon, request) {
+        match begin(&next_one, request) {
             Ok(link) => return Ok(Some(link)),
-            Err(error) if Time::now() >= give_up => return Err(error),
+            Err(_) if Time::now() >= give_up => return Err(left(daemon)),
             Err(_) => {}
         }
         let stdout = std::io::stdout();

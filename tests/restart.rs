@@ -1,0 +1,85 @@
+//! `seq restart`: another daemon, and nothing else is different.
+
+mod support;
+
+use support::{Home, Running, size};
+
+/// Restarts the daemon, and gives the first words of what was said, without the process's number.
+#[track_caller]
+fn restart(home: &Home) -> String {
+    let ended = home.seq(&["restart"]);
+    assert_eq!((ended.status.code(), ended.stderr()), (Some(0), String::new()));
+    let pid = home.daemon_pid().expect("a daemon");
+    assert_eq!(home.daemons(), [pid]);
+    ended.stdout().replace(&format!("(pid {pid})"), "(pid)")
+}
+
+fn said(words: &str) -> String {
+    format!("seqd {} (pid) {words}\n", env!("CARGO_PKG_VERSION"))
+}
+
+#[test]
+fn without_a_daemon_there_is_nothing_to_restart() {
+    let home = Home::new();
+    let socket = home.socket();
+    let words = format!("seq: nothing to restart: no daemon listens at {}\n", socket.display());
+    home.seq(&["restart"]).says(0, "", &words);
+    assert!(home.daemons().is_empty());
+}
+
+#[test]
+fn an_idle_daemon_is_replaced() {
+    let home = Home::new();
+    home.warm();
+    let before = home.daemon();
+    assert_eq!(restart(&home), said("took over 0 turns and 0 waiters"));
+    assert!(!before.is_alive());
+}
+
+#[test]
+fn a_turn_and_a_waiter_are_taken_over() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a", "gate");
+    let waiter = home.queue("foo.com", "b", 1);
+    assert_eq!(restart(&home), said("took over 1 turn and 1 waiter"));
+    gate.open();
+    holder.wait().is_silent(0);
+    waiter.wait().is_silent(0);
+    assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
+}
+
+#[test]
+fn who_may_start_none_waits_for_the_next_one() {
+    let home = Home::new();
+    home.warm();
+    let ended = home.seq(&["restart", "--no-start"]);
+    ended.complains(125, "the daemon has made room, and nobody has started the next one within 5 s: no daemon listens");
+    assert!(home.daemons().is_empty());
+}
+
+/// `SEQ_RESTARTS=20` for the whole of it.
+#[test]
+fn fifty_waiters_and_five_holders_stay_as_they_are() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let domains = ["a", "b", "c", "d", "e"];
+    let mut all: Vec<Running> = Vec::new();
+    for domain in domains {
+        all.push(home.hold(domain, &format!("{domain}0"), "gate"));
+        all.extend((1..=10).map(|place| home.queue(domain, &format!("{domain}{place}"), place)));
+    }
+    for _ in 0..size("SEQ_RESTARTS", 3) {
+        assert_eq!(restart(&home), said("took over 5 turns and 50 waiters"));
+    }
+    gate.open();
+    all.into_iter().for_each(|running| running.wait().is_silent(0));
+    let log = home.log();
+    for domain in domains {
+        let of_domain = |line: &&String| line.split(' ').nth(1).is_some_and(|name| name.starts_with(domain));
+        let found: Vec<&String> = log.iter().filter(of_domain).collect();
+        let expected: Vec<String> =
+            (0..=10).flat_map(|place| [format!("start {domain}{place}"), format!("end {domain}{place}")]).collect();
+        assert_eq!(found, expected.iter().collect::<Vec<_>>());
+    }
+}

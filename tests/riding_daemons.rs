@@ -1,0 +1,321 @@
+//! What a client says to the next daemon, word for word, and what it makes of the answers: the daemon is played here.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use support::{DEADLINE, Home, Running};
+
+/// A daemon that says what the test says.
+struct Played {
+    socket: PathBuf,
+    listener: UnixListener,
+}
+
+/// A client of it.
+struct Caller(BufReader<UnixStream>);
+
+impl Played {
+    fn new(home: &Home) -> Played {
+        let socket = home.file("played.sock");
+        let listener = listen(&socket);
+        Played { socket, listener }
+    }
+
+    /// `seq run` with it, in foo.com.
+    fn run(&self, home: &Home, options: &[&str], command: &[&str]) -> Running {
+        let socket = self.socket.to_str().expect("UTF-8");
+        let begin = ["run", "--socket", socket, "--no-start", "-d", "foo.com"];
+        home.start(&[&begin, options, &["--"], command].concat())
+    }
+
+    /// The next client that calls, and its request.
+    fn accept(&self) -> (Caller, Value) {
+        let (stream, _) = self.listener.accept().expect("a client");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let mut caller = Caller(BufReader::new(stream));
+        let request = caller.request();
+        (caller, request)
+    }
+
+    /// The daemon dies, and another takes its place.
+    fn dies(&mut self) {
+        fs::remove_file(&self.socket).expect("it is there");
+        self.listener = listen(&self.socket);
+    }
+}
+
+impl Caller {
+    /// The next request that is not a greeting, which is answered.
+    fn request(&mut self) -> Value {
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).expect("a line");
+            let request: Value = serde_json::from_str(&line).expect("JSON");
+            if request["op"] != "hello" {
+                return request;
+            }
+            self.says(&json!({"type": "hello", "protocol": 1, "version": "9.9.9", "pid": 1}));
+        }
+    }
+
+    fn says(&mut self, reply: &Value) {
+        self.0.get_mut().write_all(format!("{reply}\n").as_bytes()).expect("the client reads");
+    }
+
+    /// Gives the turn.
+    fn gives_turn(&mut self, ticket: u64) {
+        self.says(&json!({
+            "type": "active", "domain": "foo.com", "request_id": format!("t-{ticket}"), "ticket": ticket, "token": ticket
+        }));
+    }
+
+    fn puts_in_line(&mut self, ticket: u64) {
+        self.says(&json!({
+            "type": "queued", "domain": "foo.com", "request_id": format!("t-{ticket}"), "ticket": ticket,
+            "position": 1, "total_ahead": 1
+        }));
+    }
+
+    fn refuses(&mut self, code: &str, message: &str) {
+        self.says(&json!({"type": "error", "code": code, "message": message}));
+    }
+
+    /// Hears that the command has started, and that it has ended well.
+    fn hears_the_end(&mut self, ticket: u64) {
+        let started = self.request();
+        assert_eq!((&started["op"], &started["ticket"]), (&"started".into(), &ticket.into()));
+        let done = self.request();
+        assert_eq!((&done["op"], &done["ticket"], &done["exit_status"]), (&"done".into(), &ticket.into(), &0.into()));
+        self.says(&json!({"type": "done", "released": true}));
+    }
+
+    /// Hears that the command was tied to this daemon anew, and then nothing for as long as the command runs.
+    fn hears_started(&mut self, ticket: u64) {
+        let started = self.request();
+        assert_eq!((&started["op"], &started["ticket"]), (&"started".into(), &ticket.into()));
+    }
+}
+
+fn listen(socket: &PathBuf) -> UnixListener {
+    // It appears with somebody who listens.
+    let draft = socket.with_extension("draft");
+    let listener = UnixListener::bind(&draft).expect("a socket");
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o600)).expect("its mode");
+    fs::rename(&draft, socket).expect("its name");
+    listener
+}
+
+#[test]
+fn a_place_is_taken_up_again_with_the_secret_that_it_was_asked_for_with() {
+    let home = Home::new();
+    let mut daemon = Played::new(&home);
+    let running = daemon.run(&home, &["-w", "1h"], &["true"]);
+    let (mut caller, first) = daemon.accept();
+    let secret = first["secret"].as_str().expect("a secret");
+    assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()), "{secret}");
+    caller.puts_in_line(5);
+    daemon.dies();
+    drop(caller);
+    let (mut caller, again) = daemon.accept();
+    let mut expected = first.clone();
+    expected["resume"] = 5.into();
+    expected["request_id"] = "t-5".into();
+    assert_eq!(again, expected);
+    caller.gives_turn(5);
+    caller.hears_the_end(5);
+    running.wait().is_silent(0);
+}
+
+#[test]
+fn a_place_that_is_lost_is_asked_for_anew() {
+    for code in ["not_found", "forbidden", "bad_request"] {
+        let home = Home::new();
+        let mut daemon = Played::new(&home);
+        let running = daemon.run(&home, &["-v"], &["true"]);
+        let (mut caller, first) = daemon.accept();
+        caller.puts_in_line(5);
+        daemon.dies();
+        drop(caller);
+        let (mut caller, _) = daemon.accept();
+        caller.refuses(code, "no such ticket");
+        let mut request = caller.request();
+        while request["op"] == "status" {
+            request = caller.request();
+        }
+        assert_eq!(request, first);
+        caller.gives_turn(1);
+        caller.hears_the_end(1);
+        let ended = running.wait();
+        assert_eq!(ended.status.code(), Some(0));
+        let line = "seq: foo.com: the place in line is lost, and a new one is asked for\n";
+        assert!(ended.stderr().contains(line), "{}", ended.stderr());
+    }
+}
+
+#[test]
+fn a_place_that_ended_meanwhile_is_not_asked_for_again() {
+    let home = Home::new();
+    let mut daemon = Played::new(&home);
+    let running = daemon.run(&home, &[], &["true"]);
+    let (mut caller, _) = daemon.accept();
+    caller.puts_in_line(5);
+    daemon.dies();
+    drop(caller);
+    let (mut caller, _) = daemon.accept();
+    caller.refuses("cancelled", "ticket 5 was cancelled while it waited");
+    running.wait().says(76, "", "seq: ticket 5 was cancelled while it waited\n");
+}
+
+/// The daemon wrote the turn down, and died before it said so.
+#[test]
+fn a_turn_that_was_never_told_is_found() {
+    let home = Home::new();
+    let mut daemon = Played::new(&home);
+    let running = daemon.run(&home, &[], &["true"]);
+    let (caller, first) = daemon.accept();
+    daemon.dies();
+    drop(caller);
+    let (mut caller, asked) = daemon.accept();
+    assert_eq!((&asked["op"], &asked["domain"]), (&"status".into(), &"foo.com".into()));
+    let uid = rustix::process::geteuid().as_raw();
+    let holder = |ticket: u64, pid: u32| {
+        json!({
+            "request_id": format!("t-{ticket}"), "ticket": ticket, "token": ticket, "uid": uid, "pid": pid,
+            "state": "attached", "since": "", "held_ms": 0, "waited_ms": 0
+        })
+    };
+    let holders = [holder(3, running.pid() + 1), holder(4, running.pid())];
+    let line = json!({"domain": "foo.com", "holders": holders, "waiters": [], "waiting": 0});
+    caller.says(&json!({"type": "status", "domains": [line]}));
+    let again = caller.request();
+    assert_eq!((&again["resume"], &again["secret"]), (&4.into(), &first["secret"]));
+    caller.gives_turn(4);
+    caller.hears_the_end(4);
+    running.wait().is_silent(0);
+}
+
+#[test]
+fn a_request_that_nobody_heard_is_made_again() {
+    let home = Home::new();
+    let mut daemon = Played::new(&home);
+    let running = daemon.run(&home, &[], &["true"]);
+    let (caller, first) = daemon.accept();
+    daemon.dies();
+    drop(caller);
+    let (mut caller, _) = daemon.accept();
+    caller.says(&json!({"type": "status", "domains": []}));
+    assert_eq!(caller.request(), first);
+    caller.gives_turn(1);
+    caller.hears_the_end(1);
+    running.wait().is_silent(0);
+}
+
+#[test]
+fn a_running_command_is_tied_to_the_next_daemon() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let mut daemon = Played::new(&home);
+    let running = daemon.run(&home, &[], &["./worker", "a", "gate"]);
+    let (mut caller, first) = daemon.accept();
+    caller.gives_turn(5);
+    caller.hears_started(5);
+    daemon.dies();
+    // It says so itself.
+    caller.refuses("restarting", "the daemon makes room for the next one");
+    let (mut caller, again) = daemon.accept();
+    assert_eq!((&again["resume"], &again["secret"], &again["descriptors"]), (&5.into(), &first["secret"], &1.into()));
+    caller.gives_turn(5);
+    caller.hears_started(5);
+    gate.open();
+    let done = caller.request();
+    assert_eq!((&done["op"], &done["ticket"]), (&"done".into(), &5.into()));
+    caller.says(&json!({"type": "done", "released": true}));
+    running.wait().is_silent(0);
+}
+
+#[test]
+fn a_turn_that_was_taken_away_is_told_and_the_command_runs_on() {
+    let lost = "the daemon does not know of ticket 5 any more, so another command may run in foo.com";
+    for (code, message) in [("not_found", lost), ("released", "the turn of ticket 5 was taken away")] {
+        let home = Home::new();
+        let gate = home.gate("gate");
+        let mut daemon = Played::new(&home);
+        let running = daemon.run(&home, &[], &["./worker", "a", "gate"]);
+        let (mut caller, _) = daemon.accept();
+        caller.gives_turn(5);
+        caller.hears_started(5);
+        daemon.dies();
+        drop(caller);
+        let (mut caller, _) = daemon.accept();
+        caller.refuses(code, message);
+        home.await_fact("the line", || (!running.stderr_so_far().is_empty()).then_some(()));
+        gate.open();
+        assert_eq!(caller.request()["op"], "done");
+        caller.says(&json!({"type": "done", "released": false}));
+        running.wait().says(0, "", &format!("seq: {message}: the command runs on\n"));
+    }
+}
+
+/// It takes no notice of `resume`, and puts the request at the end of the line.
+#[test]
+fn a_daemon_that_cannot_resume_gets_no_second_request_of_a_running_command() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let mut daemon = Played::new(&home);
+    let running = daemon.run(&home, &["-q"], &["./worker", "a", "gate"]);
+    let (mut caller, _) = daemon.accept();
+    caller.gives_turn(5);
+    caller.hears_started(5);
+    daemon.dies();
+    drop(caller);
+    let (mut caller, _) = daemon.accept();
+    caller.puts_in_line(6);
+    let mut rest = String::new();
+    assert_eq!(caller.0.read_line(&mut rest).expect("the end"), 0, "{rest}");
+    gate.open();
+    running.wait().is_silent(0);
+}
+
+#[test]
+fn a_daemon_of_another_protocol_is_named() {
+    let home = Home::new();
+    let daemon = Played::new(&home);
+    let running = daemon.run(&home, &[], &["true"]);
+    let (stream, _) = daemon.listener.accept().expect("a client");
+    let mut caller = Caller(BufReader::new(stream));
+    caller.says(&json!({"type": "hello", "protocol": 2, "version": "9.9.9", "pid": 1}));
+    running.wait().complains(125, "it is version 9.9.9 and speaks protocol 2, this seq speaks 1");
+}
+
+#[test]
+fn a_daemon_that_cannot_restart_or_has_no_history_is_named() {
+    for (command, words) in [
+        ("restart", "the daemon (seqd 0.0.1, pid 1) is too old to hand its turns over: end it with 'seq stop'"),
+        ("log", "the daemon is too old to have a history: end it with 'seq stop'"),
+    ] {
+        let home = Home::new();
+        let daemon = Played::new(&home);
+        let socket = daemon.socket.to_str().expect("UTF-8");
+        let running = home.start(&[command, "--socket", socket]);
+        let (mut caller, mut request) = daemon.accept();
+        if request["op"] == "info" {
+            caller.says(&json!({
+                "type": "info", "version": "0.0.1", "protocol": 1, "pid": 1, "uid": 0, "socket": socket, "uptime_ms": 0,
+                "since": "", "counts": {"connections": 1, "domains": 0, "holders": 0, "waiters": 0, "turns": 0},
+                "limits": {
+                    "line_bytes": 1, "connections": 1, "tickets_per_connection": 1, "waiters_per_domain": 1, "domains": 1
+                }
+            }));
+            request = caller.request();
+        }
+        assert_eq!(request["op"], *command);
+        caller.refuses("unknown_operation", "no such operation");
+        running.wait().complains(125, words);
+    }
+}

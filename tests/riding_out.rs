@@ -1,0 +1,241 @@
+//! The daemon is killed, and nobody notices: not those who wait, and not the commands that run.
+
+mod support;
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use support::{Home, Running, size};
+
+/// Kills the daemon with -9, and waits until it is gone.
+#[track_caller]
+fn kill_daemon(home: &Home) {
+    let daemon = home.daemon();
+    assert!(daemon.signal(Signal::KILL));
+    assert!(daemon.has_ended_within(10));
+}
+
+/// Kills the daemon, and waits until all of `domain` are with the next one: one that runs, and so many that wait.
+#[track_caller]
+fn replace_daemon(home: &Home, domain: &str, waiters: usize) {
+    let before = home.daemon_pid();
+    kill_daemon(home);
+    home.await_status(domain, "everybody is back", |line| {
+        home.daemon_pid() != before
+            && line["holders"][0]["state"] == "attached"
+            && line["waiting"].as_u64() == Some(waiters as u64)
+    });
+}
+
+#[track_caller]
+fn are_silent(running: Vec<Running>) {
+    for running in running {
+        running.wait().is_silent(0);
+    }
+}
+
+#[test]
+fn nobody_loses_the_place_when_the_daemon_is_killed() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let mut all = vec![home.hold("foo.com", "a", "gate")];
+    all.extend(["b", "c", "d"].iter().zip(1..).map(|(name, place)| home.queue("foo.com", name, place)));
+    replace_daemon(&home, "foo.com", 3);
+    all.push(home.queue("foo.com", "e", 4));
+    gate.open();
+    are_silent(all);
+    let order = ["a", "b", "c", "d", "e"].map(|name| [format!("start {name}"), format!("end {name}")]);
+    assert_eq!(home.log(), order.concat());
+}
+
+#[test]
+fn a_daemon_that_is_killed_again_and_again_changes_nothing() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let mut all = vec![home.hold("foo.com", "a", "gate")];
+    all.extend(["b", "c"].iter().zip(1..).map(|(name, place)| home.queue("foo.com", name, place)));
+    for _ in 0..size("SEQ_KILLS", 8) {
+        replace_daemon(&home, "foo.com", 2);
+    }
+    gate.open();
+    are_silent(all);
+    assert_eq!(home.log(), ["start a", "end a", "start b", "end b", "start c", "end c"]);
+}
+
+#[test]
+fn the_status_of_a_command_outlives_the_daemon() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let script = "echo start >>log; read -r line <gate; exit 7";
+    let running = home.start(&["run", "-d", "foo.com", "--", "sh", "-c", script]);
+    home.await_line("start");
+    kill_daemon(&home);
+    gate.open();
+    running.wait().is_silent(7);
+    let logged = home.seq(&["log", "--json"]);
+    let turn: serde_json::Value = serde_json::from_slice(&logged.stdout).expect("one turn");
+    assert_eq!((&turn["exit_status"], &turn["outcome"]), (&7.into(), &"done".into()));
+}
+
+#[test]
+fn verbose_tells_it_in_one_line() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.start(&["run", "-v", "-d", "foo.com", "--", "./worker", "a", "gate"]);
+    home.await_line("start a");
+    let waiter = home.start(&["run", "-v", "-d", "foo.com", "--", "true"]);
+    home.await_waiters("foo.com", 1);
+    replace_daemon(&home, "foo.com", 1);
+    gate.open();
+    for (running, line) in [
+        (holder, "seq: foo.com: the daemon has gone, the command runs on"),
+        (waiter, "seq: foo.com: the daemon has gone: taking the place in line up again with the next one"),
+    ] {
+        let ended = running.wait();
+        let said = ended.stderr();
+        assert_eq!(said.lines().filter(|said| said.contains("daemon")).collect::<Vec<_>>(), [line]);
+    }
+}
+
+#[test]
+fn who_waits_for_a_daemon_can_be_stopped_at_once() {
+    let home = Home::new();
+    home.warm();
+    let gate = home.gate("gate");
+    let holder = home.start(&["run", "--no-start", "-d", "foo.com", "--", "./worker", "a", "gate"]);
+    home.await_line("start a");
+    let waiter = home.start(&["run", "--no-start", "-d", "foo.com", "--", "./worker", "b"]);
+    home.await_waiters("foo.com", 1);
+    kill_daemon(&home);
+    waiter.signal(Signal::TERM);
+    let ended = waiter.wait();
+    ended.is_silent(143);
+    assert!(ended.took < Duration::from_secs(5), "it took {:?}", ended.took);
+    gate.open();
+    holder.wait().is_silent(0);
+    assert_eq!(home.log(), ["start a", "end a"]);
+}
+
+#[test]
+fn signals_reach_the_command_while_there_is_no_daemon() {
+    let home = Home::new();
+    home.warm();
+    let _gate = home.gate("gate");
+    let script = "trap 'echo caught >>log; exit 3' TERM; read -r line <gate & echo start >>log; wait";
+    let running = home.start(&["run", "--no-start", "-d", "foo.com", "--", "sh", "-c", script]);
+    home.await_line("start");
+    kill_daemon(&home);
+    running.signal(Signal::TERM);
+    home.await_line("caught");
+    running.wait().is_silent(3);
+}
+
+#[test]
+fn the_longest_run_holds_while_there_is_no_daemon() {
+    let home = Home::new();
+    home.warm();
+    let arguments = ["run", "--no-start", "-q", "--max-run", "1s", "-d", "foo.com", "--", "./worker", "a", "gate"];
+    let _gate = home.gate("gate");
+    let running = home.start(&arguments);
+    home.await_line("start a");
+    kill_daemon(&home);
+    running.wait().is_silent(124);
+}
+
+#[test]
+fn a_daemon_started_on_the_way_is_not_stopped_with_the_command() {
+    let home = Home::new();
+    let _gate = home.gate("gate");
+    let arguments = ["run", "-q", "--max-run", "1s", "-d", "foo.com", "--", "./worker", "a", "gate"];
+    let running = home.start(&arguments);
+    home.await_line("start a");
+    replace_daemon(&home, "foo.com", 0);
+    let daemon = home.daemon();
+    running.wait().is_silent(124);
+    assert!(daemon.is_alive());
+}
+
+#[test]
+fn who_may_not_start_a_daemon_waits_until_somebody_does() {
+    let home = Home::new();
+    home.warm();
+    let gate = home.gate("gate");
+    let holder = home.start(&["run", "--no-start", "-d", "foo.com", "--", "./worker", "a", "gate"]);
+    home.await_line("start a");
+    let waiter = home.start(&["run", "--no-start", "-d", "foo.com", "--", "./worker", "b"]);
+    home.await_waiters("foo.com", 1);
+    kill_daemon(&home);
+    home.warm();
+    home.await_status("foo.com", "both are back", |line| {
+        line["holders"][0]["state"] == "attached" && line["waiting"].as_u64() == Some(1)
+    });
+    gate.open();
+    holder.wait().is_silent(0);
+    waiter.wait().is_silent(0);
+    assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
+}
+
+#[test]
+fn the_longest_wait_holds_while_there_is_no_daemon() {
+    let home = Home::new();
+    home.warm();
+    let gate = home.gate("gate");
+    let holder = home.start(&["run", "--no-start", "-d", "foo.com", "--", "./worker", "a", "gate"]);
+    home.await_line("start a");
+    let waiter = home.start(&["run", "--no-start", "-w", "2s", "-d", "foo.com", "--", "true"]);
+    home.await_waiters("foo.com", 1);
+    kill_daemon(&home);
+    waiter.wait().complains(75, "seq: no turn in foo.com after 2s: the daemon has gone");
+    gate.open();
+    holder.wait().is_silent(0);
+}
+
+#[test]
+fn a_status_is_told_to_the_next_daemon_whenever_that_comes() {
+    let home = Home::new();
+    home.warm();
+    let gate = home.gate("gate");
+    let script = "echo start >>log; read -r line <gate; exit 9";
+    let running = home.start(&["run", "--no-start", "-d", "foo.com", "--", "sh", "-c", script]);
+    home.await_line("start");
+    kill_daemon(&home);
+    gate.open();
+    let ended = running.wait();
+    ended.is_silent(9);
+    assert!(ended.took < Duration::from_secs(8), "it took {:?}", ended.took);
+    assert!(home.daemons().is_empty());
+    let logged = home.seq(&["log", "-d", "foo.com", "--json"]);
+    let turn: serde_json::Value = serde_json::from_slice(&logged.stdout).expect("one turn");
+    assert_eq!((&turn["exit_status"], &turn["outcome"]), (&9.into(), &"done".into()));
+}
+
+#[test]
+fn a_daemon_that_hangs_costs_nobody_the_place_and_holds_nobody_up() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a", "gate");
+    let waiter = home.queue("foo.com", "b", 1);
+    let daemon = home.daemon();
+    daemon.signal(Signal::STOP);
+    gate.open();
+    let ended = holder.wait();
+    ended.is_silent(0);
+    assert!(ended.took < Duration::from_secs(8), "it took {:?}", ended.took);
+    daemon.signal(Signal::CONT);
+    waiter.wait().is_silent(0);
+    assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
+}
+
+#[test]
+fn stop_ends_the_wait_and_leaves_the_command() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a", "gate");
+    let waiter = home.queue("foo.com", "b", 1);
+    home.seq(&["stop"]).is_silent(0);
+    waiter.wait().complains(125, "the daemon is leaving");
+    gate.open();
+    let ended = holder.wait();
+    ended.is_silent(0);
+    assert!(home.daemons().is_empty(), "nobody starts a daemon that was stopped");
+}
