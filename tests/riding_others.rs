@@ -68,8 +68,11 @@ fn watch_goes_on_with_what_is_now() {
     holder.wait().is_silent(0);
     home.await_fact("the end of the turn", || (count(r#""event":"ended""#) == 1).then_some(()));
     home.seq(&["stop"]).is_silent(0);
-    home.warm();
-    home.await_fact("the turn with the third daemon", || (count(r#""domain":"warm""#) > 0).then_some(()));
+    let other_gate = home.gate("other-gate");
+    let holder = home.hold("bar.com", "b", "other-gate");
+    home.await_fact("the turn with the third daemon", || (count(r#""domain":"bar.com""#) > 0).then_some(()));
+    other_gate.open();
+    holder.wait().is_silent(0);
     assert_eq!(watch.stderr_so_far(), "");
     watch.kill();
 }
@@ -79,9 +82,8 @@ fn wait_goes_on_waiting() {
     let home = Home::new();
     let gate = home.gate("gate");
     let holder = home.hold("foo.com", "a", "gate");
-    let connections = || {
-        home.wire().ask(&serde_json::json!({"op": "info"})).and_then(|info| info["counts"]["connections"].as_u64())
-    };
+    let connections =
+        || home.wire().ask(&serde_json::json!({"op": "info"})).and_then(|info| info["counts"]["connections"].as_u64());
     // The holder's, and the one that asks.
     home.await_fact("the first two", || (connections() == Some(2)).then_some(()));
     let mut waits = home.start(&["wait", "-d", "foo.com"]);

@@ -8,8 +8,8 @@ mod handover;
 
 pub use duration::{parse_duration, show_duration};
 pub use handover::is_for_coreutils;
-pub use since::{Since, parse_since};
 pub use parse::{UsageError, parse};
+pub use since::{Since, parse_since};
 
 use std::ffi::OsString;
 use std::path::PathBuf;

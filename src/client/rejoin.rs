@@ -10,7 +10,9 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::WAITERS_PER_DOMAIN_MAX;
-use crate::protocol::{ErrorCode, HelloReply, PROTOCOL_VERSION, Reply, Request, RequestId, Sequence, Started, Status, Ticket};
+use crate::protocol::{
+    ErrorCode, HelloReply, PROTOCOL_VERSION, Reply, Request, RequestId, Sequence, Started, Status, Ticket,
+};
 
 use super::connect::Daemon;
 use super::errand::Errand;

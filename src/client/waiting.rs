@@ -90,7 +90,14 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
-        Waiting { domain, style, is_verbose: loudness == Loudness::Verbose, wait: Wait::default(), due: None, is_drawn: false }
+        Waiting {
+            domain,
+            style,
+            is_verbose: loudness == Loudness::Verbose,
+            wait: Wait::default(),
+            due: None,
+            is_drawn: false,
+        }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.

@@ -72,7 +72,8 @@ fn apply_notes(
             Some(index) if is_secret(&tickets[index], &note.secret) => {
                 let saved = tickets.remove(index);
                 let ended_at = note.ended_at_ms.min(Timestamp::now().as_millisecond());
-                ended_without_daemon(&saved, ended_at, Outcome::Done, note.exit_status).map(|turn| change(&turn, ended_at))
+                ended_without_daemon(&saved, ended_at, Outcome::Done, note.exit_status)
+                    .map(|turn| change(&turn, ended_at))
             }
             Some(_) => None,
             None => amend(database, *uid, (Ticket(note.ticket), note.exit_status), note.ended_at_ms)?,

@@ -62,7 +62,15 @@ impl<'a> Tie<'a> {
         link: Link,
     ) -> Tie<'a> {
         let does_command_keep = keeper.is_some();
-        Tie { daemon: daemon.clone(), sequence, turn, keeper, state: State::Linked(link), has_left: false, does_command_keep }
+        Tie {
+            daemon: daemon.clone(),
+            sequence,
+            turn,
+            keeper,
+            state: State::Linked(link),
+            has_left: false,
+            does_command_keep,
+        }
     }
 
     /// What the command is to inherit.
