@@ -67,7 +67,9 @@ fn describe(turns: &[EndedTurn], is_one_domain: bool) -> String {
     rows.extend(turns.iter().map(|turn| row(turn, &users)));
     if is_one_domain {
         // It is the same in every row.
-        rows.iter_mut().for_each(|row| row[1].clear());
+        for row in &mut rows {
+            row[1].clear();
+        }
     }
     columns(&rows, SIDES).iter().map(|line| screen.cut(line) + "\n").collect()
 }

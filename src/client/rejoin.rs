@@ -54,7 +54,7 @@ pub(super) type Rejoined = Result<(Link, Reply), Error>;
 pub(super) fn secret() -> Option<String> {
     let mut bytes = [0; SECRET_BYTES];
     let filled = getrandom(&mut bytes, GetRandomFlags::empty()).ok()?;
-    (filled == SECRET_BYTES).then(|| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    (filled == SECRET_BYTES).then(|| format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 /// Copies of descriptors, to be sent once more.
@@ -135,8 +135,8 @@ impl Rejoin {
         link.open_with(&Request::Status(status), &[])?;
         let Reply::Status(status) = first_reply(link)? else { return Ok(Vec::new()) };
         let whose = (geteuid().as_raw(), self.sequence.pid.unwrap_or_else(std::process::id));
-        let line = status.domains.into_iter().next();
-        let (holders, waiters) = line.map(|line| (line.holders, line.waiters)).unwrap_or_default();
+        let found = status.domains.into_iter().next();
+        let (holders, waiters) = found.map(|found| (found.holders, found.waiters)).unwrap_or_default();
         let holders = holders.into_iter().map(|holder| ((holder.uid, holder.pid), (holder.ticket, holder.request_id)));
         let waiters = waiters.into_iter().map(|waiter| ((waiter.uid, waiter.pid), (waiter.ticket, waiter.request_id)));
         Ok(holders.chain(waiters).filter(|(process, _)| *process == whose).map(|(_, request)| request).collect())

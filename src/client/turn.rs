@@ -65,8 +65,8 @@ pub(super) fn take_turn(
     waiting: &mut Waiting,
 ) -> Result<Outcome, Error> {
     let asked = Time::now();
-    let mut asker = Asker { daemon, sequence, descriptors, signals, waiting, asked, known: None, is_resuming: false };
-    let outcome = asker.until_end();
+    let mut request = Asker { daemon, sequence, descriptors, signals, waiting, asked, known: None, is_resuming: false };
+    let outcome = request.until_end();
     waiting.end();
     outcome
 }
