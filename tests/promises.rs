@@ -62,7 +62,7 @@ fn promise_3_anybody_can_see_who_holds_since_when_and_the_place_in_line() {
     }
     gate.open();
     holder.wait().is_silent(0);
-    waiters.map(|waiter| waiter.wait().is_silent(0));
+    waiters.into_iter().for_each(|waiter| waiter.wait().is_silent(0));
 }
 
 #[test]

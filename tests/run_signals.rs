@@ -66,7 +66,8 @@ fn a_signal_while_running_reaches_the_command_exactly_once() {
     let home = Home::new();
     let gate = home.gate("gate");
     let child_gate = home.gate("child-gate");
-    let listener = listen(&home, r#"exec "$SEQ" run -d foo.com -- python3 listener.py"#);
+    // Without a terminal, whatever these tests were started from.
+    let listener = listen(&home, r#"exec setsid "$SEQ" run -d foo.com -- python3 listener.py"#);
     for (signal, name, _) in PASSED_ON {
         listener.signal(signal);
         home.await_line(&format!("listener {name}"));

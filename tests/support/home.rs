@@ -241,8 +241,7 @@ impl Home {
 
     /// The number in `life.lock`, if there is one.
     pub fn daemon_pid(&self) -> Option<u32> {
-        let life: Value = serde_json::from_slice(&fs::read(self.state().join("life.lock")).ok()?).ok()?;
-        life["pid"].as_u64()?.try_into().ok()
+        daemon_pid(&self.state())
     }
 
     /// The daemons that there are for this home's socket.
@@ -293,6 +292,12 @@ impl Drop for Home {
             }
         }
     }
+}
+
+/// The number in the `life.lock` of a state directory, if there is one.
+pub fn daemon_pid(state: &Path) -> Option<u32> {
+    let life: Value = serde_json::from_slice(&fs::read(state.join("life.lock")).ok()?).ok()?;
+    life["pid"].as_u64()?.try_into().ok()
 }
 
 fn ends_in_seqd(program: &[u8]) -> bool {
