@@ -218,11 +218,16 @@ fn a_shell_with_jobs_of_its_own_runs_under_seq() {
     outer.await_text("inner> ");
     outer.types("echo on''e; cat\n");
     outer.await_text("one\r\n");
+    // Once what is typed comes twice it is `cat` that has the terminal.
+    outer.types("cat\n");
+    outer.await_text("cat\r\ncat\r\n");
     // Ends the job of the inner shell, and neither that shell nor seq.
     outer.types("\x03");
     outer.await_text("inner> ");
     outer.types("echo tw''o; cat\n");
     outer.await_text("two\r\n");
+    outer.types("cat\n");
+    outer.await_text("cat\r\ncat\r\n");
     outer.types("\x1a");
     outer.await_text("Stopped");
     outer.await_text("inner> ");

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::cli;
 use crate::clock::Time;
-use crate::error::{Error, status};
+use crate::error::Error;
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
 
@@ -29,13 +29,13 @@ pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> 
         let reply = match next(&mut link) {
             Ok(Some(reply)) if is_leaving(&reply) => return Err(left(daemon)),
             Ok(Some(reply)) if !is_restarting(&reply) => reply,
-            Ok(None) => return Ok(status::OK),
+            Ok(None) => return Err(unread()),
             Ok(Some(_)) | Err(LinkError::Closed) => match begin_again(daemon, &request)? {
                 Some(next) => {
                     link = next;
                     continue;
                 }
-                None => return Ok(status::OK),
+                None => return Err(unread()),
             },
             Err(error) => return Err(daemon.explain(error)),
         };
@@ -87,6 +87,11 @@ fn next(link: &mut Link) -> Result<Option<Reply>, LinkError> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// The error when nobody reads standard output any more.
+fn unread() -> Error {
+    Error::output(&std::io::ErrorKind::BrokenPipe.into())
 }
 
 /// Whether nobody reads what is written to standard output.

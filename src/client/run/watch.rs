@@ -135,6 +135,8 @@ impl<'a, 't> Watch<'a, 't> {
     }
 
     fn take_signals(&mut self) {
+        // A signal that comes right after the command's end must not be lost on what is left of it.
+        self.reap();
         let caught: Vec<Caught> = std::iter::from_fn(|| self.signals.next()).collect();
         let was_continued = caught.iter().any(|caught| caught.signal == Signo::SIGCONT);
         for caught in caught {
@@ -154,8 +156,11 @@ impl<'a, 't> Watch<'a, 't> {
     /// The command is not waited for yet, so the number is still its own.
     fn pass_on(&self, signal: Signal) {
         if self.ended.is_some() {
-            // What it left behind is what is waited for now.
-            return signal_descendants(None, signal);
+            // What it left behind is what is waited for now, if anything is.
+            if self.args.until_all_exit {
+                signal_descendants(None, signal);
+            }
+            return;
         }
         _ = if self.running.shares_group {
             kill_process(self.running.pid, signal)
