@@ -134,14 +134,14 @@ impl Past {
     }
 }
 
-/// The history's line of a turn whose daemon was gone when it ended, at `ended_at_ms` since 1970; nothing for a
-/// ticket that never had its turn.
-pub(super) fn ended_without_daemon(
+/// The history's line of a turn whose daemon was gone when it ended, at `ended_at_ms` since 1970 but not before it
+/// began, and when that was; nothing for a ticket that never had its turn.
+pub(super) fn ended_turn(
     saved: &SavedTicket,
     ended_at_ms: i64,
     outcome: Outcome,
     exit_status: Option<i32>,
-) -> Option<EndedTurn> {
+) -> Option<(i64, EndedTurn)> {
     let ticket = &saved.ticket;
     let RestoredTurn { token, active_at, .. } = ticket.turn?;
     let at = |nanoseconds: u64| {
@@ -150,7 +150,7 @@ pub(super) fn ended_without_daemon(
     let (queued_ms, started_ms) = (at(ticket.queued_at.as_nanos()), at(active_at.as_nanos()));
     let ended_ms = ended_at_ms.max(started_ms);
     let between = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-    Some(EndedTurn {
+    let turn = EndedTurn {
         domain: ticket.domain.clone(),
         request_id: ticket.request_id.clone(),
         ticket: ticket.ticket,
@@ -165,5 +165,6 @@ pub(super) fn ended_without_daemon(
         run_ms: between(started_ms, ended_ms),
         outcome,
         exit_status,
-    })
+    };
+    Some((ended_ms, turn))
 }

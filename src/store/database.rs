@@ -280,12 +280,12 @@ impl Database {
         Ok(removed > 0)
     }
 
-    /// The history's line of this ticket, if it has ended.
+    /// When the turn with this ticket ended, and its line in the history, if it has.
     ///
     /// # Errors
     ///
     /// When it cannot be read, or is damaged.
-    pub fn ended(&self, ticket: Ticket) -> Result<Option<Vec<u8>>, Problem> {
+    pub fn ended(&self, ticket: Ticket) -> Result<Option<(i64, Vec<u8>)>, Problem> {
         history::one(&self.connection, &self.path, ticket)
     }
 
