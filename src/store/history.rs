@@ -96,7 +96,7 @@ fn read(
 pub(super) fn one(connection: &Connection, path: &Path, ticket: Ticket) -> Result<Option<(i64, Vec<u8>)>, Problem> {
     let at = |error: rusqlite::Error| problem(path, error);
     let found: Option<(i64, Vec<u8>, i64)> = connection
-        .query_row(ONE, [ticket.0.cast_signed()], TryInto::try_into)
+        .query_row(ONE, [ticket.0.cast_signed()], |row| row.try_into())
         .optional()
         .map_err(at)?;
     let Some((ended_at, body, sum)) = found else { return Ok(None) };
