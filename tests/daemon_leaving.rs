@@ -58,11 +58,11 @@ fn numbers_rise_over_a_restart_and_over_a_kill() {
     daemon.signal(Signal::TERM);
     daemon.wait();
     let mut daemon = Daemon::start_at(&socket);
-    assert_eq!(daemon.connect().takes_turn("a"), 2);
+    assert_eq!(daemon.connect().takes_turn("b"), 2);
     daemon.signal(Signal::KILL);
     daemon.wait();
     let daemon = Daemon::start_at(&socket);
-    assert_eq!(daemon.connect().takes_turn("a"), 10_002);
+    assert_eq!(daemon.connect().takes_turn("c"), 10_002);
 }
 
 #[test]
@@ -128,7 +128,6 @@ fn a_turn_whose_command_runs_on_stays_taken_over_a_restart() {
     until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
 
     let daemon = restarted(daemon);
-    assert!(!daemon.file("seq.db-wal").exists());
     let mut next = daemon.connect();
     let queued = next.ask(r#"{"op":"sequence","domain":"a"}"#);
     assert_eq!(queued, r#"{"type":"queued","domain":"a","request_id":"t-2","ticket":2,"position":1,"total_ahead":1}"#);
@@ -189,8 +188,9 @@ fn a_turn_whose_process_ended_meanwhile_is_free() {
     asker.line();
     daemon.signal(Signal::TERM);
     daemon.wait();
-    let held: Value = serde_json::from_slice(&fs::read(daemon.file("turns.json")).unwrap()).unwrap();
-    assert_eq!(held["turns"][0]["processes"][0]["pid"], shell.0.id());
+    let body: Vec<u8> = database(&daemon).query_row("SELECT body FROM turns", [], |row| row.get(0)).unwrap();
+    let saved: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(saved["workers"][0]["pid"], shell.0.id());
     shell.end();
     Daemon::start_at(&daemon.socket).connect().takes_turn("a");
 }
@@ -214,33 +214,28 @@ fn turns_from_before_a_reboot_are_over() {
     daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
     daemon.signal(Signal::TERM);
     daemon.wait();
-    let turns = daemon.file("turns.json");
-    let mut held: Value = serde_json::from_slice(&fs::read(&turns).unwrap()).unwrap();
-    held["boot_id"] = "another".into();
-    fs::write(&turns, serde_json::to_vec(&held).unwrap()).unwrap();
-    Daemon::start_at(&daemon.socket).connect().takes_turn("a");
-    assert!(!turns.exists());
+    database(&daemon).execute("UPDATE facts SET value = 'another' WHERE name = 'boot_id'", []).unwrap();
+    let daemon = Daemon::start_at(&daemon.socket);
+    let mut client = daemon.connect();
+    client.takes_turn("a");
+    client.send(r#"{"op":"log"}"#);
+    assert_eq!(client.reply()["turns"][0]["outcome"], "gone");
 }
 
 #[test]
-fn damaged_files_are_refused_by_name_and_left_alone() {
+fn a_damaged_number_file_is_refused_by_name_and_left_alone() {
     let mut daemon = Daemon::start();
     let _directory = daemon.take_directory();
     daemon.signal(Signal::TERM);
     daemon.wait();
-    for (name, what, way_out) in [
-        ("turns.json", "file of held turns", "move it away once no command runs under seq"),
-        ("numbers", "number file", "restore it, or move it away if tokens may start at 1 again"),
-    ] {
-        let path = daemon.file(name);
-        fs::write(&path, "{\"format\":1,").unwrap();
-        let said = Daemon::start_with(&daemon.socket, &[]).err().unwrap();
-        assert!(said.starts_with(&format!("error: the {what} {} is damaged (", path.display())), "{said}");
-        assert!(said.ends_with(&format!("): {way_out}\n")), "{said}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"format\":1,");
-        assert!(!daemon.socket.exists());
-        fs::remove_file(&path).unwrap();
-    }
+    let path = daemon.file("numbers");
+    fs::write(&path, "{\"format\":1,").unwrap();
+    let said = Daemon::start_with(&daemon.socket, &[]).err().unwrap();
+    assert!(said.starts_with(&format!("error: the number file {} is damaged (", path.display())), "{said}");
+    assert!(said.ends_with("): restore it, or move it away if tokens may start at 1 again\n"), "{said}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"format\":1,");
+    assert!(!daemon.socket.exists());
+    fs::remove_file(&path).unwrap();
     Daemon::start_at(&daemon.socket).connect().takes_turn("a");
 }
 
@@ -311,7 +306,14 @@ fn a_daemon_that_cannot_write_its_numbers_gives_none_out_and_goes() {
     let path = daemon.file("numbers");
     let reason = format!("ERROR cannot write the number file {}: Is a directory (os error 21)", path.display());
     assert!(daemon.log().contains(&reason), "{}", daemon.log());
-    assert!(daemon.file("turns.json").exists());
+    let live: i64 =
+        database(&daemon).query_row("SELECT count(*) FROM turns WHERE state = 0", [], |row| row.get(0)).unwrap();
+    assert_eq!(live, 1, "the lease goes on");
+}
+
+/// What a daemon that is gone has left.
+fn database(daemon: &Daemon) -> rusqlite::Connection {
+    rusqlite::Connection::open(daemon.file("seq.db")).unwrap()
 }
 
 /// The next daemon, after this one was asked to leave.

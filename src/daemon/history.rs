@@ -134,22 +134,23 @@ impl Past {
     }
 }
 
-/// The history's line of a turn whose daemon was gone when it ended, at `ended_at_ms` since 1970; nothing for a
-/// ticket that never had its turn.
-pub(super) fn ended_without_daemon(
+/// The history's line of a turn whose daemon was gone when it ended, at `ended_at_ms` since 1970 but not before it
+/// began, and when that was; nothing for a ticket that never had its turn.
+pub(super) fn ended_turn(
     saved: &SavedTicket,
     ended_at_ms: i64,
     outcome: Outcome,
     exit_status: Option<i32>,
-) -> Option<EndedTurn> {
+) -> Option<(i64, EndedTurn)> {
     let ticket = &saved.ticket;
     let RestoredTurn { token, active_at, .. } = ticket.turn?;
-    let at =
-        |nanoseconds: u64| saved.up_since_ms.saturating_add(i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX));
+    let at = |nanoseconds: u64| {
+        saved.up_since_ms.saturating_add(i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX))
+    };
     let (queued_ms, started_ms) = (at(ticket.queued_at.as_nanos()), at(active_at.as_nanos()));
     let ended_ms = ended_at_ms.max(started_ms);
     let between = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-    Some(EndedTurn {
+    let turn = EndedTurn {
         domain: ticket.domain.clone(),
         request_id: ticket.request_id.clone(),
         ticket: ticket.ticket,
@@ -164,5 +165,6 @@ pub(super) fn ended_without_daemon(
         run_ms: between(started_ms, ended_ms),
         outcome,
         exit_status,
-    })
+    };
+    Some((ended_ms, turn))
 }

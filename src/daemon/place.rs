@@ -115,7 +115,7 @@ mod tests {
     fn two_sockets_in_one_directory_share_no_file() {
         let place = Place::of_socket(Path::new("/tmp/a/other")).unwrap();
         assert_eq!(place.life_lock, Path::new("/tmp/a/other.life.lock"));
-        assert_eq!(place.turns, Path::new("/tmp/a/other.turns.json"));
+        assert_eq!(place.database, Path::new("/tmp/a/other.seq.db"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::args::SeqdArgs;
-use super::history::{Past, ended_without_daemon, past};
+use super::history::{Past, ended_turn, past};
 use super::place::Place;
 use super::recover::{self, Recovered};
 use crate::clock::Time;
@@ -51,7 +51,19 @@ fn bury(found: &Found) -> Option<Change> {
     info!("ticket {} in {} ended with the restart of the machine", found.ticket, saved.ticket.domain);
     // Nobody saw it end, but then it had.
     let booted = Timestamp::now().as_millisecond() - i64::try_from(Time::now().as_nanos() / 1_000_000).unwrap_or(0);
-    Some(change(&ended_without_daemon(&saved, booted, Outcome::Gone, None)?, booted))
+    ended_without_daemon(&saved, booted, Outcome::Gone, None)
+}
+
+/// The end of a turn at `ended_at_ms` since 1970, as far as that can be; nothing for a ticket that had none.
+fn ended_without_daemon(
+    saved: &SavedTicket,
+    ended_at_ms: i64,
+    outcome: Outcome,
+    exit_status: Option<i32>,
+) -> Option<Change> {
+    let ended_at = ended_at_ms.min(Timestamp::now().as_millisecond());
+    let (ended_at, turn) = ended_turn(saved, ended_at, outcome, exit_status)?;
+    Some(change(&turn, ended_at))
 }
 
 fn change(turn: &EndedTurn, ended_at: i64) -> Change {
@@ -71,12 +83,10 @@ fn apply_notes(
         let done = match tickets.iter().position(holds) {
             Some(index) if is_secret(&tickets[index], &note.secret) => {
                 let saved = tickets.remove(index);
-                let ended_at = note.ended_at_ms.min(Timestamp::now().as_millisecond());
-                ended_without_daemon(&saved, ended_at, Outcome::Done, note.exit_status)
-                    .map(|turn| change(&turn, ended_at))
+                ended_without_daemon(&saved, note.ended_at_ms, Outcome::Done, note.exit_status)
             }
             Some(_) => None,
-            None => amend(database, *uid, (Ticket(note.ticket), note.exit_status), note.ended_at_ms)?,
+            None => amend(database, *uid, Ticket(note.ticket), note.exit_status)?,
         };
         match done {
             Some(done) => changes.push(done),
@@ -101,14 +111,14 @@ fn is_secret(saved: &SavedTicket, secret: &str) -> bool {
 fn amend(
     database: &Database,
     writer: u32,
-    (ticket, exit_status): (Ticket, Option<i32>),
-    ended_at_ms: i64,
+    ticket: Ticket,
+    exit_status: Option<i32>,
 ) -> Result<Option<Change>, Error> {
-    let Some(body) = database.ended(ticket)? else { return Ok(None) };
+    let Some((ended_at, body)) = database.ended(ticket)? else { return Ok(None) };
     let Ok(turn) = serde_json::from_slice::<EndedTurn>(&body) else { return Ok(None) };
     let me = rustix::process::geteuid().as_raw();
     let is_believed = [turn.uid, me, 0].contains(&writer);
     let is_open = turn.outcome == Outcome::Gone && turn.exit_status.is_none();
     let amended = EndedTurn { outcome: Outcome::Done, exit_status, ..turn };
-    Ok((is_believed && is_open).then(|| change(&amended, ended_at_ms)))
+    Ok((is_believed && is_open).then(|| change(&amended, ended_at)))
 }

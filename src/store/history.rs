@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::database::{ENDED, checksum, connect};
 use super::problem::{Problem, problem};
@@ -18,7 +18,7 @@ const PRUNE_OLD: &str = "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM \
     (SELECT ticket, ended_at FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?2) WHERE ended_at < ?1)";
 const BY_END: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 \
     AND (?1 IS NULL OR domain = ?1) AND (?2 IS NULL OR ended_at >= ?2) ORDER BY ended_at DESC, ticket DESC";
-const ONE: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 AND ticket = ?1";
+const ONE: &str = "SELECT ended_at, body, sum FROM turns WHERE state = 1 AND ticket = ?1";
 const NEWEST: &str = "SELECT ticket, state, body, sum FROM turns WHERE state > 0 ORDER BY ticket DESC LIMIT ?1";
 
 /// A second way into the database, for a thread that only reads: a long look at the history holds up no turn.
@@ -92,14 +92,18 @@ fn read(
     Ok(())
 }
 
-/// The line of one ticket.
-pub(super) fn one(connection: &Connection, path: &Path, ticket: Ticket) -> Result<Option<Vec<u8>>, Problem> {
-    let mut found = None;
-    read(connection, path, ONE, params![ticket.0.cast_signed()], |_, _, body| {
-        found = Some(body.to_vec());
-        true
-    })?;
-    Ok(found)
+/// When the turn of one ticket ended, and its line.
+pub(super) fn one(connection: &Connection, path: &Path, ticket: Ticket) -> Result<Option<(i64, Vec<u8>)>, Problem> {
+    let at = |error: rusqlite::Error| problem(path, error);
+    let found: Option<(i64, Vec<u8>, i64)> = connection
+        .query_row(ONE, [ticket.0.cast_signed()], |row| row.try_into())
+        .optional()
+        .map_err(at)?;
+    let Some((ended_at, body, sum)) = found else { return Ok(None) };
+    if checksum(ticket, ENDED, &body) != sum {
+        return Err(Problem::damaged(path, "a turn of the history"));
+    }
+    Ok(Some((ended_at, body)))
 }
 
 pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {

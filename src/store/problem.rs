@@ -100,8 +100,7 @@ impl Problem {
 }
 
 /// What to do about a database that cannot be trusted. Nobody but the user knows whether old commands still run.
-const WAY_OUT: &str =
-    "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
+const WAY_OUT: &str = "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
 
 /// What SQLite has to say.
 pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {

@@ -43,7 +43,18 @@ impl Daemon {
 
     /// Starts one with more arguments; gives what it said when it is not ready.
     pub(crate) fn start_with(socket: &Path, arguments: &[&str]) -> Result<Daemon, String> {
+        Daemon::start_as(seqd(), socket, arguments)
+    }
+
+    /// Starts one that makes a fault on purpose, see `src/store/fault.rs`.
+    pub(crate) fn start_with_fault(socket: &Path, fault: &str) -> Result<Daemon, String> {
         let mut command = seqd();
+        command.env("SEQD_FAULT", fault);
+        Daemon::start_as(command, socket, &[])
+    }
+
+    /// Starts this program as the daemon.
+    pub(crate) fn start_as(mut command: Command, socket: &Path, arguments: &[&str]) -> Result<Daemon, String> {
         // What `--detach` runs in the background, but as a child of this test, that waits for `ready`.
         command.arg("--detached").arg("--socket").arg(socket).args(arguments);
         let mut child =
@@ -55,6 +66,14 @@ impl Daemon {
         }
         child.wait().expect("a status");
         Err(said)
+    }
+
+    /// Kills it with -9, and gives where it listened.
+    pub(crate) fn kill(mut self) -> PathBuf {
+        self.signal(Signal::KILL);
+        self.wait();
+        assert!(self.directory.is_none(), "take its directory first");
+        self.socket.clone()
     }
 
     /// The daemon's process.
@@ -196,6 +215,13 @@ impl Client {
 
     pub(crate) fn stream(&self) -> &UnixStream {
         self.stream.get_ref()
+    }
+
+    /// Reads until the daemon is gone.
+    pub(crate) fn loses_the_daemon(&mut self) {
+        let mut rest = Vec::new();
+        // A reset is as good as an end.
+        let _ = self.stream.read_to_end(&mut rest);
     }
 
     /// Asks for a turn in `domain` and expects to have it at once; gives its ticket.
