@@ -97,7 +97,7 @@ fn cancel_takes_a_waiter_out_and_nothing_else() {
     let mut cancel = |peer, which| story.take(Input::Cancel { connection: ConnectionId(9), peer, which });
     assert_eq!(
         cancel(user(1_000), Which::Ticket(Ticket(1))),
-        ["c9: not_waiting: ticket 1 has its turn already: end it with `seq release --ticket 1`"]
+        ["c9: not_waiting: ticket 1 has its turn already: end it with `seq release 1`"]
     );
     assert_eq!(
         cancel(user(1_001), Which::Ticket(Ticket(2))),
@@ -130,7 +130,7 @@ fn release_takes_a_turn_and_the_holder_is_told_before_the_answer() {
         |peer, which| story.take(Input::Release { connection: ConnectionId(9), peer, which, request_id: None });
     assert_eq!(
         release(user(1_000), Which::Ticket(Ticket(2))),
-        ["c9: not_active: ticket 2 still waits: take it out of the line with `seq cancel --ticket 2`"]
+        ["c9: not_active: ticket 2 still waits: take it out of the line with `seq cancel 2`"]
     );
     assert_eq!(
         release(user(1_001), Which::Domain(foo())),

@@ -1,0 +1,1 @@
+pub(crate) fn live(_seed: u64, _operations: u64) {}
