@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use seq::clock::Time;
-use seq::protocol::{Reply, Ticket, Token};
+use seq::protocol::{Outcome, Reply, Ticket, Token};
 use seq::sequencer::{Change, Effect, Input, Limits, Restored, Sequencer};
 
 use crate::model::Model;
+
+/// Ends that are written down; a client stays away for fewer.
+const ENDS_MAX: usize = 50;
 
 /// Everything that outlives a daemon. Each batch is written as one transaction, or not at all.
 #[derive(Clone, Debug)]
@@ -36,7 +39,9 @@ impl Disk {
                         Change::Left { outcome, .. } => (false, outcome),
                         _ => continue,
                     };
-                    self.ends.push(Input::PastEnd { ticket: record.ticket, uid: record.uid, had_turn, outcome });
+                    if outcome != Outcome::Gone && (outcome, had_turn) != (Outcome::Done, true) {
+                        self.ends.push(Input::PastEnd { ticket: record.ticket, uid: record.uid, had_turn, outcome });
+                    }
                 }
                 Effect::Admitted { .. } | Effect::Tell { .. } => {}
             }
@@ -47,7 +52,7 @@ impl Disk {
                 None => _ = self.live.remove(&ticket),
             }
         }
-        let extra = self.ends.len().saturating_sub(20);
+        let extra = self.ends.len().saturating_sub(ENDS_MAX);
         self.ends.drain(..extra);
         self.next = core.next_numbers();
     }
