@@ -7,6 +7,7 @@ use super::connections::Attached;
 use super::leaving::Leaving;
 use super::refusal::{About, Refusal};
 use super::sequence::keepers;
+use super::ticket::Entry;
 use super::{ConnectionId, Effect, Enqueue, Sequencer, Which};
 
 impl Sequencer {
@@ -22,6 +23,17 @@ impl Sequencer {
             let deadline = self.tickets.get(&ticket).and_then(|entry| entry.deadline());
             self.take_up_place(now, ticket, deadline, request, out);
         }
+    }
+
+    /// The ticket that `request` was sent for before, if its client has never come to know it.
+    pub(super) fn unclaimed(&self, request: &Enqueue) -> Option<Ticket> {
+        let secret = request.secret?;
+        let tickets = self.unclaimed.range((secret, Ticket(0))..=(secret, Ticket(u64::MAX)));
+        let is_it = |entry: &Entry| {
+            let is_named = request.request_id.as_ref().is_none_or(|id| *id == entry.request_id);
+            is_named && entry.domain == request.domain && entry.uid == request.peer.uid
+        };
+        tickets.map(|(_, ticket)| *ticket).find(|ticket| self.tickets.get(ticket).is_some_and(|entry| is_it(entry)))
     }
 
     fn refusal_of_resume(&self, ticket: Ticket, request: &Enqueue) -> Option<Refusal> {
@@ -65,9 +77,11 @@ impl Sequencer {
         entry.pid = request.pid;
         entry.keepers = keepers(&request);
         entry.command = request.command;
-        entry.secret = request.secret;
         let refusal = Refusal::TakenOver { request_id: entry.request_id.clone() };
         self.attach(now, ticket, request.connection);
+        if let Some(entry) = self.tickets.get_mut(&ticket) {
+            entry.secret = request.secret;
+        }
         if let Some(before) = before.filter(|before| *before != request.connection) {
             out.push(refusal.tell(before, about));
         }
@@ -103,7 +117,12 @@ impl Sequencer {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
         match entry.connection.replace(connection) {
             Some(before) => self.connections.detach(before, Attached::Ticket(ticket)),
-            None => self.came_back(now, ticket),
+            None => {
+                if let Some(secret) = entry.secret {
+                    self.unclaimed.remove(&(secret, ticket));
+                }
+                self.came_back(now, ticket);
+            }
         }
         self.connections.attach(connection, Attached::Ticket(ticket));
     }

@@ -71,9 +71,9 @@ impl Sequencer {
 
     /// The grace is over: whoever is still away loses the place.
     pub(super) fn away_due(&mut self, now: Time, out: &mut Vec<Effect>) {
-        for ticket in std::mem::take(&mut self.away.waiters) {
+        // One by one: as long as the next of them is away, no turn passes it.
+        while let Some(ticket) = self.away.waiters.first().copied() {
             self.lose(now, ticket, out);
         }
-        self.away.until = None;
     }
 }

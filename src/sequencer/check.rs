@@ -59,12 +59,16 @@ impl Sequencer {
                 steps += 1;
             }
         }
-        let mut away = 0;
+        let (mut away, mut unclaimed) = (0, 0);
         for entry in self.tickets.values() {
             self.check_entry(entry);
             deadlines += usize::from(entry.deadline().is_some());
             attached += usize::from(entry.connection.is_some());
             away += usize::from(entry.is_away());
+            let secret = entry.secret.filter(|_| entry.connection.is_none());
+            unclaimed += usize::from(secret.is_some());
+            let can_be_claimed = secret.is_none_or(|secret| self.unclaimed.contains(&(secret, entry.ticket)));
+            assert!(can_be_claimed, "ticket {} cannot be claimed", entry.ticket);
         }
         for (id, wait) in &self.waits {
             assert!(self.connections.has(wait.connection, Attached::Wait(*id)));
@@ -73,6 +77,7 @@ impl Sequencer {
         }
         assert_eq!(self.tickets.len(), known, "every ticket is in one line");
         assert_eq!(self.waiting, waiting, "waiters are counted");
+        assert_eq!(self.unclaimed.len(), unclaimed, "every secret without a client belongs to somebody");
         assert_eq!(self.away.len(), away, "everybody away waits");
         assert_eq!(self.away.until().is_some(), away > 0, "those away are given up some time");
         if let Some(until) = self.away.until() {

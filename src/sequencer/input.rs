@@ -24,7 +24,7 @@ pub struct Peer {
 }
 
 /// What a client proves itself with when it comes back: the SHA-256 (FIPS 180-4) of something that only it knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Secret(pub [u8; 32]);
 
 /// Everything that changes the state of the lines.
@@ -174,6 +174,9 @@ pub enum Input {
 /// the same, and the request id if it has one; but `max_wait`, `no_wait` and `fresh` mean nothing then. Refused with
 /// `forbidden` when user or secret differ or no secret was given; with `cancelled`, `released`, `timed_out` or
 /// `expired` when it ended so; otherwise with `not_found`.
+///
+/// A client may lose its connection before it is told its ticket. So one without `resume` that has the secret, domain
+/// and user of a ticket without a connection, and its request id if it has one, is as if it had `resume`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent options of one request")]
 pub struct Enqueue {
@@ -197,7 +200,7 @@ pub struct Enqueue {
     pub lease: Option<Duration>,
     /// Refuse, with `already_active`, to take up again a turn that this request has already.
     pub fresh: bool,
-    /// What the client will prove itself with when it comes back.
+    /// What the client will prove itself with when it comes back; for this request alone.
     pub secret: Option<Secret>,
     /// The ticket to take up again.
     pub resume: Option<Ticket>,

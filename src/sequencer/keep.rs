@@ -76,6 +76,7 @@ impl Sequencer {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
         if let Some(connection) = entry.connection.take() {
             self.connections.detach(connection, Attached::Ticket(ticket));
+            self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         }
         if !entry.is_kept() {
             self.lose(now, ticket, out);

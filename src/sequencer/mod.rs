@@ -33,7 +33,7 @@ mod check;
 mod tests;
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,8 @@ pub struct Sequencer {
     rounds: Rounds,
     idle: IdleDomains,
     away: Away,
+    /// Tickets without a connection, by what their clients prove themselves with.
+    unclaimed: BTreeSet<(Secret, Ticket)>,
     ends: PastEnds,
 }
 
@@ -113,6 +115,7 @@ impl Sequencer {
             rounds: Rounds::default(),
             idle: IdleDomains::default(),
             away: Away::default(),
+            unclaimed: BTreeSet::new(),
             ends: PastEnds::default(),
         }
     }

@@ -13,7 +13,7 @@ use super::{Change, ConnectionId, Effect, Enqueue, Sequencer};
 
 impl Sequencer {
     pub(super) fn sequence(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
-        if let Some(ticket) = request.resume {
+        if let Some(ticket) = request.resume.or_else(|| self.unclaimed(&request)) {
             self.resume(now, ticket, request, out);
             return;
         }

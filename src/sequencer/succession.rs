@@ -87,6 +87,7 @@ impl Sequencer {
             self.waiting += 1;
             self.away.enter(now, ticket, &mut self.timers);
         }
+        self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         let domain = entry.domain.clone();
         self.tickets.insert(ticket, Box::new(entry));
         self.check_line(&domain);

@@ -73,8 +73,10 @@ impl Sequencer {
     ) -> Option<Box<Entry>> {
         let entry = self.tickets.remove(&ticket)?;
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
-        if let Some(connection) = entry.connection {
-            self.connections.detach(connection, Attached::Ticket(ticket));
+        match (entry.connection, entry.secret) {
+            (Some(connection), _) => self.connections.detach(connection, Attached::Ticket(ticket)),
+            (None, Some(secret)) => _ = self.unclaimed.remove(&(secret, ticket)),
+            (None, None) => {}
         }
         let change = match entry.turn() {
             None => {

@@ -18,7 +18,7 @@ fn a_waiter_keeps_its_place_and_waits_anew_as_the_newcomer_says() {
     story.pass(1_000);
     assert_eq!(
         story.ask_with(4, "b", |request| request.max_wait = Some(Duration::from_secs(5))),
-        ["#2 admitted", TAKEN_OVER, "c4: queued #2, position 1, ahead 1"]
+        ["#2 admitted", "#2 changed", TAKEN_OVER, "c4: queued #2, position 1, ahead 1"]
     );
     assert_eq!(story.timeout(), Some(5_000));
     assert!(story.disconnect(2).is_empty(), "the earlier connection has nothing to lose");
@@ -28,7 +28,7 @@ fn a_waiter_keeps_its_place_and_waits_anew_as_the_newcomer_says() {
 #[test]
 fn by_the_same_connection_nobody_is_told_taken_over() {
     let mut story = two_in_line();
-    assert_eq!(story.ask(2, "b"), ["#2 admitted", "c2: queued #2, position 1, ahead 1"]);
+    assert_eq!(story.ask(2, "b"), ["#2 admitted", "#2 changed", "c2: queued #2, position 1, ahead 1"]);
     assert_eq!(story.timeout(), None);
 }
 
@@ -45,7 +45,10 @@ fn a_newcomer_that_will_not_wait_leaves_the_waiter_alone() {
 #[test]
 fn a_turn_is_taken_up_by_the_newcomer_and_all_that_kept_it_goes_on_keeping_it() {
     let mut story = two_in_line();
-    assert_eq!(story.ask_with(4, "a", |request| request.pipe = true), ["#1 admitted", "c4: active again #1, token 1"]);
+    assert_eq!(
+        story.ask_with(4, "a", |request| request.pipe = true),
+        ["#1 admitted", "#1 changed", "c4: active again #1, token 1"]
+    );
     assert!(story.disconnect(1).is_empty());
     assert_eq!(story.disconnect(4), ["#1 orphaned, token 1"]);
     assert!(story.take(Input::PipeClosed { ticket: Ticket(1) }).is_empty());

@@ -26,7 +26,7 @@ fn a_turn_outlives_its_client_until_pipe_and_process_are_gone() {
     let mut story = Story::new();
     story.ask_with(1, "a", |request| request.pipe = true);
     let (connection, ticket) = (ConnectionId(1), Ticket(1));
-    assert!(story.take(Input::Started { connection, ticket, pid: 7, watched: true }).is_empty());
+    assert_eq!(story.take(Input::Started { connection, ticket, pid: 7, watched: true }), ["#1 changed"]);
     assert_eq!(story.disconnect(1), ["#1 orphaned, token 1"]);
     assert!(story.disconnect(1).is_empty(), "once");
     assert!(story.take(Input::ProcessGone { ticket }).is_empty());
@@ -103,10 +103,7 @@ fn only_the_holders_own_connection_names_its_process() {
     };
     assert_eq!(started(1, 9), ["c1: not_found: ticket 9 neither waits nor has a turn: see `seq status`"]);
     assert_eq!(started(2, 1), ["c2: not_found: this connection has no ticket 1"]);
-    assert_eq!(
-        started(2, 2),
-        ["c2: not_active: ticket 2 still waits: take it out of the line with `seq cancel 2`"]
-    );
+    assert_eq!(started(2, 2), ["c2: not_active: ticket 2 still waits: take it out of the line with `seq cancel 2`"]);
     assert!(started(1, 1).is_empty());
     assert_eq!(story.sequencer.view(None, 9, false)[0].holders[0].0.pid, 7);
 }

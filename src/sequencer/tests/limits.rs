@@ -3,7 +3,7 @@
 use super::*;
 
 fn small() -> Limits {
-    Limits { waiters_per_domain: 1, domains: 2, tickets_per_connection: 2, idle_domains: 1, past_runs: 2 }
+    Limits { waiters_per_domain: 1, domains: 2, tickets_per_connection: 2, idle_domains: 1, past_runs: 2, past_ends: 2 }
 }
 
 #[test]
@@ -37,7 +37,11 @@ fn a_connection_has_so_many_tickets_and_waits() {
                    connection";
     assert_eq!(story.ask(1, "b"), [refusal]);
     assert_eq!(story.wait(1, None), [refusal]);
-    assert_eq!(story.ask(1, "a"), ["#1 admitted", "c1: active again #1, token 1"], "this is not one more");
+    assert_eq!(
+        story.ask(1, "a"),
+        ["#1 admitted", "#1 changed", "c1: active again #1, token 1"],
+        "this is not one more"
+    );
 }
 
 #[test]

@@ -14,7 +14,10 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Reply, RequestId, Ticket, Token};
 
-use super::{Change, ConnectionId, Effect, Enqueue, Input, Limits, Peer, Record, Sequencer, Which};
+use super::{
+    Change, ConnectionId, Effect, Enqueue, Input, Limits, Peer, Record, Restored, RestoredTurn, Secret, Sequencer,
+    Which,
+};
 
 /// A sequencer, a moment, and what has happened since it was last looked at.
 struct Story {
@@ -125,9 +128,41 @@ fn request(connection: u64, request_id: &str) -> Enqueue {
     }
 }
 
+/// Like [`request`], from a client that can prove who it is.
+fn secretly(connection: u64, request_id: &str, secret: u8) -> Enqueue {
+    Enqueue { secret: Some(Secret([secret; 32])), ..request(connection, request_id) }
+}
+
+/// The same request, after its client has lost its connection.
+fn resuming(ticket: u64, request: Enqueue) -> Input {
+    Input::Sequence(Enqueue { resume: Some(Ticket(ticket)), ..request })
+}
+
+/// A waiter of foo.com from before, whose client lives; its secret is the number of its ticket.
+fn waiter(ticket: u64, request_id: &str) -> Restored {
+    Restored {
+        ticket: Ticket(ticket),
+        domain: foo(),
+        request_id: id(request_id),
+        uid: 1_000,
+        pid: 55,
+        command: Some("make".into()),
+        queued_at: Time::ZERO,
+        binding: Binding::Connection,
+        lease: None,
+        named_process: false,
+        wait_until: None,
+        secret: Some(Secret([u8::try_from(ticket).unwrap(); 32])),
+        turn: None,
+        pipes: 0,
+        processes: 1,
+    }
+}
+
 fn words(effect: &Effect) -> String {
     match effect {
         Effect::Admitted { ticket } => format!("#{ticket} admitted"),
+        Effect::Changed { ticket } => format!("#{ticket} changed"),
         Effect::Record(record) => recorded(record),
         Effect::Tell { connection, reply } => format!("c{}: {}", connection.0, told(reply)),
     }

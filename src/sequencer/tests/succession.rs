@@ -1,25 +1,11 @@
 //! One daemon leaves, the next takes back what was held.
 
 use super::*;
-use crate::sequencer::Restored;
 
+/// A holder from before, kept by one process.
 fn restored(ticket: u64) -> Restored {
-    Restored {
-        domain: foo(),
-        request_id: id("old"),
-        ticket: Ticket(ticket),
-        token: Token(ticket),
-        uid: 1_000,
-        pid: 55,
-        command: Some("make".into()),
-        queued_at: Time::ZERO,
-        active_at: Time::ZERO,
-        binding: Binding::Connection,
-        lease_until: None,
-        named_process: false,
-        pipe: false,
-        processes: 1,
-    }
+    let turn = RestoredTurn { token: Token(ticket), active_at: Time::ZERO, lease_until: None };
+    Restored { request_id: id("old"), turn: Some(turn), ..waiter(ticket, "old") }
 }
 
 #[test]
@@ -27,7 +13,7 @@ fn a_turn_that_was_held_is_still_taken() {
     let mut story = Story::new();
     assert!(story.take(Input::Restore(restored(41))).is_empty());
     assert_eq!(story.sequencer.next_numbers(), (Ticket(42), Token(42)));
-    assert_eq!(story.sequencer.held(), [restored(41)]);
+    assert_eq!(story.sequencer.saved(Ticket(41)), Some(restored(41)));
     assert_eq!(story.ask(1, "a").last().unwrap(), "c1: queued #42, position 1, ahead 1");
     assert_eq!(
         story.take(Input::ProcessGone { ticket: Ticket(41) }),
@@ -42,7 +28,9 @@ fn a_turn_that_was_held_is_still_taken() {
 #[test]
 fn a_turn_that_nothing_keeps_is_not_taken_back_but_its_numbers_are_used_up() {
     let mut story = Story::new();
-    story.take(Input::Restore(Restored { processes: 0, ..restored(41) }));
+    story.pass(3_000);
+    let effects = story.take(Input::Restore(Restored { processes: 0, ..restored(41) }));
+    assert_eq!(effects, ["#41 ended Gone, token 41, waited 0ns, held 3s"]);
     assert_eq!(story.sequencer.counts().holders, 0);
     assert_eq!(story.ask(1, "a").last().unwrap(), "c1: active #42, token 42");
 }
@@ -51,8 +39,8 @@ fn a_turn_that_nothing_keeps_is_not_taken_back_but_its_numbers_are_used_up() {
 fn a_lease_that_was_over_meanwhile_ends_at_once_and_not_in_the_past() {
     let mut story = Story::new();
     story.pass(10_000);
-    let lease_until = Some(Time::from_nanos(1));
-    story.take(Input::Restore(Restored { binding: Binding::Lease, lease_until, ..restored(41) }));
+    let turn = restored(41).turn.map(|turn| RestoredTurn { lease_until: Some(Time::from_nanos(1)), ..turn });
+    story.take(Input::Restore(Restored { binding: Binding::Lease, turn, ..restored(41) }));
     assert_eq!(story.take(Input::Tick), ["#41 ended Expired, token 41, waited 0ns, held 10s"]);
 }
 
@@ -60,7 +48,7 @@ fn a_lease_that_was_over_meanwhile_ends_at_once_and_not_in_the_past() {
 fn the_client_of_a_restored_turn_takes_it_up_again() {
     let mut story = Story::new();
     story.take(Input::Restore(restored(41)));
-    assert_eq!(story.ask(1, "old"), ["#41 admitted", "c1: active again #41, token 41"]);
+    assert_eq!(story.ask(1, "old"), ["#41 admitted", "#41 changed", "c1: active again #41, token 41"]);
     assert_eq!(story.disconnect(1), ["#41 orphaned, token 41"]);
 }
 
@@ -76,7 +64,7 @@ fn whoever_leaves_tells_everybody_and_gives_no_more_turns() {
     });
     story.wait(4, None);
     assert_eq!(
-        story.take(Input::Leave),
+        story.take(Input::Leave { keep_places: false }),
         [
             "#2 left Stopped, waited 0ns".to_owned(),
             format!("c2: {leaving}"),
@@ -88,8 +76,8 @@ fn whoever_leaves_tells_everybody_and_gives_no_more_turns() {
     );
     assert_eq!(story.ask(5, "e"), [format!("c5: {leaving}")]);
     assert_eq!(story.wait(5, None), [format!("c5: {leaving}")]);
-    let held = story.sequencer.held();
-    assert_eq!(held.iter().map(|turn| (turn.ticket, turn.pipe)).collect::<Vec<_>>(), [(Ticket(3), true)]);
+    assert_eq!(story.sequencer.counts().holders, 1);
+    assert_eq!(story.sequencer.saved(Ticket(3)).map(|saved| saved.pipes), Some(1));
 }
 
 #[test]
