@@ -72,7 +72,7 @@ pub(super) struct Seen {
     /// Whether there is a mark.
     pub(super) is_there: bool,
     /// Whether it says anything about this run of the machine.
-    is_current: bool,
+    pub(super) is_current: bool,
     settled: Summary,
     announced: Summary,
     /// How many turns the history had, give or take one commit; nothing in a new file. Counting them anew is slow.
