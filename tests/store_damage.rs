@@ -18,11 +18,11 @@ use wire::Daemon;
 
 const NAMES: [&str; 3] = ["seq.db", "seq.db-wal", "seq.mark"];
 const RETENTION: Retention = Retention { turns: 1_000, age_ms: i64::MAX };
-const WAY_OUT: &str = "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
+const WAY_OUT: &str =
+    "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
 
 fn open(directory: &Path) -> Result<(Database, Vec<Found>), seq::error::Error> {
-    let here =
-        Machine { boot_id: "boot".to_owned(), host: "here".to_owned(), host_name: "here".to_owned() };
+    let here = Machine { boot_id: "boot".to_owned(), host: "here".to_owned(), host_name: "here".to_owned() };
     Database::open(&directory.join("seq.db"), &directory.join("seq.mark"), &here, RETENTION, |_| None)
 }
 
@@ -331,6 +331,9 @@ fn a_database_of_each_released_version_is_opened() {
     .unwrap();
     assert!(found.is_empty());
     let mut lines = 0;
-    seq::store::History::open(database.path()).unwrap().newest(10, |_, had_turn, _| lines += u32::from(had_turn)).unwrap();
+    seq::store::History::open(database.path())
+        .unwrap()
+        .newest(10, |_, had_turn, _| lines += u32::from(had_turn))
+        .unwrap();
     assert_eq!(lines, 2);
 }

@@ -277,8 +277,7 @@ impl Database {
     /// As [`commit`](Database::commit).
     pub fn prune_age(&mut self, now_ms: i64) -> Result<bool, Problem> {
         let before = now_ms.saturating_sub(self.retention.age_ms);
-        let removed =
-            history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
+        let removed = history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
         self.mark.settle(self.summary, self.ended);
         Ok(removed > 0)
@@ -381,9 +380,8 @@ fn check_owner(
 /// Reads every page, after an end that was not in good order: what is damaged is found now and not in the middle of
 /// somebody's turn.
 fn check_all(connection: &Connection, path: &Path) -> Result<(), Problem> {
-    let found: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|error| problem(path, error))?;
+    let found: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| problem(path, error))?;
     if found == "ok" { Ok(()) } else { Err(Problem::broken(path, &found)) }
 }
 
@@ -438,4 +436,3 @@ pub(super) fn checksum(ticket: Ticket, state: u8, body: &[u8]) -> i64 {
     first.copy_from_slice(&digest[..8]);
     i64::from_be_bytes(first)
 }
-

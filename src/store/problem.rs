@@ -16,9 +16,9 @@ impl Problem {
     pub(super) fn file(what: &str, path: &Path, error: &io::Error) -> Problem {
         let (shown, directory) = (path.display(), path.parent().unwrap_or(path).display());
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::failure(format_args!(
-                "the disk is full: {shown} cannot be written: make room in {directory}"
-            )),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::failure(format_args!("the disk is full: {shown} cannot be written: make room in {directory}"))
+            }
             _ => Error::failure(format_args!(
                 "cannot {what} {shown}: {error}: make {directory} and the files in it writable"
             )),
@@ -108,7 +108,8 @@ impl Problem {
 }
 
 /// What to do about a database that cannot be trusted. Nobody but the user knows whether old commands still run.
-const WAY_OUT: &str = "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
+const WAY_OUT: &str =
+    "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
 
 /// What SQLite has to say.
 pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {
