@@ -10,7 +10,10 @@ use super::owner::Owner;
 use super::report;
 use super::wake::{Leaving, Other};
 use crate::protocol::limits::{STATUS_WAITERS_DEFAULT, TICKETS_PER_CONNECTION_MAX};
-use crate::protocol::{Domain, ErrorCode, ErrorReply, HelloReply, Lagged, LogReply, PROTOCOL_VERSION, Reply, Restarting, Stopping, Watching};
+use crate::protocol::{
+    Domain, ErrorCode, ErrorReply, HelloReply, Lagged, LogReply, PROTOCOL_VERSION, Reply, Restarting, Stopping,
+    Watching,
+};
 use crate::sequencer::{ConnectionId, Input};
 
 impl Owner {

@@ -144,9 +144,8 @@ pub(super) fn ended_turn(
 ) -> Option<(i64, EndedTurn)> {
     let ticket = &saved.ticket;
     let RestoredTurn { token, active_at, .. } = ticket.turn?;
-    let at = |nanoseconds: u64| {
-        saved.up_since_ms.saturating_add(i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX))
-    };
+    let at =
+        |nanoseconds: u64| saved.up_since_ms.saturating_add(i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX));
     let (queued_ms, started_ms) = (at(ticket.queued_at.as_nanos()), at(active_at.as_nanos()));
     let ended_ms = ended_at_ms.max(started_ms);
     let between = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);

@@ -48,7 +48,9 @@ impl LifeLock {
     pub(super) fn take(path: &Path) -> Result<Taken, Error> {
         let failed = |error: &io::Error| {
             let (lock, directory) = (path.display(), path.parent().unwrap_or(path).display());
-            Error::failure(format_args!("cannot lock {lock}: {error}: make {directory} writable, or name a socket elsewhere with --socket"))
+            Error::failure(format_args!(
+                "cannot lock {lock}: {error}: make {directory} writable, or name a socket elsewhere with --socket"
+            ))
         };
         let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         let mut open = OpenOptions::new();
@@ -79,12 +81,7 @@ impl LifeLock {
 
     fn say_who(&self) -> io::Result<()> {
         let Machine { boot_id, host_name: host, .. } = Machine::this();
-        let owner = Owner {
-            pid: std::process::id(),
-            boot_id,
-            host,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let owner = Owner { pid: std::process::id(), boot_id, host, version: env!("CARGO_PKG_VERSION").to_owned() };
         let mut content = serde_json::to_vec(&owner)?;
         content.push(b'\n');
         self.file.set_len(0)?;

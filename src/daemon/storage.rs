@@ -108,12 +108,7 @@ fn is_secret(saved: &SavedTicket, secret: &str) -> bool {
 
 /// A turn that an earlier daemon saw end with its processes, and nobody tell how. Its secret is not kept, so it is
 /// believed to whoever may write for its user.
-fn amend(
-    database: &Database,
-    writer: u32,
-    ticket: Ticket,
-    exit_status: Option<i32>,
-) -> Result<Option<Change>, Error> {
+fn amend(database: &Database, writer: u32, ticket: Ticket, exit_status: Option<i32>) -> Result<Option<Change>, Error> {
     let Some((ended_at, body)) = database.ended(ticket)? else { return Ok(None) };
     let Ok(turn) = serde_json::from_slice::<EndedTurn>(&body) else { return Ok(None) };
     let me = rustix::process::geteuid().as_raw();

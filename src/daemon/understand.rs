@@ -12,7 +12,10 @@ use sha2::{Digest, Sha256};
 use super::history::LogAsk;
 use super::process;
 use super::wake::{Ask, Other};
-use crate::protocol::limits::{COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT};
+use crate::protocol::limits::{
+    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, SECRET_BYTES_MAX,
+    STATUS_WAITERS_DEFAULT,
+};
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, ErrorReply, Framed, NameError, PROTOCOL_VERSION, Release, Request,
     RequestId, Sequence, Started, Ticket,

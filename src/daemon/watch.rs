@@ -87,12 +87,7 @@ impl Watcher {
         Ok(Watch { number, role: Role::Pipe, identity, task })
     }
 
-    fn spawn(
-        &mut self,
-        ticket: Ticket,
-        role: Role,
-        ended: impl Future<Output = ()> + 'static,
-    ) -> (u64, AbortHandle) {
+    fn spawn(&mut self, ticket: Ticket, role: Role, ended: impl Future<Output = ()> + 'static) -> (u64, AbortHandle) {
         self.last_number += 1;
         let number = self.last_number;
         let owner = self.owner.clone();

@@ -1,10 +1,13 @@
 //! The database: every ticket that lives, and how each turn ended.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +25,9 @@ const PAGE_BYTES: u32 = 1_024;
 
 /// Commits after which the checkpointer is woken.
 const CHECKPOINT_COMMITS: u32 = 256;
+
+/// What every SQLite database begins with (<https://sqlite.org/fileformat.html>).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// How long the writer waits for the last part of a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -118,10 +124,7 @@ impl Database {
     ) -> Result<(Database, Vec<Found>), Problem> {
         let at = |error: rusqlite::Error| problem(path, error);
         let seen = Mark::look(mark, &machine.boot_id).map_err(|error| Problem::file("read", mark, &error))?;
-        let is_empty = std::fs::metadata(path).map_or(true, |found| found.len() == 0);
-        if is_empty && seen.holds_something() {
-            return Err(Problem::missing(path, mark));
-        }
+        check_file(path, &seen, mark)?;
         let connection = connect(path).map_err(at)?;
         let Before { is_new, machine: before } = schema::prepare(&connection, path)?;
         if is_new && seen.holds_something() {
@@ -159,6 +162,7 @@ impl Database {
     pub fn close(self) {
         let Database { connection, mark, checkpointer, .. } = self;
         drop(checkpointer);
+        _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         // The last to close it brings the log back into the database. If that fails the log stays.
         if connection.close().is_ok() {
             mark.close();
@@ -273,8 +277,7 @@ impl Database {
     /// As [`commit`](Database::commit).
     pub fn prune_age(&mut self, now_ms: i64) -> Result<bool, Problem> {
         let before = now_ms.saturating_sub(self.retention.age_ms);
-        let removed =
-            history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
+        let removed = history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
         self.mark.settle(self.summary, self.ended);
         Ok(removed > 0)
@@ -330,6 +333,29 @@ pub(super) const LIVE: u8 = 0;
 pub(super) const ENDED: u8 = 1;
 pub(super) const LEFT: u8 = 2;
 
+/// What can be said of the file before SQLite has touched it, and the log beside it.
+fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Problem> {
+    let failed = |error: std::io::Error| Problem::file("read", path, &error);
+    let mut start = Vec::new();
+    match File::open(path) {
+        Ok(file) => _ = file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    if start.is_empty() {
+        if seen.holds_something() {
+            return Err(Problem::missing(path, mark));
+        }
+        // Made here, for SQLite would let others read it.
+        let made = File::options().append(true).create(true).mode(0o600).open(path);
+        return made.map(drop).map_err(|error| Problem::file("write", path, &error));
+    }
+    if start != *MAGIC {
+        return Err(Problem::broken(path, "it is not a database"));
+    }
+    Ok(())
+}
+
 /// Whether what lives in it lives here, and is all there.
 fn check_owner(
     seen: &Seen,
@@ -338,8 +364,11 @@ fn check_owner(
     found: Summary,
     (path, mark): (&Path, &Path),
 ) -> Result<(), Problem> {
+    if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
+        return Err(Problem::lost(path, mark, seen.is_there));
+    }
     if before.boot_id == machine.boot_id {
-        return if seen.knows(found) { Ok(()) } else { Err(Problem::lost(path, mark, seen.is_there)) };
+        return Ok(());
     }
     let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
     if is_elsewhere && found != Summary::default() {
@@ -351,9 +380,8 @@ fn check_owner(
 /// Reads every page, after an end that was not in good order: what is damaged is found now and not in the middle of
 /// somebody's turn.
 fn check_all(connection: &Connection, path: &Path) -> Result<(), Problem> {
-    let found: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-        .map_err(|error| problem(path, error))?;
+    let found: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| problem(path, error))?;
     if found == "ok" { Ok(()) } else { Err(Problem::broken(path, &found)) }
 }
 
@@ -365,6 +393,8 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // What turns out to be damaged is left as it is, the log too.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
@@ -406,4 +436,3 @@ pub(super) fn checksum(ticket: Ticket, state: u8, body: &[u8]) -> i64 {
     first.copy_from_slice(&digest[..8]);
     i64::from_be_bytes(first)
 }
-

@@ -95,10 +95,8 @@ fn read(
 /// When the turn of one ticket ended, and its line.
 pub(super) fn one(connection: &Connection, path: &Path, ticket: Ticket) -> Result<Option<(i64, Vec<u8>)>, Problem> {
     let at = |error: rusqlite::Error| problem(path, error);
-    let found: Option<(i64, Vec<u8>, i64)> = connection
-        .query_row(ONE, [ticket.0.cast_signed()], |row| row.try_into())
-        .optional()
-        .map_err(at)?;
+    let found: Option<(i64, Vec<u8>, i64)> =
+        connection.query_row(ONE, [ticket.0.cast_signed()], |row| row.try_into()).optional().map_err(at)?;
     let Some((ended_at, body, sum)) = found else { return Ok(None) };
     if checksum(ticket, ENDED, &body) != sum {
         return Err(Problem::damaged(path, "a turn of the history"));

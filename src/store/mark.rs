@@ -72,7 +72,7 @@ pub(super) struct Seen {
     /// Whether there is a mark.
     pub(super) is_there: bool,
     /// Whether it says anything about this run of the machine.
-    is_current: bool,
+    pub(super) is_current: bool,
     settled: Summary,
     announced: Summary,
     /// How many turns the history had, give or take one commit; nothing in a new file. Counting them anew is slow.
@@ -144,7 +144,8 @@ impl Mark {
 
     /// Makes the file anew, with what the removed one said.
     pub(super) fn put_back(&mut self) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         let words = Words::map(&file, WORDS)?;
         for index in (0..WORDS).rev() {
             words.store(index, self.words.load(index));

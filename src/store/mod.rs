@@ -16,6 +16,7 @@ mod fault;
 mod tests;
 
 pub use database::{Change, Database, Found, Retention};
+pub(crate) use fault::point as fault_point;
 pub use history::History;
 pub use machine::Machine;
 pub use mark::outlives_a_daemon;
@@ -23,4 +24,3 @@ pub use notes::{DoneNote, FoundNote, read_notes};
 pub use numbers::Numbers;
 pub use problem::Problem;
 pub use saved::{LeftTicket, ProcessIdentity, SavedTicket};
-pub(crate) use fault::point as fault_point;

@@ -50,9 +50,12 @@ pub fn read_notes(folder: &Path) -> Vec<FoundNote> {
         }
     };
     // A name with a dot is a file that is being written.
-    let is_note = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    let is_note =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
     let paths = entries.flatten().map(|entry| entry.path()).filter(is_note).take(NOTES_MAX);
-    paths.filter_map(|path| read_note(&path).inspect_err(|why| warn!("cannot use {}: {why}", path.display())).ok()).collect()
+    paths
+        .filter_map(|path| read_note(&path).inspect_err(|why| warn!("cannot use {}: {why}", path.display())).ok())
+        .collect()
 }
 
 fn read_note(path: &Path) -> io::Result<FoundNote> {

@@ -14,7 +14,15 @@ pub type Problem = Error;
 impl Problem {
     /// A file beside the database that cannot be used.
     pub(super) fn file(what: &str, path: &Path, error: &io::Error) -> Problem {
-        Error::failure(format_args!("cannot {what} {}: {error}", path.display()))
+        let (shown, directory) = (path.display(), path.parent().unwrap_or(path).display());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::failure(format_args!("the disk is full: {shown} cannot be written: make room in {directory}"))
+            }
+            _ => Error::failure(format_args!(
+                "cannot {what} {shown}: {error}: make {directory} and the files in it writable"
+            )),
+        }
     }
 
     /// The database holds something that was never written.
@@ -100,12 +108,22 @@ impl Problem {
 }
 
 /// What to do about a database that cannot be trusted. Nobody but the user knows whether old commands still run.
-const WAY_OUT: &str = "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
+const WAY_OUT: &str =
+    "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
 
 /// What SQLite has to say.
 pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {
     let shown = path.display();
     let directory = path.parent().unwrap_or(path).display();
+    let is_odd = matches!(
+        error,
+        rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+    );
+    if is_odd {
+        return Problem::broken(path, &error.to_string());
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::failure(format_args!(
             "the disk is full: the database {shown} cannot be written: make room in {directory}"

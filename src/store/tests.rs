@@ -21,8 +21,7 @@ impl Place {
     fn open_on(&self, host: &str, boot_id: &str) -> Result<(Database, Vec<u64>), Problem> {
         let (path, mark) = (self.0.path().join("seq.db"), self.0.path().join("seq.mark"));
         let machine = Machine { boot_id: boot_id.to_owned(), host: host.to_owned(), host_name: format!("host {host}") };
-        let (database, found) =
-            Database::open(&path, &mark, &machine, KEEP, |found| Some(ended(found.ticket.0, 77)))?;
+        let (database, found) = Database::open(&path, &mark, &machine, KEEP, |found| Some(ended(found.ticket.0, 77)))?;
         Ok((database, found.into_iter().map(|found| found.ticket.0).collect()))
     }
 }

@@ -5,7 +5,9 @@
 #![expect(clippy::unwrap_used, reason = "what the model takes for granted is part of what is tested")]
 
 mod model;
+mod disk;
 mod random;
+mod lives;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -13,10 +15,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use fastrand::Rng;
 
-use model::{Model, Seen};
+use disk::{Both, Disk};
+use model::Seen;
 use random::{World, found_again};
 use seq::clock::Time;
-use seq::protocol::{Reply, Ticket, Token};
+use seq::protocol::Reply;
 use seq::sequencer::{Change, Effect, Input, Sequencer};
 
 /// Operations in one run; each begins anew, with its own limits and names.
@@ -34,7 +37,9 @@ fn the_core_does_what_the_naive_model_does() {
         let seed = seed + run;
         // What can happen is noted in the first runs only, for that takes time.
         let mut noted = (run < NOTED_RUNS).then_some(&mut kinds);
-        let compared = AssertUnwindSafe(|| compare(seed, RUN_OPERATIONS, &mut noted));
+        let compared = AssertUnwindSafe(|| {
+            if run % 3 == 2 { lives::live(seed, RUN_OPERATIONS) } else { compare(seed, RUN_OPERATIONS, &mut noted) }
+        });
         if let Err(failure) = catch_unwind(compared) {
             let again = format!("SEQ_MODEL_SEED={seed} SEQ_MODEL_OPERATIONS=1 cargo test --test sequencer_model");
             let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("again: {again}\n").as_bytes());
@@ -48,8 +53,9 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 41] = [
+const EVERY_KIND: [&str; 43] = [
     "Admitted",
+    "Changed",
     "Active",
     "Resumed",
     "QueuedReply",
@@ -76,6 +82,7 @@ const EVERY_KIND: [&str; 41] = [
     "Forbidden",
     "Gone",
     "Leaving",
+    "Restarting",
     "Queued",
     "Turn",
     "Orphaned",
@@ -95,6 +102,7 @@ const EVERY_KIND: [&str; 41] = [
 fn kind(effect: &Effect) -> String {
     match effect {
         Effect::Admitted { .. } => "Admitted".to_owned(),
+        Effect::Changed { .. } => "Changed".to_owned(),
         Effect::Record(record) => match record.change {
             Change::Queued => "Queued".to_owned(),
             Change::Active { .. } => "Turn".to_owned(),
@@ -125,77 +133,66 @@ fn setting(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
-struct Both {
-    core: Sequencer,
-    model: Model,
-    now: Time,
-}
-
 fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
     let mut rng = Rng::with_seed(seed);
     let world = World::new(seed, &mut rng);
-    let (ticket, token) = (Ticket(1), Token(1));
-    let core = Sequencer::with_limits(ticket, token, world.limits);
-    let mut both = Both { core, model: Model::new(ticket, token, world.limits), now: Time::ZERO };
+    let mut disk = Disk::new();
+    let mut both = Both::new(disk.next, world.limits, Time::ZERO);
+    let mut batch = Vec::new();
+    let mut leaves = 0;
     for operation in 0..operations {
         both.now = World::later(&mut rng, both.now, both.core.next_timeout());
-        let input = world.input(&mut rng, both.now, both.core.next_numbers().0);
-        let leaves = input == Input::Leave;
-        both.step(&input, operation, kinds);
-        if operation % 64 == 0 {
-            both.core.check_invariants();
-            assert_eq!(seen(&both.core), both.model.seen(), "lines at operation {operation}");
-        }
-        let crashes = if leaves { rng.u8(..8) > 0 } else { rng.u16(..500) == 0 };
-        if crashes {
-            both.crash(&mut rng, &world, operation, kinds);
-        } else if leaves {
-            for _ in 0..50 {
-                let input = world.input(&mut rng, both.now, both.core.next_numbers().0);
-                both.step(&input, operation, kinds);
-            }
-            both.crash(&mut rng, &world, operation, kinds);
-        }
-    }
-}
-
-impl Both {
-    fn step(&mut self, input: &Input, operation: u64, kinds: &mut Kinds<'_>) {
-        let mut effects = Vec::new();
-        self.core.handle(self.now, input.clone(), &mut effects);
-        effects.iter_mut().for_each(check_and_drop_message);
+        let input = world.input(&mut rng, both.now, both.core.next_numbers().0, &disk);
+        leaves += u32::from(leaves > 0 || matches!(input, Input::Leave { .. }));
+        let effects = both.step(&input);
         if let Some(kinds) = kinds {
             kinds.extend(effects.iter().map(kind));
-            if effects.len() > 64 && self.core.next_timeout() == Some(self.now) {
+            if effects.len() > 64 && both.core.next_timeout() == Some(both.now) {
                 kinds.insert("a step is left over".to_owned());
             }
         }
-        let expected = self.model.handle(self.now, input.clone());
-        assert_eq!(effects, expected, "effects of operation {operation} at {}: {input:?}", self.now);
-        let (next, expected) = (self.core.next_timeout(), self.model.next_timeout());
-        assert_eq!(next, expected, "next timeout after operation {operation} at {}: {input:?}", self.now);
-        assert_eq!(self.core.next_numbers(), self.model.next_numbers(), "after operation {operation}: {input:?}");
-        assert_eq!(self.core.counts(), self.model.counts(), "after operation {operation}: {input:?}");
-    }
-
-    /// The daemon dies, another one takes back what is still there.
-    fn crash(&mut self, rng: &mut Rng, world: &World, operation: u64, kinds: &mut Kinds<'_>) {
-        let held = self.core.held();
-        assert_eq!(held, self.model.held(), "turns that survive operation {operation}");
-        let (ticket, token) = self.core.next_numbers();
-        self.core = Sequencer::with_limits(ticket, token, world.limits);
-        self.model = Model::new(ticket, token, world.limits);
-        for turn in found_again(rng, held) {
-            self.step(&Input::Restore(turn), operation, kinds);
+        batch.extend(effects);
+        let restored = if let Input::Restore(restored) = &input { both.core.saved(restored.ticket) } else { None };
+        if rng.u8(..4) > 0 || restored.is_some() {
+            disk.commit(&batch, &both.core);
+            batch.clear();
+        }
+        // Whoever restores it knows of it.
+        disk.live.extend(restored.map(|restored| (restored.ticket, restored)));
+        if operation % 64 == 0 {
+            both.core.check_invariants();
+            assert_eq!(seen(&both.core), both.model.seen(), "lines at operation {operation}");
+            disk.commit(&batch, &both.core);
+            batch.clear();
+            disk.check(&both);
+        }
+        if rng.u16(..500) == 0 || leaves > 40 || leaves > 0 && rng.u8(..8) == 0 {
+            leaves = 0;
+            // Whether the last batch was still written.
+            if rng.bool() {
+                disk.commit(&batch, &both.core);
+            }
+            batch.clear();
+            both = Both::new(disk.next, world.limits, both.now);
+            restore(&mut rng, &mut both, &mut disk);
         }
     }
 }
 
-/// The words are tested elsewhere; here they only must be there, and as the style asks.
-fn check_and_drop_message(effect: &mut Effect) {
-    let Effect::Tell { reply: Reply::Error(error), .. } = effect else { return };
-    assert!(!error.message.is_empty() && !error.message.ends_with('.'), "{}", error.message);
-    error.message.clear();
+/// Another daemon takes back what is still there.
+fn restore(rng: &mut Rng, both: &mut Both, disk: &mut Disk) {
+    let mut batch = Vec::new();
+    for end in &disk.ends {
+        batch.extend(both.step(end));
+    }
+    for saved in disk.live.values() {
+        batch.extend(both.step(&Input::Restore(found_again(rng, saved.clone()))));
+        both.core.check_invariants();
+    }
+    disk.commit(&batch, &both.core);
+    // What was found of each is written down again only with its next change.
+    let written = both.model.saved().into_iter().map(|saved| (saved.ticket, saved));
+    disk.live.extend(written);
 }
 
 fn seen(core: &Sequencer) -> Vec<Seen> {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use seq::clock::Time;
-use seq::protocol::{Binding, Domain, RequestId, Ticket, Token};
-use seq::sequencer::{ConnectionId, Enqueue, Input, Limits, Peer, Restored, Which};
+use seq::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
+use seq::sequencer::{ConnectionId, Enqueue, Input, Limits, Peer, Restored, RestoredTurn, Secret, Which};
+
+use crate::disk::Disk;
 
 /// What one run draws from.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ impl World {
                 tickets_per_connection: if is_crowded { 300 } else { rng.usize(2..9) },
                 idle_domains: rng.usize(0..4),
                 past_runs: rng.usize(0..5),
+                past_ends: rng.usize(0..12),
             },
             domains: names[..rng.usize(domains)].iter().map(|name| Domain::parse(name).unwrap()).collect(),
             connections: if is_crowded { 60 } else { rng.u64(2..7) },
@@ -50,13 +53,13 @@ impl World {
         }
     }
 
-    pub(crate) fn input(&self, rng: &mut Rng, now: Time, next_ticket: Ticket) -> Input {
+    pub(crate) fn input(&self, rng: &mut Rng, now: Time, next_ticket: Ticket, disk: &Disk) -> Input {
         let ticket = Ticket(next_ticket.0.saturating_sub(rng.u64(1..if self.is_crowded { 400 } else { 14 })));
         let connection = self.connection(rng);
         let joins = if self.is_crowded { 70 } else { 42 };
         let roll = rng.u8(..101);
         if roll < joins {
-            return Input::Sequence(self.enqueue(rng));
+            return Input::Sequence(if rng.u8(..5) == 0 { self.resume(rng, ticket, disk) } else { self.enqueue(rng) });
         }
         let request_id = rng.bool().then(|| "repeated".to_owned());
         match roll {
@@ -78,7 +81,8 @@ impl World {
             89..92 => Input::PipeClosed { ticket },
             92..96 => Input::ProcessGone { ticket },
             96 if rng.u8(..4) == 0 => Input::Restore(self.restored(rng, now, ticket)),
-            97 if rng.u8(..40) == 0 => Input::Leave,
+            97 if rng.u8(..20) == 0 => Input::Leave { keep_places: rng.bool() },
+            98 => self.past(rng, ticket),
             _ => Input::Tick,
         }
     }
@@ -95,6 +99,8 @@ impl World {
             binding: binding(rng),
             lease: duration(rng),
             fresh: rng.u8(..4) == 0,
+            secret: secret(rng),
+            resume: None,
             pid: pid(rng),
             command: rng.bool().then(|| "make".into()),
             pipe: rng.bool(),
@@ -103,22 +109,57 @@ impl World {
     }
 
     fn restored(&self, rng: &mut Rng, now: Time, ticket: Ticket) -> Restored {
+        let earlier = Time::from_nanos(now.as_nanos() / 2);
+        let is_holder = rng.bool();
         Restored {
-            domain: self.domain(rng),
-            request_id: RequestId::parse("restored").unwrap(),
             ticket: Ticket(ticket.0 + rng.u64(..14)),
-            token: Token(rng.u64(..9)),
+            domain: self.domain(rng),
+            request_id: id(rng).unwrap_or_else(|| RequestId::parse("restored").unwrap()),
             uid: peer(rng).uid,
             pid: pid(rng),
             command: None,
-            queued_at: Time::from_nanos(now.as_nanos() / 2),
-            active_at: Time::from_nanos(now.as_nanos() / 2),
+            queued_at: earlier,
             binding: binding(rng),
-            lease_until: duration(rng).map(|lease| Time::from_nanos(now.as_nanos() / 2) + lease),
+            lease: duration(rng),
             named_process: rng.bool(),
-            pipe: rng.bool(),
+            wait_until: duration(rng).filter(|_| !is_holder).map(|longest| earlier + longest),
+            secret: secret(rng),
+            turn: is_holder.then(|| RestoredTurn {
+                token: Token(rng.u64(..9)),
+                active_at: earlier,
+                lease_until: duration(rng).map(|lease| earlier + lease),
+            }),
+            pipes: rng.u32(..2),
             processes: rng.u32(..3),
         }
+    }
+
+    /// A client comes back; most prove who they are.
+    fn resume(&self, rng: &mut Rng, ticket: Ticket, disk: &Disk) -> Enqueue {
+        let ask = Enqueue { resume: Some(ticket), ..self.enqueue(rng) };
+        let Some((ticket, old)) = disk.live.range(ticket..).next() else { return ask };
+        if rng.u8(..4) == 0 {
+            return ask;
+        }
+        Enqueue {
+            resume: if rng.u8(..3) == 0 { None } else { Some(*ticket) },
+            domain: old.domain.clone(),
+            request_id: rng.bool().then(|| old.request_id.clone()),
+            peer: Peer { uid: old.uid, ..ask.peer },
+            secret: old.secret.or(ask.secret),
+            ..ask
+        }
+    }
+
+    /// What the daemon knows of earlier.
+    fn past(&self, rng: &mut Rng, ticket: Ticket) -> Input {
+        if rng.bool() {
+            let runs = (0..rng.u64(..7)).map(Duration::from_secs).collect();
+            return Input::PastRuns { domain: self.domain(rng), runs };
+        }
+        let outcomes = [Outcome::Done, Outcome::Cancelled, Outcome::Released, Outcome::Gone, Outcome::TimedOut];
+        let outcome = outcomes[rng.usize(..outcomes.len())];
+        Input::PastEnd { ticket, uid: peer(rng).uid, had_turn: rng.bool(), outcome }
     }
 
     fn which(&self, rng: &mut Rng, ticket: Ticket) -> Which {
@@ -139,15 +180,20 @@ impl World {
     }
 }
 
-/// What the next daemon finds of the turns that were held: some have lost their pipe, or a process.
-pub(crate) fn found_again(rng: &mut Rng, held: Vec<Restored>) -> Vec<Restored> {
-    held.into_iter()
-        .map(|mut turn| {
-            turn.pipe &= rng.u8(..4) > 0;
-            turn.processes = turn.processes.saturating_sub(u32::from(rng.u8(..4) == 0));
-            turn
-        })
-        .collect()
+/// What the next daemon finds of a ticket: some have lost a pipe, or a process; the clients of some are alive.
+pub(crate) fn found_again(rng: &mut Rng, saved: Restored) -> Restored {
+    let is_a_client_there = u32::from(rng.u8(..5) > 0);
+    let processes = saved.processes.saturating_sub(rng.u32(..2)).min(2);
+    Restored {
+        pipes: saved.pipes.min(1) * u32::from(rng.u8(..4) > 0),
+        processes: if saved.turn.is_some() { processes + is_a_client_there } else { is_a_client_there },
+        ..saved
+    }
+}
+
+fn secret(rng: &mut Rng) -> Option<Secret> {
+    let secrets = [1, 2, 3, 4, 5].map(|byte| Secret([byte; 32]));
+    secrets.get(rng.usize(..7)).copied()
 }
 
 fn peer(rng: &mut Rng) -> Peer {

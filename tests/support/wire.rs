@@ -189,6 +189,19 @@ impl Client {
         self.line()
     }
 
+    /// Sends `line`, to a daemon that may be gone.
+    pub(crate) fn tries_to_say(&mut self, line: &str) {
+        let _ = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// The next line as data; nothing when the daemon is gone.
+    pub(crate) fn next_reply(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        // A reset is as good as an end; what was cut short was never told.
+        let _ = self.stream.read_line(&mut line);
+        serde_json::from_str(&line).ok()
+    }
+
     /// Expects these lines next, word for word.
     #[track_caller]
     pub(crate) fn hears(&mut self, lines: &[&str]) {

@@ -26,7 +26,7 @@ fn a_turn_outlives_its_client_until_pipe_and_process_are_gone() {
     let mut story = Story::new();
     story.ask_with(1, "a", |request| request.pipe = true);
     let (connection, ticket) = (ConnectionId(1), Ticket(1));
-    assert!(story.take(Input::Started { connection, ticket, pid: 7, watched: true }).is_empty());
+    assert_eq!(story.take(Input::Started { connection, ticket, pid: 7, watched: true }), ["#1 changed"]);
     assert_eq!(story.disconnect(1), ["#1 orphaned, token 1"]);
     assert!(story.disconnect(1).is_empty(), "once");
     assert!(story.take(Input::ProcessGone { ticket }).is_empty());

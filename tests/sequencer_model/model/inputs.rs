@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use seq::clock::Time;
 use seq::protocol::{
-    Active, Binding, Cancelled, Domain, DoneReply, ErrorCode, Idle, Outcome, Queued, Released, Reply, RequestId,
-    Ticket, Token,
+    Binding, Cancelled, Domain, DoneReply, ErrorCode, Idle, Outcome, Queued, Released, Reply, RequestId, Ticket, Token,
 };
-use seq::sequencer::{Change, ConnectionId, Effect, Enqueue, Peer, Restored, Which};
+use seq::sequencer::{Change, ConnectionId, Effect, Enqueue, Peer, Which};
 
 use super::{Model, Request, Waiting};
 
 impl Model {
     pub(super) fn sequence(&mut self, ask: Enqueue) {
+        if let Some(ticket) = ask.resume.map(|ticket| ticket.0).or_else(|| self.left_by(&ask)) {
+            return self.resume(ticket, ask);
+        }
         let connection = ask.connection;
         let id = ask.request_id.as_ref().map(RequestId::to_string);
         let before = ask.request_id.as_ref().and_then(|id| self.by_id(&ask.domain, id));
@@ -22,40 +25,8 @@ impl Model {
             return;
         }
         let Some(index) = before else { return self.enter(ask) };
-        let ticket = self.requests[index].ticket;
-        self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
-        let processes = u32::from(ask.binding == Binding::Process);
-        let old = self.requests[index].clone();
-        let request = &mut self.requests[index];
-        request.connection = Some(connection);
-        request.pid = ask.pid;
-        if let Some((token, _)) = request.turn {
-            request.pipes += u32::from(ask.pipe);
-            request.processes += processes;
-            request.named |= ask.named_process;
-            if ask.command.is_some() {
-                request.command = ask.command;
-            }
-            let reply = Active {
-                domain: ask.domain,
-                request_id: old.id,
-                ticket: Ticket(ticket),
-                token: Token(token),
-                resumed: true,
-            };
-            self.tell(connection, Reply::Active(reply));
-            return;
-        }
-        request.pipes = u32::from(ask.pipe);
-        request.processes = processes;
-        request.binding = ask.binding;
-        request.lease = ask.lease;
-        request.named = ask.named_process;
-        request.command = ask.command;
-        if old.connection != Some(connection) {
-            self.tell_owner(&old, ErrorCode::TakenOver);
-        }
-        self.stand(index, ask.max_wait, ask.positions);
+        let deadline = ask.max_wait.map(|max_wait| self.now + max_wait);
+        self.take_up(index, ask, deadline);
     }
 
     pub(super) fn why_not(&self, ask: &Enqueue, before: Option<usize>) -> Option<ErrorCode> {
@@ -73,7 +44,7 @@ impl Model {
                 _ => None,
             };
         }
-        let in_use = self.holder(&ask.domain).is_some();
+        let in_use = self.is_in_use(&ask.domain);
         if is_full {
             Some(ErrorCode::TooManyRequests)
         } else if !in_use && self.counts().domains >= self.limits.domains as u64 {
@@ -114,6 +85,7 @@ impl Model {
             named: ask.named_process,
             pipes: u32::from(ask.pipe),
             processes: u32::from(ask.binding == Binding::Process),
+            secret: ask.secret,
             positions: false,
             deadline: None,
             told: (0, 0),
@@ -125,7 +97,7 @@ impl Model {
         self.record(&self.requests[index].clone(), Change::Queued);
         self.settle(&ask.domain);
         if self.requests[index].turn.is_none() {
-            self.stand(index, ask.max_wait, ask.positions);
+            self.stand(index, ask.max_wait.map(|max_wait| self.now + max_wait), ask.positions);
         }
     }
 
@@ -136,10 +108,10 @@ impl Model {
     }
 
     /// A waiter is told its place and begins to wait as it asked.
-    pub(super) fn stand(&mut self, index: usize, max_wait: Option<Duration>, positions: bool) {
+    pub(super) fn stand(&mut self, index: usize, deadline: Option<Time>, positions: bool) {
         let (position, total_ahead) = self.place(index);
         let request = &mut self.requests[index];
-        request.deadline = max_wait.map(|max_wait| self.now + max_wait);
+        request.deadline = deadline;
         request.positions = positions;
         request.told = (position, total_ahead);
         let request = request.clone();
@@ -166,6 +138,7 @@ impl Model {
         if watched {
             self.requests[index].processes += 1;
         }
+        self.out.push(Effect::Changed { ticket });
     }
 
     pub(super) fn done(
@@ -253,7 +226,7 @@ impl Model {
     ) {
         if self.leaving {
             self.error(connection, ErrorCode::Leaving, Some(domain), id, None);
-        } else if self.holder(&domain).is_none() {
+        } else if !self.is_in_use(&domain) {
             self.tell(connection, Reply::Idle(Idle { domain, request_id: id }));
         } else if self.hanging_on(connection) >= self.limits.tickets_per_connection {
             self.error(connection, ErrorCode::TooManyRequests, Some(domain), id, None);
@@ -285,66 +258,16 @@ impl Model {
         request.processes = request.processes.saturating_sub(1);
         if request.turn.is_some() {
             self.end_if_unkept(index);
-        } else if request.binding == Binding::Process && request.processes == 0 {
+        } else if (request.binding == Binding::Process || request.connection.is_none()) && request.processes == 0 {
             let request = self.end(index, Outcome::Gone, None);
             self.tell_owner(&request, ErrorCode::Gone);
-            self.settle(&request.domain);
-        }
-    }
-
-    pub(super) fn restore(&mut self, old: Restored) {
-        self.next_ticket = self.next_ticket.max(old.ticket.0 + 1);
-        self.next_token = self.next_token.max(old.token.0 + 1);
-        let is_kept = old.binding == Binding::Lease || old.pipe || old.processes > 0;
-        if !is_kept || self.index(old.ticket.0).is_some() || self.holder(&old.domain).is_some() {
-            return;
-        }
-        self.use_domain(&old.domain);
-        self.requests.push(Request {
-            ticket: old.ticket.0,
-            domain: old.domain,
-            id: old.request_id,
-            uid: old.uid,
-            pid: old.pid,
-            command: old.command,
-            queued_at: old.queued_at,
-            connection: None,
-            binding: old.binding,
-            lease: None,
-            named: old.named_process,
-            pipes: u32::from(old.pipe),
-            processes: old.processes,
-            positions: false,
-            deadline: if old.binding == Binding::Lease { old.lease_until } else { None },
-            told: (0, 0),
-            told_at: None,
-            turn: Some((old.token.0, old.active_at)),
-        });
-        self.requests.sort_by_key(|request| request.ticket);
-    }
-
-    pub(super) fn leave(&mut self) {
-        self.leaving = true;
-        while let Some(index) = self.requests.iter().position(|request| request.turn.is_none()) {
-            let request = self.end(index, Outcome::Stopped, None);
-            self.tell_owner(&request, ErrorCode::Leaving);
-        }
-        for wait in std::mem::take(&mut self.waits) {
-            self.error(wait.connection, ErrorCode::Leaving, Some(wait.domain), wait.id, None);
-        }
-        for request in self.requests.clone() {
-            let by_connection_alone = request.binding == Binding::Connection && request.pipes + request.processes == 0;
-            if by_connection_alone {
-                self.end(self.index(request.ticket).unwrap(), Outcome::Stopped, None);
-            }
-            self.tell_owner(&request, ErrorCode::Leaving);
             self.settle(&request.domain);
         }
     }
 }
 
 /// Domain, request id and ticket as the client named them.
-fn asked(which: &Which) -> (Option<Domain>, Option<String>, Option<u64>) {
+pub(super) fn asked(which: &Which) -> (Option<Domain>, Option<String>, Option<u64>) {
     match which {
         Which::Ticket(ticket) => (None, None, Some(ticket.0)),
         Which::TicketOf(ticket, domain, id) => {

@@ -3,6 +3,8 @@
 //! It shares no code with the core but the types of its interface. Messages of errors are left empty.
 
 mod inputs;
+mod again;
+mod succession;
 mod rules;
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use seq::clock::Time;
 use seq::protocol::{
     Binding, Counts, Domain, ErrorCode, ErrorReply, HolderState, Outcome, Reply, RequestId, Ticket, Token,
 };
-use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Record, Restored, Which};
+use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Record, Secret, Which};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,7 @@ struct Request {
     named: bool,
     pipes: u32,
     processes: u32,
+    secret: Option<Secret>,
     positions: bool,
     /// Of the longest wait, then of the lease.
     deadline: Option<Time>,
@@ -61,7 +64,7 @@ struct Round {
 /// One line as the model sees it: name, holders with token and state, waiters, past runs' median.
 pub(crate) type Seen = (Domain, Vec<(u64, u64, HolderState, u32)>, Vec<(u64, u32)>, Option<Duration>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Model {
     limits: Limits,
     next_ticket: u64,
@@ -69,6 +72,11 @@ pub(crate) struct Model {
     next_wait: u64,
     now: Time,
     leaving: bool,
+    frozen: bool,
+    /// Until when whoever is away has its place, and until when at most.
+    grace: (Time, Time),
+    /// Ticket, user and what to say, the oldest first.
+    ends: Vec<(u64, u32, ErrorCode)>,
     turns: u64,
     /// In order of their tickets.
     requests: Vec<Request>,
@@ -88,6 +96,9 @@ impl Model {
             next_wait: 0,
             now: Time::ZERO,
             leaving: false,
+            frozen: false,
+            grace: (Time::ZERO, Time::ZERO),
+            ends: Vec::new(),
             turns: 0,
             requests: Vec::new(),
             waits: Vec::new(),
@@ -98,9 +109,15 @@ impl Model {
     }
 
     pub(crate) fn handle(&mut self, now: Time, input: Input) -> Vec<Effect> {
-        while let Some((due, is_wait, number)) = self.first_deadline().filter(|(due, ..)| *due <= now) {
+        if self.frozen {
+            self.refuse_after_all(input);
+            return std::mem::take(&mut self.out);
+        }
+        while let Some((due, kind, number)) = self.first_deadline().filter(|(due, ..)| *due <= now) {
             self.now = self.now.max(due);
-            if is_wait {
+            if kind == 2 {
+                self.give_up_who_is_away();
+            } else if kind == 1 {
                 let wait = self.waits.remove(self.waits.iter().position(|wait| wait.number == number).unwrap());
                 self.error(wait.connection, ErrorCode::TimedOut, Some(wait.domain), wait.id, None);
             } else {
@@ -121,6 +138,9 @@ impl Model {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Time> {
+        if self.frozen {
+            return None;
+        }
         let rounds = self.rounds.iter().filter_map(|round| round.due);
         rounds.chain(self.first_deadline().map(|(due, ..)| due)).min()
     }
@@ -165,31 +185,6 @@ impl Model {
             .collect()
     }
 
-    pub(crate) fn held(&self) -> Vec<Restored> {
-        let turns = self.requests.iter().filter(|request| request.turn.is_some());
-        let kept = turns.filter(|request| request.binding == Binding::Lease || request.pipes + request.processes > 0);
-        kept.map(|request| {
-            let (token, active_at) = request.turn.unwrap();
-            Restored {
-                domain: request.domain.clone(),
-                request_id: request.id.clone(),
-                ticket: Ticket(request.ticket),
-                token: Token(token),
-                uid: request.uid,
-                pid: request.pid,
-                command: request.command.clone(),
-                queued_at: request.queued_at,
-                active_at,
-                binding: request.binding,
-                lease_until: request.deadline,
-                named_process: request.named,
-                pipe: request.pipes > 0,
-                processes: request.processes,
-            }
-        })
-        .collect()
-    }
-
     fn take(&mut self, input: Input) {
         match input {
             Input::Sequence(request) => self.sequence(request),
@@ -213,15 +208,20 @@ impl Model {
             }
             Input::ProcessGone { ticket } => self.process_gone(ticket),
             Input::Restore(restored) => self.restore(restored),
-            Input::Leave => self.leave(),
+            Input::PastEnd { ticket, uid, had_turn, outcome } => self.past_end(ticket.0, uid, had_turn, outcome),
+            Input::PastRuns { domain, runs } => self.past_runs(&domain, runs),
+            Input::Leave { keep_places: true } => self.freeze(),
+            Input::Leave { keep_places: false } => self.leave(),
             Input::Tick => {}
         }
     }
 
-    fn first_deadline(&self) -> Option<(Time, bool, u64)> {
-        let tickets = self.requests.iter().filter_map(|request| Some((request.deadline?, false, request.ticket)));
-        let waits = self.waits.iter().filter_map(|wait| Some((wait.deadline?, true, wait.number)));
-        tickets.chain(waits).min()
+    /// Of tickets, then of `Wait`s, then of whoever is away.
+    fn first_deadline(&self) -> Option<(Time, u8, u64)> {
+        let tickets = self.requests.iter().filter_map(|request| Some((request.deadline?, 0, request.ticket)));
+        let waits = self.waits.iter().filter_map(|wait| Some((wait.deadline?, 1, wait.number)));
+        let away = self.requests.iter().find(|request| request.is_away()).map(|_| (self.grace.0, 2, 0));
+        tickets.chain(waits).chain(away).min()
     }
 
     fn index(&self, ticket: u64) -> Option<usize> {
@@ -230,6 +230,10 @@ impl Model {
 
     fn by_id(&self, domain: &Domain, id: &RequestId) -> Option<usize> {
         self.requests.iter().position(|request| request.domain == *domain && request.id == *id)
+    }
+
+    fn is_in_use(&self, domain: &Domain) -> bool {
+        self.requests.iter().any(|request| request.domain == *domain)
     }
 
     fn holder(&self, domain: &Domain) -> Option<usize> {
@@ -312,6 +316,12 @@ impl Model {
     ) {
         let ticket = ticket.map(Ticket);
         self.tell(connection, Reply::Error(ErrorReply { code, message: String::new(), domain, request_id, ticket }));
+    }
+}
+
+impl Request {
+    fn is_away(&self) -> bool {
+        self.connection.is_none() && self.turn.is_none()
     }
 }
 

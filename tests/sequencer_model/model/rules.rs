@@ -12,6 +12,9 @@ impl Model {
             return;
         }
         if let Some(index) = self.waiters(domain).first().copied() {
+            if self.requests[index].is_away() {
+                return;
+            }
             let token = self.next_token;
             self.next_token += 1;
             self.turns += 1;
@@ -33,11 +36,7 @@ impl Model {
         let index = self.runs.iter().position(|(known, _)| known == domain).unwrap();
         let fell_idle = self.runs.remove(index);
         self.runs.push(fell_idle);
-        let idle: Vec<Domain> = self.runs.iter().map(|(domain, _)| domain.clone()).collect();
-        let idle: Vec<&Domain> = idle.iter().filter(|domain| self.holder(domain).is_none()).collect();
-        for forgotten in idle.iter().rev().skip(self.limits.idle_domains) {
-            self.runs.retain(|(known, _)| known != *forgotten);
-        }
+        self.forget_idle_domains();
         let (answered, others) = self.waits.drain(..).partition(|wait| wait.domain == *domain);
         self.waits = others;
         let answered: Vec<Waiting> = answered;
@@ -46,13 +45,33 @@ impl Model {
         }
     }
 
+    pub(super) fn forget_idle_domains(&mut self) {
+        let idle: Vec<Domain> = self.runs.iter().map(|(domain, _)| domain.clone()).collect();
+        let idle: Vec<&Domain> = idle.iter().filter(|domain| !self.is_in_use(domain)).collect();
+        for forgotten in idle.iter().rev().skip(self.limits.idle_domains) {
+            self.runs.retain(|(known, _)| known != *forgotten);
+        }
+    }
+
+    /// What becomes of a request.
+    pub(super) fn end_of(&self, request: &Request, outcome: Outcome, exit_status: Option<i32>) -> Change {
+        let waited = request.turn.map_or(self.now, |(_, active_at)| active_at).since(request.queued_at);
+        match request.turn {
+            None => Change::Left { outcome, waited },
+            Some((token, active_at)) => {
+                let (token, held) = (Token(token), self.now.since(active_at));
+                Change::Ended { token, outcome, exit_status, waited, held }
+            }
+        }
+    }
+
     /// Takes a request out and records it.
     pub(super) fn end(&mut self, index: usize, outcome: Outcome, exit_status: Option<i32>) -> Request {
         let request = self.requests.remove(index);
-        let now = self.now;
-        if let Some((token, active_at)) = request.turn {
-            let (waited, held) = (active_at.since(request.queued_at), now.since(active_at));
-            self.record(&request, Change::Ended { token: Token(token), outcome, exit_status, waited, held });
+        let change = self.end_of(&request, outcome, exit_status);
+        self.record(&request, change);
+        self.past_end(request.ticket, request.uid, request.turn.is_some(), outcome);
+        if let Change::Ended { held, .. } = change {
             if outcome == Outcome::Done {
                 let (_, runs) = self.runs.iter_mut().find(|(domain, _)| *domain == request.domain).unwrap();
                 runs.push(held);
@@ -60,7 +79,6 @@ impl Model {
                 runs.drain(..extra);
             }
         } else {
-            self.record(&request, Change::Left { outcome, waited: now.since(request.queued_at) });
             self.places_changed(&request.domain);
         }
         request

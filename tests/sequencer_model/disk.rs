@@ -1,0 +1,109 @@
+//! What is written down, and the core beside the model that it must agree with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use seq::clock::Time;
+use seq::protocol::{Outcome, Reply, Ticket, Token};
+use seq::sequencer::{Change, Effect, Input, Limits, Restored, Sequencer};
+
+use crate::model::Model;
+
+/// Ends that are written down; a client stays away for fewer.
+const ENDS_MAX: usize = 50;
+
+/// Everything that outlives a daemon. Each batch is written as one transaction, or not at all.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) live: BTreeMap<Ticket, Restored>,
+    /// How tickets ended, as the next daemon is told.
+    pub(crate) ends: Vec<Input>,
+    /// The numbers to go on with.
+    pub(crate) next: (Ticket, Token),
+}
+
+impl Disk {
+    pub(crate) fn new() -> Disk {
+        Disk { live: BTreeMap::new(), ends: Vec::new(), next: (Ticket(1), Token(1)) }
+    }
+
+    /// Writes a batch: each ticket that it names as it is now, or its end.
+    pub(crate) fn commit(&mut self, batch: &[Effect], core: &Sequencer) {
+        let mut named = BTreeSet::new();
+        for effect in batch {
+            match effect {
+                Effect::Changed { ticket } => _ = named.insert(*ticket),
+                Effect::Record(record) => {
+                    named.insert(record.ticket);
+                    let (had_turn, outcome) = match record.change {
+                        Change::Ended { outcome, .. } => (true, outcome),
+                        Change::Left { outcome, .. } => (false, outcome),
+                        _ => continue,
+                    };
+                    if outcome != Outcome::Gone && (outcome, had_turn) != (Outcome::Done, true) {
+                        self.ends.push(Input::PastEnd { ticket: record.ticket, uid: record.uid, had_turn, outcome });
+                    }
+                }
+                Effect::Admitted { .. } | Effect::Tell { .. } => {}
+            }
+        }
+        for ticket in named {
+            match core.saved(ticket) {
+                Some(saved) => _ = self.live.insert(ticket, saved),
+                None => _ = self.live.remove(&ticket),
+            }
+        }
+        let extra = self.ends.len().saturating_sub(ENDS_MAX);
+        self.ends.drain(..extra);
+        self.next = core.next_numbers();
+    }
+
+    /// Whatever lives is written down as it is, except that something which kept it may be gone since.
+    pub(crate) fn check(&self, both: &Both) {
+        let saved = both.model.saved();
+        assert_eq!(saved.len(), self.live.len(), "tickets that are written down");
+        for saved in saved {
+            assert_eq!(both.core.saved(saved.ticket).as_ref(), Some(&saved));
+            let written = &self.live[&saved.ticket];
+            assert!(written.pipes >= saved.pipes && written.processes >= saved.processes, "ticket {}", saved.ticket);
+            let kept_alike = Restored { pipes: saved.pipes, processes: saved.processes, ..written.clone() };
+            assert_eq!(kept_alike, saved, "what is written down");
+        }
+    }
+}
+
+/// The core, and the model of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Both {
+    pub(crate) core: Sequencer,
+    pub(crate) model: Model,
+    pub(crate) limits: Limits,
+    pub(crate) now: Time,
+}
+
+impl Both {
+    pub(crate) fn new((ticket, token): (Ticket, Token), limits: Limits, now: Time) -> Both {
+        let core = Sequencer::with_limits(ticket, token, limits);
+        Both { core, model: Model::new(ticket, token, limits), limits, now }
+    }
+
+    /// Takes an input, which both must answer alike.
+    pub(crate) fn step(&mut self, input: &Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.core.handle(self.now, input.clone(), &mut effects);
+        effects.iter_mut().for_each(check_and_drop_message);
+        let expected = self.model.handle(self.now, input.clone());
+        assert_eq!(effects, expected, "effects at {}: {input:?}", self.now);
+        let (next, expected) = (self.core.next_timeout(), self.model.next_timeout());
+        assert_eq!(next, expected, "next timeout at {}: {input:?}", self.now);
+        assert_eq!(self.core.next_numbers(), self.model.next_numbers(), "{input:?}");
+        assert_eq!(self.core.counts(), self.model.counts(), "{input:?}");
+        effects
+    }
+}
+
+/// The words are tested elsewhere; here they only must be there, and as the style asks.
+fn check_and_drop_message(effect: &mut Effect) {
+    let Effect::Tell { reply: Reply::Error(error), .. } = effect else { return };
+    assert!(!error.message.is_empty() && !error.message.ends_with('.'), "{}", error.message);
+    error.message.clear();
+}

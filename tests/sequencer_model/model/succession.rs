@@ -1,0 +1,173 @@
+//! One daemon leaves or dies, another one goes on.
+
+use std::time::Duration;
+
+use seq::protocol::{Binding, Domain, ErrorCode, Outcome, RequestId, Ticket, Token};
+use seq::sequencer::{Input, Restored, RestoredTurn};
+
+use super::inputs::asked;
+use super::{Model, Request, SECOND};
+
+impl Model {
+    /// Every ticket as the next daemon must know it.
+    pub(crate) fn saved(&self) -> Vec<Restored> {
+        let saved = self.requests.iter().map(|request| Restored {
+            ticket: Ticket(request.ticket),
+            domain: request.domain.clone(),
+            request_id: request.id.clone(),
+            uid: request.uid,
+            pid: request.pid,
+            command: request.command.clone(),
+            queued_at: request.queued_at,
+            binding: request.binding,
+            lease: request.lease,
+            named_process: request.named,
+            wait_until: request.deadline.filter(|_| request.turn.is_none()),
+            secret: request.secret,
+            turn: request.turn.map(|(token, active_at)| RestoredTurn {
+                token: Token(token),
+                active_at,
+                lease_until: request.deadline,
+            }),
+            pipes: request.pipes,
+            processes: request.processes,
+        });
+        saved.collect()
+    }
+
+    pub(super) fn restore(&mut self, old: Restored) {
+        self.next_ticket = self.next_ticket.max(old.ticket.0 + 1);
+        self.next_token = self.next_token.max(old.turn.map_or(0, |turn| turn.token.0 + 1));
+        let last = self.waiters(&old.domain).last().map(|index| self.requests[*index].ticket);
+        let has_no_place = match old.turn {
+            Some(_) => self.holder(&old.domain).is_some(),
+            None => last.is_some_and(|last| last >= old.ticket.0),
+        };
+        if has_no_place || self.index(old.ticket.0).is_some() || self.by_id(&old.domain, &old.request_id).is_some() {
+            return;
+        }
+        let lease_until = |turn: RestoredTurn| turn.lease_until.filter(|_| old.binding == Binding::Lease);
+        let request = Request {
+            ticket: old.ticket.0,
+            domain: old.domain,
+            id: old.request_id,
+            uid: old.uid,
+            pid: old.pid,
+            command: old.command,
+            queued_at: old.queued_at,
+            connection: None,
+            binding: old.binding,
+            lease: old.lease,
+            named: old.named_process,
+            pipes: old.pipes,
+            processes: old.processes,
+            secret: old.secret,
+            positions: false,
+            deadline: old.turn.map_or(old.wait_until, lease_until),
+            told: (0, 0),
+            told_at: None,
+            turn: old.turn.map(|turn| (turn.token.0, turn.active_at)),
+        };
+        let is_kept = match request.turn {
+            Some(_) => request.binding == Binding::Lease || request.pipes + request.processes > 0,
+            None => request.processes > 0,
+        };
+        if !is_kept {
+            let change = self.end_of(&request, Outcome::Gone, None);
+            return self.record(&request, change);
+        }
+        if request.turn.is_none() {
+            self.grace = (self.now + SECOND * 10, self.now + SECOND * 60);
+        }
+        self.use_domain(&request.domain);
+        self.requests.push(request);
+        self.requests.sort_by_key(|request| request.ticket);
+    }
+
+    pub(super) fn past_end(&mut self, ticket: u64, uid: u32, had_turn: bool, outcome: Outcome) {
+        let code = match (had_turn, outcome) {
+            (_, Outcome::Cancelled) | (false, Outcome::Done) => ErrorCode::Cancelled,
+            (_, Outcome::Released) => ErrorCode::Released,
+            (_, Outcome::Expired) => ErrorCode::Expired,
+            (_, Outcome::TimedOut) => ErrorCode::TimedOut,
+            _ => return,
+        };
+        match self.ends.iter_mut().find(|(ended, ..)| *ended == ticket) {
+            Some(end) => *end = (ticket, uid, code),
+            None => self.ends.push((ticket, uid, code)),
+        }
+        let extra = self.ends.len().saturating_sub(self.limits.past_ends);
+        self.ends.drain(..extra);
+    }
+
+    pub(super) fn past_runs(&mut self, domain: &Domain, mut runs: Vec<Duration>) {
+        runs.drain(..runs.len().saturating_sub(self.limits.past_runs));
+        if !self.is_in_use(domain) {
+            self.runs.retain(|(known, _)| known != domain);
+        }
+        self.use_domain(domain);
+        self.runs.iter_mut().find(|(known, _)| known == domain).unwrap().1 = runs;
+        self.forget_idle_domains();
+    }
+
+    pub(super) fn give_up_who_is_away(&mut self) {
+        let away = self.requests.iter().filter(|request| request.is_away());
+        for ticket in away.map(|request| request.ticket).collect::<Vec<_>>() {
+            let ended = self.end(self.index(ticket).unwrap(), Outcome::Gone, None);
+            self.settle(&ended.domain);
+        }
+    }
+
+    pub(super) fn freeze(&mut self) {
+        for request in self.requests.clone() {
+            self.tell_owner(&request, ErrorCode::Restarting);
+        }
+        for wait in std::mem::take(&mut self.waits) {
+            self.error(wait.connection, ErrorCode::Restarting, Some(wait.domain), wait.id, None);
+        }
+        self.frozen = true;
+    }
+
+    pub(super) fn refuse_after_all(&mut self, input: Input) {
+        let code = ErrorCode::Restarting;
+        match input {
+            Input::Sequence(ask) => {
+                let id = ask.request_id.as_ref().map(RequestId::to_string);
+                self.error(ask.connection, code, Some(ask.domain), id, ask.resume.map(|ticket| ticket.0));
+            }
+            Input::Started { connection, ticket, .. } => self.error(connection, code, None, None, Some(ticket.0)),
+            Input::Done { connection, which, request_id, .. }
+            | Input::Release { connection, which, request_id, .. } => {
+                let (domain, id, ticket) = asked(&which);
+                self.error(connection, code, domain, request_id.or(id), ticket);
+            }
+            Input::Cancel { connection, which, .. } => {
+                let (domain, id, ticket) = asked(&which);
+                self.error(connection, code, domain, id, ticket);
+            }
+            Input::Wait { connection, domain, request_id, .. } => {
+                self.error(connection, code, Some(domain), request_id, None);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        while let Some(index) = self.requests.iter().position(|request| request.turn.is_none()) {
+            let request = self.end(index, Outcome::Stopped, None);
+            self.tell_owner(&request, ErrorCode::Leaving);
+        }
+        for wait in std::mem::take(&mut self.waits) {
+            self.error(wait.connection, ErrorCode::Leaving, Some(wait.domain), wait.id, None);
+        }
+        for request in self.requests.clone() {
+            let by_connection_alone = request.binding == Binding::Connection && request.pipes + request.processes == 0;
+            if by_connection_alone {
+                self.end(self.index(request.ticket).unwrap(), Outcome::Stopped, None);
+            }
+            self.tell_owner(&request, ErrorCode::Leaving);
+            self.settle(&request.domain);
+        }
+    }
+}

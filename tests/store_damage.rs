@@ -1,0 +1,339 @@
+//! A database that was damaged: what was promised is found, or the daemon says what is wrong; never anything else.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+use seq::protocol::{Domain, Ticket};
+use seq::store::{Change, Database, Found, Machine, Retention};
+use tempfile::TempDir;
+use wire::Daemon;
+
+const NAMES: [&str; 3] = ["seq.db", "seq.db-wal", "seq.mark"];
+const RETENTION: Retention = Retention { turns: 1_000, age_ms: i64::MAX };
+const WAY_OUT: &str =
+    "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
+
+fn open(directory: &Path) -> Result<(Database, Vec<Found>), seq::error::Error> {
+    let here = Machine { boot_id: "boot".to_owned(), host: "here".to_owned(), host_name: "here".to_owned() };
+    Database::open(&directory.join("seq.db"), &directory.join("seq.mark"), &here, RETENTION, |_| None)
+}
+
+fn live(ticket: u64) -> Change {
+    let body = format!(r#"{{"ticket":{ticket},"what":"a record of about the usual length"}}"#).into_bytes();
+    Change::Live { ticket: Ticket(ticket), domain: Domain::parse("foo.com").unwrap(), body }
+}
+
+fn ended(ticket: u64) -> Change {
+    let body = b"a line of the history".to_vec();
+    Change::Ended { ticket: Ticket(ticket), domain: Domain::parse("foo.com").unwrap(), ended_at: 1, body }
+}
+
+/// The files of a database, as a kill leaves them or after it was closed.
+struct Template(TempDir);
+
+impl Template {
+    fn new(is_closed: bool) -> Template {
+        let (work, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut database, _) = open(work.path()).unwrap();
+        for ticket in 1..=20 {
+            database.commit(&[live(ticket)]).unwrap();
+            if ticket % 4 != 0 {
+                database.commit(&[ended(ticket)]).unwrap();
+            }
+        }
+        if is_closed {
+            database.close();
+            copy(work.path(), kept.path());
+        } else {
+            copy(work.path(), kept.path());
+        }
+        Template(kept)
+    }
+
+    /// The tickets that live in it.
+    fn tickets() -> Vec<u64> {
+        (1..=20).filter(|ticket| ticket % 4 == 0).collect()
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.0.path().join(name)).unwrap_or_default()
+    }
+
+    /// Damages a copy, and expects that the whole truth is found in it, or that it is refused by name.
+    #[track_caller]
+    fn with(&self, what: &str, damage: impl FnOnce(&Path)) -> bool {
+        let copied = tempfile::tempdir().unwrap();
+        copy(self.0.path(), copied.path());
+        damage(copied.path());
+        match open(copied.path()) {
+            Ok((_, found)) => {
+                let tickets: Vec<u64> = found.iter().map(|found| found.ticket.0).collect();
+                assert_eq!(tickets, Template::tickets(), "{what}");
+                for found in found {
+                    let Change::Live { body, .. } = live(found.ticket.0) else { panic!("it lives") };
+                    assert_eq!(found.body, body, "{what}");
+                }
+                true
+            }
+            Err(error) => {
+                let words = error.to_string();
+                assert!(words.contains(&copied.path().display().to_string()), "{what}: {words}");
+                assert!(words.contains("away") || words.contains("writable"), "{what}: {words}");
+                false
+            }
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for name in NAMES {
+        if from.join(name).exists() {
+            fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn undamaged_everything_is_found() {
+    for is_closed in [false, true] {
+        assert!(Template::new(is_closed).with("nothing", |_| {}));
+    }
+}
+
+#[test]
+fn each_bit_of_a_record_counts() {
+    for (is_closed, name) in [(false, "seq.db-wal"), (true, "seq.db")] {
+        let template = Template::new(is_closed);
+        let content = template.read(name);
+        let record = br#"{"ticket":20,"#;
+        // The last copy of it is the one that counts.
+        let at = content.windows(record.len()).rposition(|bytes| bytes == record).unwrap();
+        let length = format!(r#"{{"ticket":20,"what":"a record of about the usual length"}}"#).len();
+        let mut refused = 0;
+        for bit in 0..(length + 8) * 8 {
+            let (byte, mask) = (at - 8 + bit / 8, 1_u8 << (bit % 8));
+            let is_found = template.with(&format!("bit {bit} of the record in {name}"), |directory| {
+                let file = File::options().write(true).open(directory.join(name)).unwrap();
+                file.write_all_at(&[content[byte] ^ mask], byte as u64).unwrap();
+            });
+            refused += usize::from(!is_found);
+        }
+        assert!(refused >= length * 8, "{refused} of {} in {name}", length * 8);
+    }
+}
+
+#[test]
+fn cut_at_every_page_it_is_whole_or_refused() {
+    for (is_closed, name) in [(false, "seq.db-wal"), (false, "seq.db"), (true, "seq.db"), (true, "seq.mark")] {
+        let template = Template::new(is_closed);
+        let length = template.read(name).len();
+        // The frames of the log have a header each, so that half pages meet their middle.
+        for cut in (0..length).step_by(if name == "seq.mark" { 1 } else { 512 }) {
+            template.with(&format!("{name} cut at {cut}"), |directory| {
+                let file = File::options().write(true).open(directory.join(name)).unwrap();
+                file.set_len(cut as u64).unwrap();
+            });
+        }
+    }
+}
+
+#[test]
+fn an_older_copy_of_any_file_is_refused() {
+    let (old, new) = (Template::new(true), tempfile::tempdir().unwrap());
+    copy(old.0.path(), new.path());
+    let (mut database, _) = open(new.path()).unwrap();
+    database.commit(&[live(24)]).unwrap();
+    database.close();
+    fs::copy(old.0.path().join("seq.db"), new.path().join("seq.db")).unwrap();
+    let refusal = open(new.path()).unwrap_err().to_string();
+    assert!(refusal.contains("a part of it, or of its log beside it, is lost"), "{refusal}");
+}
+
+/// A daemon that was killed while somebody had a turn, and where its files are.
+fn killed() -> (TempDir, std::path::PathBuf) {
+    let mut daemon = Daemon::start();
+    let directory = daemon.take_directory();
+    daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+    daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
+    (directory, daemon.kill())
+}
+
+/// What a daemon says that cannot start, after `error: `.
+#[track_caller]
+fn refusal(socket: &Path) -> String {
+    let said = Daemon::start_with(socket, &[]).err().expect("it must not start");
+    assert!(!socket.exists() || std::os::unix::net::UnixStream::connect(socket).is_err(), "nobody is let in");
+    said.strip_prefix("error: ").unwrap_or_else(|| panic!("{said}")).trim_end().to_owned()
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
+    let (_directory, socket) = killed();
+    let beside = |name: &str| socket.with_file_name(name);
+    let (db, mark) = (beside("seq.db"), beside("seq.mark"));
+    let (shown, marked) = (db.display(), mark.display());
+    let away = beside("away");
+
+    fs::rename(&db, &away).unwrap();
+    assert_eq!(
+        refusal(&socket),
+        format!(
+            "the database {shown} is missing or empty, and {marked} says that it was not: restore it, or, once no \
+             command runs under seq any more, move the latter away too"
+        )
+    );
+    fs::write(&db, "").unwrap();
+    assert!(refusal(&socket).starts_with(&format!("the database {shown} is missing or empty")));
+    fs::write(&db, "this is no database, but a text of some length".repeat(100)).unwrap();
+    let garbage = fs::read(&db).unwrap();
+    assert_eq!(refusal(&socket), format!("the database {shown} is damaged (it is not a database): {WAY_OUT}"));
+    assert_eq!(fs::read(&db).unwrap(), garbage, "it is left alone");
+    fs::remove_file(&db).unwrap();
+    fs::create_dir(&db).unwrap();
+    assert_eq!(
+        refusal(&socket),
+        format!(
+            "cannot read {shown}: Is a directory (os error 21): make {} and the files in it writable",
+            socket.parent().unwrap().display()
+        )
+    );
+    fs::remove_dir(&db).unwrap();
+    fs::rename(&away, &db).unwrap();
+
+    fs::rename(&mark, &away).unwrap();
+    assert_eq!(
+        refusal(&socket),
+        format!(
+            "{marked} is missing, which says what the database {shown} held last: restore it, or, once no command \
+             runs under seq any more, move the database away"
+        )
+    );
+    fs::rename(&away, &mark).unwrap();
+
+    let daemon = Daemon::start_at(&socket);
+    let mut client = daemon.connect();
+    for domain in ["a", "b"] {
+        assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
+    }
+}
+
+#[test]
+fn a_database_of_another_version_or_program_or_host_is_refused() {
+    let (_directory, socket) = killed();
+    let path = socket.with_file_name("seq.db");
+    let shown = path.display();
+    let run = |statement: &str| Connection::open(&path).unwrap().execute_batch(statement).unwrap();
+    run("PRAGMA user_version = 2");
+    assert_eq!(
+        refusal(&socket),
+        format!(
+            "the database {shown} has version 2, and this seqd knows versions up to 1: install the newer seqd again, \
+             or move the file away"
+        )
+    );
+    run("PRAGMA user_version = 1; PRAGMA application_id = 7");
+    assert_eq!(
+        refusal(&socket),
+        format!("{shown} is a database, but not one of seqd: move it away, or name another socket with --socket")
+    );
+    run("PRAGMA application_id = 1936028004");
+    run("CREATE TABLE kept AS SELECT * FROM facts; UPDATE facts SET value = 'another'; \
+         UPDATE facts SET value = 'elsewhere' WHERE name = 'host_name'");
+    assert_eq!(
+        refusal(&socket),
+        format!(
+            "the database {shown} was last used on the host elsewhere, where commands may still run under it: run seq \
+             there, or name a socket on a disk of this machine with --socket"
+        )
+    );
+    run("DELETE FROM facts; INSERT INTO facts SELECT * FROM kept; DROP TABLE kept");
+    Daemon::start_at(&socket);
+}
+
+#[test]
+fn two_turns_in_one_domain_are_refused() {
+    let (_directory, socket) = killed();
+    let path = socket.with_file_name("seq.db");
+    // Whatever could have written that: the row, its sum and the mark are as they would be then.
+    let machine = Machine::this();
+    let (mut database, found) =
+        Database::open(&path, &socket.with_file_name("seq.mark"), &machine, RETENTION, |_| None).unwrap();
+    let mut body: serde_json::Value = serde_json::from_slice(&found[1].body).unwrap();
+    body["ticket"]["domain"] = "a".into();
+    let body = serde_json::to_vec(&body).unwrap();
+    database.commit(&[Change::Live { ticket: Ticket(2), domain: Domain::parse("a").unwrap(), body }]).unwrap();
+    drop(database);
+    assert_eq!(
+        refusal(&socket),
+        format!("the database {} says that the tickets 1 and 2 both have the turn in a: {WAY_OUT}", path.display())
+    );
+}
+
+#[test]
+fn a_directory_that_another_host_uses_is_left_to_it() {
+    let (_directory, socket) = killed();
+    let path = socket.with_file_name("life.lock");
+    fs::write(&path, r#"{"pid":77,"boot_id":"another","host":"elsewhere","version":"0.1.0"}"#).unwrap();
+    let lock = File::open(&path).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    assert_eq!(
+        refusal(&socket),
+        format!(
+            "{} is locked by process 77 on the host elsewhere: run seq there, or name a socket on a disk of this \
+             machine with --socket",
+            path.display()
+        )
+    );
+}
+
+#[test]
+fn a_database_that_is_removed_while_the_daemon_runs_is_put_back() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+    for name in ["seqd.sock", "seq.db", "seq.db-wal", "seq.mark"] {
+        fs::remove_file(daemon.file(name)).unwrap();
+    }
+    wire::until("the files are there again", || {
+        NAMES[..1].iter().chain(&["seqd.sock", "seq.mark"]).all(|name| daemon.file(name).exists()).then_some(())
+    });
+    daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
+    let daemon = Daemon::start_at(&daemon.kill());
+    let mut client = daemon.connect();
+    for domain in ["a", "b"] {
+        assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
+    }
+}
+
+#[test]
+fn a_database_of_each_released_version_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/schema-1.db");
+    fs::copy(data, directory.path().join("seq.db")).unwrap();
+    // It comes from another run of the machine, so that all that lived in it is history.
+    let mut machine = Machine::this();
+    machine.host = "here".to_owned();
+    let (database, found) = Database::open(
+        &directory.path().join("seq.db"),
+        &directory.path().join("seq.mark"),
+        &machine,
+        RETENTION,
+        |found| Some(ended(found.ticket.0)),
+    )
+    .unwrap();
+    assert!(found.is_empty());
+    let mut lines = 0;
+    seq::store::History::open(database.path())
+        .unwrap()
+        .newest(10, |_, had_turn, _| lines += u32::from(had_turn))
+        .unwrap();
+    assert_eq!(lines, 2);
+}
