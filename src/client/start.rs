@@ -1,8 +1,8 @@
 //! Starting the daemon: one for all who find none, however many ask at once.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
-use crate::daemon::Place;
+use crate::daemon::{Place, prepare_own_directory};
 use crate::error::Error;
 
 use super::link::timespec;
@@ -104,11 +104,7 @@ fn open_lock(place: &Place) -> Result<File, Error> {
             path.display()
         ))
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&place.directory)
-        .map_err(|error| cannot(&place.directory, error))?;
+    prepare_own_directory(&place.directory)?;
     OpenOptions::new()
         .write(true)
         .create(true)
