@@ -181,6 +181,9 @@ fn the_protocol_page_has_every_limit() {
         ("PAST_RUNS_MAX", limits::PAST_RUNS_MAX),
         ("OUTBOX_BYTES_MAX", limits::OUTBOX_BYTES_MAX),
         ("STATUS_WAITERS_DEFAULT", limits::STATUS_WAITERS_DEFAULT),
+        ("LOG_TURNS_DEFAULT", limits::LOG_TURNS_DEFAULT),
+        ("PAST_ENDS_MAX", limits::PAST_ENDS_MAX),
+        ("SECRET_BYTES_MAX", limits::SECRET_BYTES_MAX),
     ];
     for (name, number) in numbers {
         assert!(page.contains(&format!("\n{name}\t{number}\t")), "{name} {number}");

@@ -57,7 +57,7 @@ pub const SECRET_BYTES_MAX: usize = 255;
 pub const AWAY_GRACE: Duration = Duration::from_secs(10);
 
 /// How long after a restart of the daemon a place is kept at most for a client that has not come back.
-pub const AWAY_MAX: Duration = Duration::from_secs(60);
+pub const AWAY_MAX: Duration = Duration::from_mins(1);
 
 /// Tickets that ended by `cancel`, `release` or a deadline that are remembered, so that a client that could not be
 /// told learns it when it comes back; the one that ended first is forgotten first.
