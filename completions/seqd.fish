@@ -1,4 +1,4 @@
-complete -c seqd -l socket -d 'Listen on this socket [default: $SEQ_SOCKET, else seq/seqd.sock in the user\'s state directory]' -r -F
+complete -c seqd -l socket -d 'Listen on this socket [default: `$SEQ_SOCKET`, else `~/.local/state/seq/seqd.sock`]' -r -F
 complete -c seqd -l group -d 'Let the members of this group use the socket' -r
 complete -c seqd -l idle-exit -d 'Leave after this long without a connection and without a turn, or `never`' -r
 complete -c seqd -l log -d 'Write the log to this file' -r -F

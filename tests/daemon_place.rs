@@ -262,7 +262,9 @@ fn a_detached_daemon_is_nobodys_child_and_keeps_nothing_open() {
 fn it_works_when_its_program_was_replaced() {
     let (home, socket) = home();
     let copy = home.path().join("seqd-copy");
-    fs::copy(env!("CARGO_BIN_EXE_seqd"), &copy).unwrap();
+    // By another process: a descriptor of this one could be inherited by what another thread starts, and a program
+    // that somebody may write to cannot be run.
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_seqd")).arg(&copy).status().unwrap().success());
     // The shell holds the program open by its descriptor, then removes its name, then runs it.
     let script = "exec 3<\"$0\"; rm \"$0\"; exec /proc/self/fd/3 --detach --idle-exit 0.1 --socket \"$1\"";
     let said = Command::new("sh").args(["-c", script]).arg(&copy).arg(&socket).output().unwrap();

@@ -2,6 +2,8 @@
 //!
 //! `SEQ_BLESS=1 cargo test --test documents` writes the generated parts anew.
 
+#![expect(clippy::unwrap_used, reason = "a document that is not there, or has another shape, fails the test")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -15,7 +17,7 @@ use seq::daemon::SeqdArgs;
 use seq::protocol::limits;
 use seq::protocol::{Reply, Request};
 use serde_json::Value;
-use support::{Home, Wire, seq_program};
+use support::{Home, seq_program};
 
 /// Set to write the generated parts anew instead of comparing them.
 const BLESS_VARIABLE: &str = "SEQ_BLESS";
@@ -64,7 +66,7 @@ fn subcommands() -> String {
     let mut page = String::new();
     for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
         let about = command.get_about().unwrap().to_string();
-        page += &format!(".SS seq {}\n{about}.\n{}", command.get_name(), options(&without_globals(command)));
+        page.extend([".SS seq ", command.get_name(), "\n", &about, ".\n", &options(&without_globals(command))]);
     }
     let hide_help = |id| move |argument: clap::Arg| if id == "help" { argument.hide(true) } else { argument };
     let globals = options(&cli.clone().mut_arg("help", hide_help("help")));
@@ -225,10 +227,8 @@ fn timeless(value: &Value) -> Value {
 #[test]
 fn the_session_of_the_protocol_page_is_one() {
     let home = Home::new();
-    let mut daemon = home.command(support::seqd_program());
-    daemon.args(["--socket", "seqd.sock"]);
-    let daemon = home.launch(&mut daemon);
-    let mut wire = home.await_fact("a daemon that listens", || Wire::connect(&home.file("seqd.sock")));
+    let daemon = home.launch(&mut home.command(support::seqd_program()));
+    let mut wire = home.wire();
     for (is_request, message) in session() {
         if is_request {
             let request: Request = serde_json::from_value(message.clone()).unwrap();
@@ -287,7 +287,7 @@ fn every_option_in_the_readme_is_one() {
     }
 }
 
-/// Each block of the README that says `run me` in its first line is run, and prints what it says.
+/// The README's sessions are run, and print what they say.
 #[test]
 fn the_examples_of_the_readme_run() {
     let readme = read("README.md");
@@ -299,16 +299,19 @@ fn the_examples_of_the_readme_run() {
         let mut script = String::from("set -e\n");
         let mut expected = String::new();
         for line in block.lines() {
-            match line.strip_prefix("$ ") {
-                Some(command) => script += &format!("{command}\n"),
-                None => expected += &format!("{line}\n"),
+            match line.strip_prefix("$ ").or_else(|| line.strip_prefix("> ")) {
+                Some(command) => script.extend([command, "\n"]),
+                None => expected.extend([line, "\n"]),
             }
         }
-        let ended = home.finish(home.command("bash").env("PATH", path).args(["-c", &script]));
+        if script.contains("python3") && home.sh("command -v python3").status.code() != Some(0) {
+            continue;
+        }
+        let ended = home.finish(home.command("sh").env("PATH", path).args(["-c", &script]));
         assert_eq!((ended.stdout(), ended.stderr()), (expected, String::new()), "{script}");
         count += 1;
     }
-    assert!(count >= 3, "{count} examples");
+    assert!(count >= 2, "{count} examples");
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn arguments_arrive_byte_for_byte() {
 fn a_command_whose_name_is_not_utf_8_runs() {
     let home = Home::new();
     let name = OsString::from_vec(b"caf\xe9".to_vec());
-    fs::copy("/bin/echo", home.file(&name)).expect("a program");
+    home.install("/bin/echo".as_ref(), &name);
     let mut path = OsString::from("./");
     path.push(&name);
     let mut command = home.seq_command(&["run", "-d", "foo.com", "--"]);

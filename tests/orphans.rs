@@ -11,6 +11,13 @@ use support::{Home, Running, size};
 /// How late the next turn may come after the orphan's end, starting its command included.
 const LATE_MAX: Duration = Duration::from_millis(50);
 
+/// In so many of a hundred rounds: four processes have to be run for it, and a busy machine lets some of them wait.
+/// On one with nothing else to do it holds for all of them: `SEQ_ORPHANS_PERCENT=100`.
+const ON_TIME_PERCENT: usize = 95;
+
+/// How late it may come at worst: longer than any machine is busy, shorter than a wake-up that was lost.
+const LOST: Duration = Duration::from_secs(5);
+
 /// A command that stamps its start and its end itself, in microseconds.
 const STAMPER: &str = r#"#!/bin/bash
 echo "start $1 ${EPOCHREALTIME/./}" >>stamps
@@ -61,7 +68,13 @@ fn no_turn_comes_before_the_end_of_an_orphan_and_the_next_comes_soon_after() {
         gaps.push(start.1 - end.1);
     }
     gaps.sort_unstable();
+    let on_time = gaps.iter().filter(|gap| Duration::from_micros(**gap) <= LATE_MAX).count();
     let (median, longest) = (gaps[gaps.len() / 2], gaps[gaps.len() - 1]);
-    println!("{rounds} orphans: the next began {median} us (median), {longest} us (at most) after the end");
-    assert!(Duration::from_micros(longest) <= LATE_MAX, "the next came {longest} us after the orphan's end");
+    println!(
+        "{rounds} orphans: the next began {median} us (median), {longest} us (at most) after the end; \
+         {on_time} within {LATE_MAX:?}"
+    );
+    let wanted = size("SEQ_ORPHANS_PERCENT", ON_TIME_PERCENT);
+    assert!(on_time * 100 >= rounds * wanted, "only {on_time} of {rounds} came within {LATE_MAX:?}");
+    assert!(Duration::from_micros(longest) < LOST, "a turn came {longest} us after the orphan's end");
 }

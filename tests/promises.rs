@@ -62,7 +62,9 @@ fn promise_3_anybody_can_see_who_holds_since_when_and_the_place_in_line() {
     }
     gate.open();
     holder.wait().is_silent(0);
-    waiters.map(|waiter| waiter.wait().is_silent(0));
+    for waiter in waiters {
+        waiter.wait().is_silent(0);
+    }
 }
 
 #[test]
@@ -73,7 +75,9 @@ fn promise_4_the_order_of_arrival_is_the_order_of_running() {
     let waiters: Vec<_> = (1..=20).map(|place| home.queue("foo.com", &place.to_string(), place)).collect();
     gate.open();
     holder.wait().is_silent(0);
-    waiters.into_iter().for_each(|waiter| waiter.wait().is_silent(0));
+    for waiter in waiters {
+        waiter.wait().is_silent(0);
+    }
     let starts: Vec<_> = home.log().iter().filter_map(|line| line.strip_prefix("start ").map(str::to_owned)).collect();
     assert_eq!(starts, (0..=20).map(|place| place.to_string()).collect::<Vec<_>>());
 }

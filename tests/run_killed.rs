@@ -22,7 +22,10 @@ fn a_killed_wrapper_leaves_the_turn_with_its_command() {
 fn the_turn_of_a_killed_wrapper_waits_for_what_its_command_started_too() {
     let home = Home::new();
     let gate = home.gate("gate");
-    let script = "./worker child gate & echo $$ >command; read -r line <first-gate";
+    // Without the witness's lock: a process that exits closes its descriptors in no particular order, and what keeps
+    // the turn may go a moment before the lock.
+    let script = "{ echo start child; read -r line <gate; echo end child; } >>log & echo $$ >command; \
+                  read -r line <first-gate";
     let first_gate = home.gate("first-gate");
     let wrapper = home.start(&["run", "-d", "foo.com", "--", "sh", "-c", script]);
     home.await_line("start child");

@@ -66,7 +66,8 @@ fn a_signal_while_running_reaches_the_command_exactly_once() {
     let home = Home::new();
     let gate = home.gate("gate");
     let child_gate = home.gate("child-gate");
-    let listener = listen(&home, r#"exec "$SEQ" run -d foo.com -- python3 listener.py"#);
+    // Without a terminal, whatever these tests were started from.
+    let listener = listen(&home, r#"exec setsid "$SEQ" run -d foo.com -- python3 listener.py"#);
     for (signal, name, _) in PASSED_ON {
         listener.signal(signal);
         home.await_line(&format!("listener {name}"));
@@ -94,11 +95,11 @@ fn a_command_that_dies_of_the_signal_gives_its_status_and_passes_the_turn_on() {
     let home = Home::new();
     let _gate = home.gate("gate");
     for (signal, name, number) in PASSED_ON {
-        // `exec`: no shell that would tell of its child's end.
-        let script = r#"ulimit -c 0; trap - INT QUIT; echo "start $1" >>log; exec cat gate"#;
-        let running = home.start(&["run", "-d", "foo.com", "--", "bash", "-c", script, "bash", name]);
+        // Not bash, which ignores QUIT; `exec`, so that no shell is left to tell of its child's end.
+        let script = "ulimit -c 0; echo \"start $0\" >>log; exec cat gate";
+        let running = home.start(&["run", "-d", "foo.com", "--", "sh", "-c", script, name]);
         home.await_line(&format!("start {name}"));
-        // The shell has become cat, which has no handlers, when the gate is open for it.
+        // Whether it is the shell still or `cat` by now, it has no handler for it.
         running.signal(signal);
         running.wait().is_silent(128 + number);
         home.seq(&["run", "-n", "-d", "foo.com", "--", "true"]).is_silent(0);

@@ -208,3 +208,75 @@ fn a_job_in_the_background_runs_and_says_nothing_of_its_own() {
     terminal.types("wait; exit\n");
     terminal.wait();
 }
+
+#[test]
+fn a_shell_with_jobs_of_its_own_runs_under_seq() {
+    let home = Home::new();
+    let mut outer = shell(&home);
+    // What is waited for is not yet there when the terminal echoes what was typed.
+    outer.types("PS1='in''ner> ' \"$SEQ\" run -d foo.com -- bash --norc --noprofile -i\n");
+    outer.await_text("inner> ");
+    outer.types("echo on''e; cat\n");
+    outer.await_text("one\r\n");
+    // Once what is typed comes twice it is `cat` that has the terminal.
+    outer.types("cat\n");
+    outer.await_text("cat\r\ncat\r\n");
+    // Ends the job of the inner shell, and neither that shell nor seq.
+    outer.types("\x03");
+    outer.await_text("inner> ");
+    outer.types("echo tw''o; cat\n");
+    outer.await_text("two\r\n");
+    outer.types("cat\n");
+    outer.await_text("cat\r\ncat\r\n");
+    outer.types("\x1a");
+    outer.await_text("Stopped");
+    outer.await_text("inner> ");
+    home.await_holder("foo.com", "attached");
+    // The first time a shell warns of its stopped jobs.
+    outer.types("exit 5\n");
+    outer.await_text("There are stopped jobs.");
+    outer.await_text("inner> ");
+    outer.types("exit 5\n");
+    outer.await_text("P[0]> ");
+    outer.types("echo \"status $?\"\n");
+    outer.await_text("status 5\r\n");
+    outer.types("exit\n");
+    assert_eq!(outer.wait().status.code(), Some(0));
+}
+
+#[test]
+fn max_run_at_a_terminal_stops_the_command_and_nothing_beside_it() {
+    let home = Home::new();
+    let _gate = home.gate("gate");
+    let mut terminal = shell(&home);
+    let command = "sh -c 'echo $$ >command; cat gate & echo $! >child; wait'";
+    terminal.types(&format!("\"$SEQ\" run -d foo.com --max-run 1s -- {command} | cat; echo \"${{PIPESTATUS[*]}}\"\n"));
+    let stopped = [home.await_process("command"), home.await_process("child")];
+    terminal.await_text("seq: the command ran longer than 1s: stopping it");
+    // `cat` shares the job, and ends by itself.
+    terminal.await_text("124 0\r\n");
+    assert!(stopped.iter().all(|process| !process.is_alive()));
+    terminal.types("exit\n");
+    assert_eq!(terminal.wait().status.code(), Some(0));
+}
+
+#[test]
+fn a_program_that_sets_the_terminal_raw_gets_every_key() {
+    let home = Home::new();
+    home.script(
+        "keys.py",
+        "import os, sys, termios, tty\n\
+         before = termios.tcgetattr(0)\n\
+         tty.setraw(0)\n\
+         os.write(1, b'ready\\r\\n')\n\
+         keys = b''\n\
+         while not keys.endswith(b'q'): keys += os.read(0, 1)\n\
+         termios.tcsetattr(0, termios.TCSADRAIN, before)\n\
+         print('keys', list(keys))\n",
+    );
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "python3", "keys.py"]), 100);
+    terminal.await_text("ready");
+    terminal.types("\x03\x1a\x1c\x04q");
+    terminal.await_text("keys [3, 26, 28, 4, 113]");
+    assert_eq!(terminal.wait().status.code(), Some(0));
+}

@@ -168,6 +168,18 @@ fn a_bare_done_never_ends_the_turn_of_a_run() {
 }
 
 #[test]
+fn a_turn_taken_in_a_substitution_belongs_to_the_shell() {
+    let home = Home::new();
+    let script = r#"turn=$("$SEQ" sequence -d foo.com --json) || exit
+        "$SEQ" run -n -q -d foo.com -- true; test $? = 75 || exit
+        case $turn in *'"ticket":'*) ;; *) exit 1 ;; esac
+        "$SEQ" done -d foo.com && "$SEQ" run -n -d foo.com -- true"#;
+    for shell in ["sh", "bash"] {
+        home.finish(home.command(shell).args(["-c", script])).is_silent(0);
+    }
+}
+
+#[test]
 fn done_in_a_subshell_ends_the_scripts_own_turn() {
     let home = Home::new();
     home.sh(r#""$SEQ" sequence -d foo.com; (sh -c '"$SEQ" done -d foo.com; exit'); "$SEQ" run -n -d foo.com -- true"#)

@@ -73,7 +73,9 @@ fn explain(usage: &UsageError) -> ExitCode {
             Err(error) => failed(&Error::output(&error)),
         },
         UsageError::Wrong { lines, exit_status } => {
-            lines.iter().for_each(|line| say("seq", line));
+            for line in lines {
+                say("seq", line);
+            }
             ExitCode::from(*exit_status)
         }
     }

@@ -32,6 +32,7 @@ pub struct Cli {
 
 /// Options that every subcommand takes.
 #[derive(Clone, Debug, Default, Args)]
+#[expect(clippy::doc_markdown, reason = "it is the help, where a backtick would be seen")]
 pub struct Global {
     /// Talk to the daemon at this socket
     ///
@@ -86,7 +87,7 @@ pub struct Run {
     /// Wait at most this long for the turn, then fail with status 75
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_wait: Option<Duration>,
-    /// Stop the command, with status 124, when it has run this long
+    /// Stop the command, with status 124, when it has run this long; 0 sets no limit
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_run: Option<Duration>,
     /// How long the command has between TERM and KILL when it is stopped
@@ -130,7 +131,7 @@ pub struct Sequence {
     #[arg(long, value_name = "PID", conflicts_with = "lease", value_parser = clap::value_parser!(u32).range(1..))]
     pub for_pid: Option<u32>,
     /// Keep the turn for this long, instead of until the calling shell ends
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::lease)]
     pub lease: Option<Duration>,
     /// Print the turn as JSON
     #[arg(long)]

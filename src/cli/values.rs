@@ -3,11 +3,18 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use std::time::Duration;
+
 use clap::builder::TypedValueParser;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::Global;
 use crate::protocol::{Domain, RequestId};
+
+use super::parse_duration;
+
+/// Shortest lease: the protocol counts milliseconds.
+const LEASE_MIN: Duration = Duration::from_millis(1);
 
 /// Below `seq --help`.
 pub(super) const COREUTILS_NOTE: &str = "\
@@ -33,6 +40,15 @@ Exit status: 0 the turn is there; 75 no turn: --max-wait is over or the line is 
 pub(super) fn domain() -> impl TypedValueParser<Value = String> {
     // The empty text reaches Domain::parse too, which says it better than clap.
     clap::builder::StringValueParser::new().try_map(|text| Domain::parse(&text).map(|_| text))
+}
+
+/// A duration that is worth a lease.
+pub(super) fn lease(text: &str) -> Result<Duration, String> {
+    let lease = parse_duration(text)?;
+    if lease < LEASE_MIN {
+        return Err(format!("'{text}' is too short for a turn: give it at least 1ms"));
+    }
+    Ok(lease)
 }
 
 /// Keeps a request id, once it is known to be one.

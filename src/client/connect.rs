@@ -15,7 +15,7 @@ use rustix::process::{Pid, geteuid};
 
 use crate::cli::Global;
 use crate::clock::Time;
-use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
+use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory};
 use crate::error::Error;
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
@@ -51,8 +51,8 @@ impl Daemon {
             .or_else(|| std::env::var_os(SOCKET_VARIABLE).filter(|socket| !socket.is_empty()).map(PathBuf::from));
         let (socket, may_start) = match named {
             Some(socket) => (socket, true),
-            None if Path::new(SYSTEM_SOCKET).exists() => (PathBuf::from(SYSTEM_SOCKET), false),
-            None => (default_socket().ok_or_else(no_home)?, true),
+            None if is_there(Path::new(SYSTEM_SOCKET)) => (PathBuf::from(SYSTEM_SOCKET), false),
+            None => (own_socket()?, true),
         };
         let may_start = may_start && !global.no_start;
         Ok(Daemon { place: Place::of_socket(&socket)?, may_start, patience: ANSWER_TIMEOUT })
@@ -203,8 +203,8 @@ impl Daemon {
         }
         if directory.mode() & 0o022 != 0 {
             return Err(Refusal::Wrong(Error::failure(format_args!(
-                "others can write to {shown} (mode {:04o}), so the daemon in it cannot be trusted: chmod 700 it, \
-                 or name a socket in a directory of yours with --socket",
+                "others can write to {shown} (mode {:04o}), so what listens in it cannot be trusted: \
+                 name a socket in a directory that only you can write to with --socket",
                 directory.mode() & 0o7777
             ))));
         }
@@ -304,6 +304,27 @@ fn daemon_pid(place: &Place) -> Option<u32> {
         pid: u32,
     }
     serde_json::from_slice::<Life>(&std::fs::read(&place.life_lock).ok()?).ok().map(|life| life.pid)
+}
+
+/// Whether something is at `path`, or may be: who must not look must not take it for missing either.
+fn is_there(path: &Path) -> bool {
+    !matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The socket in the user's own home directory. With somebody else's `HOME`, as after some ways to become root, what
+/// would be made there would lock its owner out.
+fn own_socket() -> Result<PathBuf, Error> {
+    let home = home_directory().ok_or_else(no_home)?;
+    let me = geteuid().as_raw();
+    match std::fs::metadata(&home) {
+        Ok(found) if found.uid() != me && found.uid() != 0 => Err(Error::failure(format_args!(
+            "the home directory {} belongs to user {}, not to you (user {me}): set HOME to yours (sudo -H does), \
+             or name a socket with --socket",
+            home.display(),
+            found.uid()
+        ))),
+        _ => default_socket().ok_or_else(no_home),
+    }
 }
 
 fn no_home() -> Error {

@@ -24,8 +24,9 @@ impl Stat {
         let text = std::str::from_utf8(&text[after_name + 1..]).ok()?;
         let mut fields = text.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let parent = Pid::from_raw(fields.next()?.parse().ok()?);
-        let group = Pid::from_raw(fields.next()?.parse().ok()?);
+        // A process that is just being buried has the group -1.
+        let mut pid_field = || fields.next()?.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
+        let (parent, group) = (pid_field(), pid_field());
         Some(Stat { pid, state, parent, group })
     }
 

@@ -8,7 +8,8 @@ use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
 use crate::cli;
 use crate::error::Error;
-use crate::protocol::{Active, Binding, Sequence};
+use crate::protocol::limits::ANSWER_TIMEOUT;
+use crate::protocol::{Active, Binding, Done, HolderState, Reply, Request, Sequence, Status};
 
 use super::connect::Daemon;
 use super::process::command_line;
@@ -22,6 +23,13 @@ struct Owner {
     pidfd: OwnedFd,
 }
 
+impl Owner {
+    /// Its pid, as the protocol has it.
+    fn number(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+}
+
 /// Waits for the turn, binds it to a process or to time, and returns.
 pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Write) -> Result<u8, Error> {
     let signals = Signals::block()?;
@@ -31,23 +39,40 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
         (None, None) => Some(calling_shell()?),
     };
     let mut waiting = Waiting::new(&args.domain, Loudness::Normal);
-    let request = request(args, owner.as_ref(), waiting.is_shown());
+    let has_turn = has_turn(daemon, args, owner.as_ref())?;
+    let request = request(args, owner.as_ref(), has_turn, waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
     match take_turn(daemon, request, &descriptors, &signals, &mut waiting)? {
         Outcome::Signal(status) => Ok(status),
         Outcome::NoTurn(error) => Err(error),
-        Outcome::Turn(_, turn) => {
-            if args.json {
-                print(&turn, out)?;
+        Outcome::Turn(mut link, turn) => {
+            if args.json
+                && let Err(error) = print(&turn, out)
+            {
+                // A turn that nobody was told of would be kept by mistake.
+                _ = link.ask(&Request::Done(Done { ticket: Some(turn.ticket.0), ..Done::default() }), ANSWER_TIMEOUT);
+                return Err(error);
             }
             Ok(0)
         }
     }
 }
 
-fn request(args: &cli::Sequence, owner: Option<&Owner>, positions: bool) -> Sequence {
+/// Whether this request has its turn already, bound to the same owner: then it is taken up again. A turn that another
+/// process has under the same name is not: two would work under it side by side.
+fn has_turn(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>) -> Result<bool, Error> {
+    let (Some(wanted), Some(owner)) = (&args.request_id, owner) else { return Ok(false) };
+    let domain = Some(args.domain.clone());
+    let status = Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() });
+    let Some(Reply::Status(status)) = daemon.ask_if_there(&status)? else { return Ok(false) };
+    let mut holders = status.domains.iter().flat_map(|line| &line.holders);
+    Ok(holders.any(|holder| {
+        holder.request_id.as_str() == wanted && holder.state == HolderState::Process && holder.pid == owner.number()
+    }))
+}
+
+fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, positions: bool) -> Sequence {
     let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let pid = owner.map(|owner| owner.pid.as_raw_nonzero().get().unsigned_abs());
     Sequence {
         domain: args.domain.clone(),
         request_id: args.request_id.clone(),
@@ -56,8 +81,9 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, positions: bool) -> Sequ
         binding: if owner.is_some() { Binding::Process } else { Binding::Lease },
         lease_ms: args.lease.map(milliseconds),
         named_process: args.for_pid.is_some(),
+        fresh: args.request_id.is_some() && !has_turn,
         command: owner.and_then(|owner| command_line(owner.pid)),
-        pid,
+        pid: owner.map(Owner::number),
         descriptors: usize::from(owner.is_some()),
         ..Sequence::default()
     }

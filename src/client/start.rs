@@ -1,8 +1,8 @@
 //! Starting the daemon: one for all who find none, however many ask at once.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
-use crate::daemon::Place;
+use crate::daemon::{Place, prepare_own_directory};
 use crate::error::Error;
 
 use super::link::timespec;
@@ -23,6 +23,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait before looking again whether somebody else's daemon is there.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
+/// How many daemons may die while they start before this is given up. One may have been killed by a person.
+const DEATHS_MAX: u32 = 3;
+
 /// Bytes of the log's end that are shown when a daemon does not start.
 const LOG_TAIL_BYTES: u64 = 2_000;
 
@@ -31,6 +34,8 @@ enum Answer {
     Ready,
     /// Another daemon is there, or is just leaving.
     Busy,
+    /// It ended before it was ready: somebody has killed it, or it cannot start and could not say why.
+    Died,
     Failed(String),
 }
 
@@ -41,7 +46,7 @@ enum Answer {
 pub(super) fn start<T>(place: &Place, mut connect: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
     let deadline = Time::now() + START_TIMEOUT;
     let lock = open_lock(place)?;
-    let mut last = None;
+    let (mut last, mut died) = (None, 0);
     loop {
         let locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         if let Some(link) = connect()? {
@@ -50,6 +55,8 @@ pub(super) fn start<T>(place: &Place, mut connect: impl FnMut() -> Result<Option
         if locked {
             match spawn(place, deadline)? {
                 Answer::Failed(why) => return Err(failed(place, &why)),
+                Answer::Died if died + 1 == DEATHS_MAX => return Err(failed(place, "it ended before it was ready")),
+                Answer::Died => (died, last) = (died + 1, Some("it ended before it was ready")),
                 Answer::Ready => last = Some("it started and did not listen"),
                 Answer::Busy => last = Some("another daemon has its place and does not listen"),
             }
@@ -76,11 +83,7 @@ fn open_lock(place: &Place) -> Result<File, Error> {
             path.display()
         ))
     };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&place.directory)
-        .map_err(|error| cannot(&place.directory, error))?;
+    prepare_own_directory(&place.directory)?;
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -123,7 +126,7 @@ fn read_answer(mut stdout: ChildStdout, deadline: Time) -> Answer {
             Err(_) => continue,
         }
         match stdout.read(&mut bytes) {
-            Ok(0) => return Answer::Failed("it ended before it was ready".to_owned()),
+            Ok(0) => return Answer::Died,
             Ok(read) => said.extend_from_slice(&bytes[..read]),
             Err(error) => return Answer::Failed(error.to_string()),
         }

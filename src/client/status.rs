@@ -117,7 +117,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         HolderState::Lease => "leases",
     };
     let left = match holder.left_ms {
-        Some(0) => "longer than usual".to_owned(),
+        Some(0) => "overdue".to_owned(),
         Some(left) => format!("{} left", milliseconds(left)),
         None => String::new(),
     };

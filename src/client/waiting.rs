@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rustix::process::getpgrp;
 use rustix::termios::{isatty, tcgetpgrp, tcgetwinsize};
+use unicode_width::UnicodeWidthStr;
 
 use crate::cli::show_duration;
 use crate::clock::Time;
@@ -57,8 +58,8 @@ pub(super) struct Waiting {
     wait: Wait,
     /// When to show it next; none before the place is known, and when only a change is worth a word.
     due: Option<Time>,
-    /// Whether the live line is on the screen.
-    is_drawn: bool,
+    /// Columns of the live line that is on the screen; zero when none is.
+    columns_drawn: usize,
 }
 
 /// What is known of the wait.
@@ -88,7 +89,7 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
-        Waiting { domain, style, wait: Wait::default(), due: None, is_drawn: false }
+        Waiting { domain, style, wait: Wait::default(), due: None, columns_drawn: 0 }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -110,7 +111,7 @@ impl Waiting {
     /// Who holds the turn, as the daemon answered to `status`.
     pub(super) fn status(&mut self, status: Option<&DomainStatus>) {
         self.wait.learn(status, Time::now());
-        if self.is_drawn {
+        if self.columns_drawn > 0 {
             self.show();
         }
     }
@@ -141,8 +142,9 @@ impl Waiting {
     /// The wait is over: nothing of a live line stays on the screen.
     pub(super) fn end(&mut self) {
         self.due = None;
-        if std::mem::take(&mut self.is_drawn) {
-            write("\r\x1b[K");
+        if self.columns_drawn > 0 {
+            write(&to_start(self.columns_drawn, width()));
+            self.columns_drawn = 0;
         }
     }
 
@@ -152,10 +154,12 @@ impl Waiting {
             Style::Silent => {}
             Style::Log | Style::Changes => write(&format!("{text}\n")),
             // In the background the terminal belongs to somebody else.
-            Style::Live if !is_in_foreground() => self.is_drawn = false,
+            Style::Live if !is_in_foreground() => self.columns_drawn = 0,
             Style::Live => {
-                write(&format!("\r{}\x1b[K", cut(&text, width().saturating_sub(1))));
-                self.is_drawn = true;
+                let width = width();
+                let line = cut(&text, width.saturating_sub(1));
+                write(&(to_start(self.columns_drawn, width) + &line));
+                self.columns_drawn = line.width();
             }
         }
     }
@@ -228,6 +232,15 @@ fn style(loudness: Loudness, is_terminal: bool, ci: Option<&OsStr>) -> Style {
     }
 }
 
+/// What brings the cursor back to where a line of so many columns began, and wipes the line. A terminal that has become
+/// narrower has broken the line into several.
+fn to_start(columns: usize, width: usize) -> String {
+    match columns.saturating_sub(1) / width.max(1) {
+        0 => "\r\x1b[K".to_owned(),
+        rows => format!("\r\x1b[{rows}A\x1b[J"),
+    }
+}
+
 fn is_in_foreground() -> bool {
     tcgetpgrp(io::stderr()).is_ok_and(|group| group == getpgrp())
 }
@@ -291,6 +304,14 @@ mod tests {
         assert_eq!(wait.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
         wait.learn(None, Time::ZERO);
         assert_eq!(wait.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
+    }
+
+    #[test]
+    fn a_line_that_the_terminal_broke_is_wiped_whole() {
+        assert_eq!(to_start(0, 80), "\r\x1b[K");
+        assert_eq!(to_start(79, 80), "\r\x1b[K");
+        assert_eq!(to_start(80, 80), "\r\x1b[K");
+        assert_eq!(to_start(81, 40), "\r\x1b[2A\x1b[J");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::cli;
-use crate::error::{Error, status};
+use crate::error::Error;
 use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
 
 use super::connect::Daemon;
@@ -30,7 +30,7 @@ pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> 
     loop {
         let reply = match next(&mut link) {
             Ok(Some(reply)) => reply,
-            Ok(None) => return Ok(status::OK),
+            Ok(None) => return Err(Error::output(&std::io::ErrorKind::BrokenPipe.into())),
             Err(LinkError::Closed) => return Err(left(daemon)),
             Err(error) => return Err(daemon.explain(error)),
         };

@@ -53,6 +53,15 @@ pub(super) fn prepare(directory: &Path, access: Access) -> Result<(), Error> {
     check(directory, &found, access)
 }
 
+/// Makes the directory of a user's own daemon if it is missing, and checks that it is one.
+///
+/// # Errors
+///
+/// With the reason and the way out. Nothing is made then.
+pub fn prepare_own_directory(directory: &Path) -> Result<(), Error> {
+    prepare(directory, Access::default())
+}
+
 fn create(directory: &Path, access: Access) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     if let Some(group) = access.group {

@@ -1,6 +1,6 @@
 //! Where a daemon lives: its socket, and the files beside it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,35 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// The socket's usual file name. Its files have plain names; those of another socket are called after it.
 const SOCKET_NAME: &str = "seqd.sock";
 
-/// Where a user's own daemon listens: `seq/seqd.sock` in the user's state directory, `~/.local/state` on Linux.
+/// Where the state of programs is, in a home directory.
+const STATE_DIRECTORY: &str = ".local/state";
+
+/// Where a user's own daemon listens: `~/.local/state/seq/seqd.sock`. Nothing when the user has no home directory.
 ///
-/// It depends on the user alone, and not on `XDG_RUNTIME_DIR` or `TMPDIR`: cron, ssh, sudo and systemd set those
-/// differently, and two daemons would mean no exclusion at all. Nothing when the user has no home directory.
+/// It depends on the user alone, and not on `XDG_RUNTIME_DIR`, `XDG_STATE_HOME` or `TMPDIR`: cron, ssh, sudo and
+/// systemd set those differently, and two daemons would mean no exclusion at all.
 pub fn default_socket() -> Option<PathBuf> {
-    Some(directories::BaseDirs::new()?.state_dir()?.join("seq").join(SOCKET_NAME))
+    Some(home_directory()?.join(STATE_DIRECTORY).join("seq").join(SOCKET_NAME))
+}
+
+/// The user's home directory: `HOME`, or what the user's entry in `/etc/passwd` says.
+pub fn home_directory() -> Option<PathBuf> {
+    if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
+        return Some(directories::BaseDirs::new()?.home_dir().to_owned());
+    }
+    // Not by `getpwuid(3)`: it loads libraries of the system, which a program that is linked statically cannot.
+    home_of(rustix::process::geteuid().as_raw(), &std::fs::read("/etc/passwd").ok()?)
+}
+
+/// The home directory of user `uid`, by a file like `passwd(5)`.
+fn home_of(uid: u32, users: &[u8]) -> Option<PathBuf> {
+    let fields_of = |line: &[u8]| line.split(|byte| *byte == b':').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let user = users.split(|byte| *byte == b'\n').map(fields_of).find(|fields| {
+        let found = fields.get(2).and_then(|field| std::str::from_utf8(field).ok()?.parse::<u32>().ok());
+        found == Some(uid)
+    })?;
+    let home = user.get(5).filter(|home| !home.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(home)))
 }
 
 /// A daemon's socket and the files beside it, all with absolute paths.
@@ -102,6 +125,14 @@ fn unusable(socket: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_home_of_a_user_is_found_without_the_environment() {
+        let users = b"root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:1000::/home/ann:/bin/sh\nnobody:x:65534:1:::\n";
+        assert_eq!(home_of(1000, users), Some(PathBuf::from("/home/ann")));
+        assert_eq!(home_of(65534, users), None);
+        assert_eq!(home_of(40001, users), None);
+    }
 
     #[test]
     fn the_usual_socket_has_files_with_plain_names() {

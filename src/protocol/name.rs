@@ -130,7 +130,8 @@ pub enum NameError {
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NameError::Empty { what } => write!(f, "the {what} is empty: give it a name, such as foo.com"),
+            NameError::Empty { what: "domain" } => f.write_str("the domain is empty: give it a name, such as foo.com"),
+            NameError::Empty { what } => write!(f, "the {what} is empty: give it at least one character"),
             NameError::TooLong { what, bytes, max } => {
                 write!(f, "the {what} has {bytes} bytes: use at most {max}")
             }

@@ -54,6 +54,7 @@ pub struct Hello {
 
 /// Body of `sequence`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own on the wire")]
 pub struct Sequence {
     /// The line to stand in, as typed; the daemon brings it to its normal form.
     pub domain: String,
@@ -118,6 +119,7 @@ pub enum Binding {
 }
 
 impl Binding {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
     fn is_connection(&self) -> bool {
         *self == Binding::Connection
     }

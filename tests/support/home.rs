@@ -71,10 +71,19 @@ impl Home {
     }
 
     /// Writes a program that can be run as `$HOME/NAME`.
-    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+    pub fn script(&self, name: impl AsRef<Path>, text: &str) -> PathBuf {
+        let written = self.out().with_extension("text");
+        fs::write(&written, text).expect("a file");
+        self.install(&written, name)
+    }
+
+    /// Copies a program to `$HOME/NAME`. Another process does that: a descriptor of this one that may write to the
+    /// program could be inherited by what another thread starts at that moment, and then the program could not be run
+    /// (`ETXTBSY`, `execve(2)`).
+    pub fn install(&self, program: &Path, name: impl AsRef<Path>) -> PathBuf {
         let path = self.file(name);
-        fs::write(&path, text).expect("a script");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("an executable script");
+        let status = self.command("install").arg("--mode=755").arg(program).arg(&path).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot write {}", path.display());
         path
     }
 
@@ -241,8 +250,7 @@ impl Home {
 
     /// The number in `life.lock`, if there is one.
     pub fn daemon_pid(&self) -> Option<u32> {
-        let life: Value = serde_json::from_slice(&fs::read(self.state().join("life.lock")).ok()?).ok()?;
-        life["pid"].as_u64()?.try_into().ok()
+        daemon_pid(&self.state())
     }
 
     /// The daemons that there are for this home's socket.
@@ -293,6 +301,12 @@ impl Drop for Home {
             }
         }
     }
+}
+
+/// The number in the `life.lock` of a state directory, if there is one.
+pub fn daemon_pid(state: &Path) -> Option<u32> {
+    let life: Value = serde_json::from_slice(&fs::read(state.join("life.lock")).ok()?).ok()?;
+    life["pid"].as_u64()?.try_into().ok()
 }
 
 fn ends_in_seqd(program: &[u8]) -> bool {

@@ -14,13 +14,13 @@ mod terminal;
 mod signals;
 
 pub use gate::Gate;
-pub use home::Home;
+pub use home::{Home, daemon_pid};
 pub use processes::{Process, is_alive, signal};
 pub use running::{Ended, Running};
 pub use socket::Wire;
 pub use terminal::Terminal;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,14 +30,18 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks at something that cannot be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// The program under test.
+/// The program under test: the one just built, or that in the directory `SEQ_UNDER_TEST`.
 pub fn seq_program() -> PathBuf {
-    assert_cmd::cargo::cargo_bin!("seq").to_owned()
+    under_test("seq", assert_cmd::cargo::cargo_bin!("seq"))
 }
 
 /// The daemon's program.
 pub fn seqd_program() -> PathBuf {
-    assert_cmd::cargo::cargo_bin!("seqd").to_owned()
+    under_test("seqd", assert_cmd::cargo::cargo_bin!("seqd"))
+}
+
+fn under_test(name: &str, built: &Path) -> PathBuf {
+    std::env::var_os("SEQ_UNDER_TEST").map_or_else(|| built.to_owned(), |directory| PathBuf::from(directory).join(name))
 }
 
 /// Looks until `fact` gives something; nothing when it does not before the deadline.

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// Lowest number of the writing end: scripts use 3 to 9 themselves, and bash those from 10 on and 255.
 const DESCRIPTOR_MIN: i32 = 512;
 
-/// The same, where the limit on open files is lower.
+/// The same, where the limit on open files is lower. Where it is lower still, any number must do.
 const DESCRIPTOR_MIN_LOW: i32 = 16;
 
 /// A pipe that nobody writes to. The command and all it starts inherit the writing end; the daemon holds the reading
@@ -26,7 +26,7 @@ impl Keeper {
         let make = || {
             let (reading, low) = pipe_with(PipeFlags::CLOEXEC)?;
             let writing = match fcntl_dupfd_cloexec(&low, DESCRIPTOR_MIN) {
-                Err(Errno::INVAL) => fcntl_dupfd_cloexec(&low, DESCRIPTOR_MIN_LOW)?,
+                Err(Errno::INVAL) => fcntl_dupfd_cloexec(&low, DESCRIPTOR_MIN_LOW).unwrap_or(low),
                 made => made?,
             };
             Ok(Keeper { reading, writing })

@@ -5,7 +5,9 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::signal::Signal as Signo;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpgid, getpid, getsid, kill_process, kill_process_group, wait, waitpid,
+};
 
 use crate::cli::{self, show_duration};
 use crate::clock::Time;
@@ -33,8 +35,7 @@ enum Stopping {
 /// How soon to look again for what escaped a KILL by being started at that moment.
 const KILL_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
 
-/// What a terminal, or a program on behalf of its user, stops a job with. (Whoever sends `SIGSTOP` to the command alone
-/// means the command alone.)
+/// What a terminal, or a program on behalf of its user, stops a job with.
 const JOB_CONTROL: [i32; 3] = [Signo::SIGTSTP as i32, Signo::SIGTTIN as i32, Signo::SIGTTOU as i32];
 
 /// The command, and all that may happen while it runs.
@@ -60,7 +61,7 @@ impl<'a> Watch<'a> {
         link: Option<&'a mut Link>,
         say: &'a dyn Fn(&dyn Fn() -> String),
     ) -> Watch<'a> {
-        let at = args.max_run.map(|longest| Time::now() + longest);
+        let at = args.max_run.filter(|longest| !longest.is_zero()).map(|longest| Time::now() + longest);
         Watch { args, signals, running, link, say, stopping: Stopping::Not { at }, ended: None, is_childless: false }
     }
 
@@ -79,15 +80,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Waits until all that the command started has ended, too: until nobody has the keeper's writing end. Gives the
-    /// status to exit with if that had to be stopped.
+    /// Waits until all that the command started has ended, too: until nobody has the keeper's writing end, and no
+    /// orphan that closed it is left. Gives the status to exit with if that had to be stopped.
     pub(super) fn until_all_exit(&mut self, keeper: Keeper) -> Option<u8> {
         let reading = keeper.into_reading_end();
         let mut ignored = [0; 64];
         // Reading must not wait; what somebody writes to it by accident is not listened to.
         _ = rustix::io::ioctl_fionbio(&reading, true);
-        while !matches!(rustix::io::read(&reading, &mut ignored), Ok(0)) {
-            self.sleep(Some(&reading));
+        let mut is_open = true;
+        while is_open || !self.is_childless {
+            self.sleep(is_open.then_some(&reading));
+            is_open = is_open && !matches!(rustix::io::read(&reading, &mut ignored), Ok(0));
             self.stop_when_due();
             self.reap();
         }
@@ -136,14 +139,15 @@ impl<'a> Watch<'a> {
     }
 
     fn take_signals(&mut self) {
+        // A signal that comes right after the command's end must not be lost on what is left of it.
+        self.reap();
         let caught: Vec<Caught> = std::iter::from_fn(|| self.signals.next()).collect();
         let was_continued = caught.iter().any(|caught| caught.signal == Signo::SIGCONT);
         for caught in caught {
             match caught.signal {
                 Signo::SIGCHLD => {}
                 Signo::SIGCONT => self.pass_on(Signal::CONT),
-                // From the terminal the command has it already.
-                _ if self.running.shares_group && caught.by_kernel => {}
+                _ if self.has_command_heard(caught) => {}
                 signal => _ = Signal::from_named_raw(signal as i32).map(|signal| self.pass_on(signal)),
             }
         }
@@ -152,11 +156,21 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Whether the whole foreground group got this signal from the terminal, and the command with it. A terminal that
+    /// hangs up tells only the leader of its session (`tty_ioctl(4)`, `credentials(7)`).
+    fn has_command_heard(&self, caught: Caught) -> bool {
+        let is_for_leader = caught.signal == Signo::SIGHUP && getsid(None) == Ok(getpid());
+        self.running.shares_group && caught.by_kernel && !is_for_leader
+    }
+
     /// The command is not waited for yet, so the number is still its own.
     fn pass_on(&self, signal: Signal) {
         if self.ended.is_some() {
-            // What it left behind is what is waited for now.
-            return signal_descendants(None, signal);
+            // What it left behind is what is waited for now, if anything is.
+            if self.args.until_all_exit {
+                signal_descendants(None, signal);
+            }
+            return;
         }
         _ = if self.running.shares_group {
             kill_process(self.running.pid, signal)
@@ -173,12 +187,19 @@ impl<'a> Watch<'a> {
             return;
         }
         if let Ok(Some((_, state))) = waitpid(Some(self.running.pid), options) {
-            if state.stopping_signal().is_some_and(|signal| JOB_CONTROL.contains(&signal)) {
+            if state.stopping_signal().is_some_and(|signal| self.is_job_control(signal)) {
                 _ = kill_process(getpid(), Signal::STOP);
             } else if !state.stopped() {
                 self.ended = Some(state);
             }
         }
+    }
+
+    /// Whether a stop is meant for the whole job. A shell suspends itself with `SIGSTOP`, in a group of its own that
+    /// has the terminal; whoever sends `SIGSTOP` to another command means that command alone.
+    fn is_job_control(&self, signal: i32) -> bool {
+        let leads_group = || getpgid(Some(self.running.pid)) == Ok(self.running.pid);
+        JOB_CONTROL.contains(&signal) || (signal == Signo::SIGSTOP as i32 && leads_group())
     }
 
     /// Collects the end of the command, and of what became a child of seq when its parent ended.
