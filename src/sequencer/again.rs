@@ -115,14 +115,12 @@ impl Sequencer {
     /// Makes `connection` the one that `ticket` hangs on.
     fn attach(&mut self, now: Time, ticket: Ticket, connection: ConnectionId) {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
-        match entry.connection.replace(connection) {
-            Some(before) => self.connections.detach(before, Attached::Ticket(ticket)),
-            None => {
-                if let Some(secret) = entry.secret {
-                    self.unclaimed.remove(&(secret, ticket));
-                }
-                self.came_back(now, ticket);
-            }
+        let secret = entry.secret;
+        if let Some(before) = entry.connection.replace(connection) {
+            self.connections.detach(before, Attached::Ticket(ticket));
+        } else {
+            secret.map(|secret| self.unclaimed.remove(&(secret, ticket)));
+            self.came_back(now, ticket);
         }
         self.connections.attach(connection, Attached::Ticket(ticket));
     }

@@ -156,7 +156,7 @@ impl Sequencer {
         match input {
             Input::Sequence(request) => self.sequence(now, request, out),
             Input::Started { connection, ticket, pid, watched } => {
-                self.started(connection, ticket, (pid, watched), out)
+                self.started(connection, ticket, (pid, watched), out);
             }
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 let done = Done { connection, peer, which, exit_status, processes, request_id };

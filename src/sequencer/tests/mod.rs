@@ -7,12 +7,15 @@ mod giving_back;
 mod positions;
 mod limits;
 mod succession;
+mod away;
+mod resuming;
+mod crash;
 mod growth;
 
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Domain, Reply, RequestId, Ticket, Token};
+use crate::protocol::{Binding, Domain, Outcome, Reply, RequestId, Ticket, Token};
 
 use super::{
     Change, ConnectionId, Effect, Enqueue, Input, Limits, Peer, Record, Restored, RestoredTurn, Secret, Sequencer,

@@ -19,6 +19,16 @@ pub(crate) enum Phase {
     Over,
 }
 
+/// Whether a daemon knows the command's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommandKnown {
+    No,
+    /// It was told; the next one will not know.
+    Told,
+    /// It has written it down.
+    Written,
+}
+
 /// A job, as the world sees it. What it was told is all that it knows of the daemon.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
@@ -38,9 +48,7 @@ pub(crate) struct Job {
     pub(crate) wrapper_lives: bool,
     /// Whether it was told that its turn is not its own any more: then nothing keeps others out.
     pub(crate) was_let_go: bool,
-    /// Whether the daemon has been told of the command's process, and has written it down.
-    pub(crate) command_is_known: bool,
-    pub(crate) command_is_written: bool,
+    pub(crate) known: CommandKnown,
     /// What this daemon watches: pipes; the command; the wrapper.
     pub(crate) pipes: u32,
     pub(crate) commands: u32,
@@ -62,6 +70,26 @@ impl Job {
     /// Whether its pipe has a writer.
     pub(crate) fn pipe_is_open(&self) -> bool {
         self.has_pipe && self.lives()
+    }
+
+    pub(crate) fn command_is_told(&mut self) {
+        if self.known == CommandKnown::No {
+            self.known = CommandKnown::Told;
+        }
+    }
+
+    /// The daemon wrote down what it knows.
+    pub(crate) fn is_written(&mut self) {
+        if self.known == CommandKnown::Told {
+            self.known = CommandKnown::Written;
+        }
+    }
+
+    /// The daemon died before it did.
+    pub(crate) fn is_not_written(&mut self) {
+        if self.known == CommandKnown::Told {
+            self.known = CommandKnown::No;
+        }
     }
 
     /// What it says over a new connection.

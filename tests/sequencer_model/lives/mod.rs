@@ -6,6 +6,7 @@
 
 mod job;
 mod witness;
+mod crash;
 
 use std::time::Duration;
 
@@ -14,17 +15,14 @@ use fastrand::Rng;
 use seq::clock::Time;
 use seq::protocol::limits::AWAY_GRACE;
 use seq::protocol::{Domain, ErrorCode, Outcome, Reply, RequestId, Ticket};
-use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Record, Restored, Secret, Which};
+use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Record, Secret, Which};
 
 use crate::disk::{Both, Disk};
-use job::{Job, Phase, peer};
+use job::{CommandKnown, Job, Phase, peer};
 use witness::Witness;
 
 /// Jobs at once.
 const JOBS_MAX: usize = 8;
-
-/// Operations for which each cut of a crash is lived on.
-const CUT_OPERATIONS: u64 = 12;
 
 /// The operator's connection, who cancels and releases; its answers are not waited for.
 const OPERATOR: ConnectionId = ConnectionId(0);
@@ -154,7 +152,7 @@ impl World {
     fn commit(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         self.disk.commit(&batch, &self.both.core);
-        self.jobs.iter_mut().for_each(|job| job.command_is_written = job.command_is_known);
+        self.jobs.iter_mut().for_each(Job::is_written);
         let tells = batch.iter().filter_map(|effect| match effect {
             Effect::Tell { connection, reply } => Some((*connection, reply)),
             _ => None,
@@ -190,7 +188,7 @@ impl World {
                 return;
             }
             self.jobs[index].commands += 1;
-            self.jobs[index].command_is_known = true;
+            self.jobs[index].command_is_told();
         }
         self.take(&answer);
     }
@@ -214,8 +212,7 @@ impl World {
             phase: Phase::Asks,
             wrapper_lives: true,
             was_let_go: false,
-            command_is_known: false,
-            command_is_written: false,
+            known: CommandKnown::No,
             pipes: 0,
             commands: 0,
             wrappers: 0,
@@ -316,124 +313,14 @@ impl World {
         }
     }
 
-    /// Lives on from each cut at which the daemon may die now; answers one of them.
-    fn die_at_every_cut(&self, rng: &mut Rng) -> Option<usize> {
-        let tells = self.batch.iter().filter(|effect| matches!(effect, Effect::Tell { .. })).count();
-        for cut in std::iter::once(None).chain((0..=tells).map(Some)) {
-            let mut world = self.clone();
-            let mut rng = rng.fork();
-            world.die(&mut rng, cut);
-            for _ in 0..CUT_OPERATIONS {
-                world.operate(&mut rng);
-            }
-        }
-        if rng.u8(..3) == 0 { None } else { Some(rng.usize(..=tells)) }
-    }
-
-    /// The daemon dies. Its last batch was not written, or it was and so many replies of it were heard.
-    fn die(&mut self, rng: &mut Rng, cut: Option<usize>) {
-        let heard = cut.map(|heard| {
-            let batch = self.batch.clone();
-            self.disk.commit(&batch, &self.both.core);
-            heard
-        });
-        self.witness.crash(&self.disk);
-        let batch = std::mem::take(&mut self.batch);
-        for job in &mut self.jobs {
-            if cut.is_some() {
-                job.command_is_written = job.command_is_known;
-            }
-        }
-        let tells = batch.into_iter().filter_map(|effect| match effect {
-            Effect::Tell { connection, reply } => Some((connection, reply)),
-            _ => None,
-        });
-        for (connection, reply) in tells.take(heard.unwrap_or(0)) {
-            self.hear_last_words(connection, &reply);
-        }
-        for job in &mut self.jobs {
-            (job.connection, job.watched_as) = (None, None);
-            job.command_is_known = job.command_is_written;
-            (job.pipes, job.commands, job.wrappers) = (0, 0, 0);
-            let after = [0, 0, 50, 500, 3_000, 9_000, 30_000, 90_000][rng.usize(..8)];
-            job.returns = self.both.now + Duration::from_millis(after);
-        }
-        self.pass_without_a_daemon(rng);
-        self.restore();
-    }
-
-    /// What was still told by a daemon that hears no answer any more.
-    fn hear_last_words(&mut self, connection: ConnectionId, reply: &Reply) {
-        if let (OPERATOR, Reply::Cancelled(cancelled)) = (connection, reply) {
-            self.witness.cancelled(cancelled.ticket);
-        }
-        let Some(job) = self.jobs.iter_mut().find(|job| job.connection == Some(connection)) else { return };
-        let before = job.is_inside();
-        if let Reply::Error(error) = reply
-            && error.code == ErrorCode::NotFound
-        {
-            return;
-        }
-        let _ = job.hear(reply);
-        if !before && job.is_inside() {
-            self.witness.enters(job);
-        }
-    }
-
-    /// Some commands end, and some wrappers die, while there is no daemon.
-    fn pass_without_a_daemon(&mut self, rng: &mut Rng) {
-        self.both.now = self.both.now + Duration::from_millis(rng.u64(..2_000));
-        for job in &mut self.jobs {
-            if job.phase == Phase::Works && rng.u8(..6) == 0 {
-                job.phase = if job.wrapper_lives { Phase::Reports } else { Phase::Over };
-            }
-            if rng.u8(..8) == 0 {
-                job.wrapper_lives = false;
-                if job.phase == Phase::Reports || job.phase == Phase::Works && !job.has_pipe {
-                    job.phase = Phase::Over;
-                }
-            }
-        }
-    }
-
-    /// The next daemon takes back what it finds.
-    fn restore(&mut self) {
-        self.both = Both::new(self.disk.next, self.both.limits, self.both.now);
-        self.restored_at = self.both.now;
-        for end in self.disk.ends.clone() {
-            self.take(&end);
-        }
-        for saved in self.disk.live.values().cloned().collect::<Vec<_>>() {
-            let found = match self.jobs.iter_mut().find(|job| Some(job.secret) == saved.secret) {
-                Some(job) => find(job, saved),
-                None => Restored { pipes: 0, processes: 0, ..saved },
-            };
-            self.take(&Input::Restore(found));
-        }
-        let batch = std::mem::take(&mut self.batch);
-        self.disk.commit(&batch, &self.both.core);
-        self.disk.live.extend(self.both.model.saved().into_iter().map(|saved| (saved.ticket, saved)));
-        self.check();
-    }
-
     /// Everybody goes, and nothing is left.
     fn end(mut self) {
         for index in 0..self.jobs.len() {
             self.wrapper_dies(index);
             self.command_ends(index);
         }
-        self.pass(Duration::from_secs(120));
+        self.pass(Duration::from_mins(2));
         let counts = self.both.core.counts();
         assert_eq!((counts.holders, counts.waiters), (0, 0), "somebody is left who is not there");
     }
-}
-
-/// What is still there of a job.
-fn find(job: &mut Job, saved: Restored) -> Restored {
-    job.watched_as = Some(saved.ticket);
-    let command = job.command_is_written && job.phase == Phase::Works && saved.turn.is_some();
-    job.pipes = u32::from(saved.pipes > 0 && job.pipe_is_open());
-    job.commands = u32::from(command);
-    job.wrappers = u32::from(job.wrapper_lives);
-    Restored { pipes: job.pipes, processes: job.commands + job.wrappers, ..saved }
 }

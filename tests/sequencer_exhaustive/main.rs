@@ -2,23 +2,54 @@
 
 #![expect(clippy::unwrap_used, reason = "a name that cannot be parsed is a mistake in the test")]
 
+mod witness;
+
 use std::time::Duration;
 
 use seq::clock::Time;
-use seq::protocol::{Binding, Domain, Reply, RequestId, Ticket, Token};
-use seq::sequencer::{Change, ConnectionId, Effect, Enqueue, Input, Peer, Record, Sequencer, Which};
+use seq::protocol::{Binding, Domain, RequestId, Ticket, Token};
+use seq::sequencer::{ConnectionId, Enqueue, Input, Peer, Restored, Secret, Sequencer, Which};
+
+use witness::Witness;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// One thing that can happen; tickets are those which the witness knows of at that moment.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
-    Ask { client: u64, domain: &'static str, options: Options },
-    DoneByHolder { domain: &'static str },
-    Cancel { client: u64, domain: &'static str },
-    Disconnect { client: u64 },
-    PipeClosed { domain: &'static str },
+    Ask {
+        client: u64,
+        domain: &'static str,
+        options: Options,
+    },
+    DoneByHolder {
+        domain: &'static str,
+    },
+    Cancel {
+        client: u64,
+        domain: &'static str,
+    },
+    Disconnect {
+        client: u64,
+    },
+    PipeClosed {
+        domain: &'static str,
+    },
     ASecondLater,
+    /// The daemon dies and the next one restores what was written: the last batch too, or all but that.
+    Crash {
+        last_is_written: bool,
+    },
+    /// A client that lost its connection, or another one, asks for its ticket again.
+    Resume {
+        client: u64,
+        domain: &'static str,
+    },
+    /// The process of a client that has not come back ends.
+    ClientEnds {
+        client: u64,
+        domain: &'static str,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +61,7 @@ enum Options {
     Pipe,
 }
 
-use Operation::{ASecondLater, Ask, Cancel, Disconnect, DoneByHolder, PipeClosed};
+use Operation::{ASecondLater, Ask, Cancel, ClientEnds, Crash, Disconnect, DoneByHolder, PipeClosed, Resume};
 
 #[test]
 fn three_clients_in_one_domain() {
@@ -59,6 +90,22 @@ fn two_clients_in_two_domains() {
         Disconnect { client: 1 },
         Disconnect { client: 2 },
         ASecondLater,
+    ]);
+}
+
+#[test]
+fn two_clients_over_daemons_that_die() {
+    let domain = "foo.com";
+    every_sequence(&[
+        Ask { client: 1, domain, options: Options::Pipe },
+        Ask { client: 2, domain, options: Options::Plain },
+        DoneByHolder { domain },
+        Cancel { client: 2, domain },
+        Crash { last_is_written: false },
+        Crash { last_is_written: true },
+        Resume { client: 1, domain },
+        Resume { client: 2, domain },
+        ClientEnds { client: 1, domain },
     ]);
 }
 
@@ -148,16 +195,29 @@ fn go_on(state: &State, depth: usize, alphabet: &[Operation], path: &mut Vec<Ope
 struct State {
     sequencer: Sequencer,
     witness: Witness,
+    /// As it was written before the last step.
+    written: Written,
     now: Time,
+}
+
+/// What a daemon would leave behind.
+#[derive(Clone, Default)]
+struct Written {
+    tickets: Vec<Restored>,
+    witness: Witness,
 }
 
 impl State {
     fn new() -> State {
         let sequencer = Sequencer::new(Ticket(1), Token(1));
-        State { sequencer, witness: Witness::default(), now: Time::ZERO }
+        State { sequencer, witness: Witness::default(), written: Written::default(), now: Time::ZERO }
     }
 
     fn step(&mut self, operation: Operation) {
+        if let Crash { last_is_written } = operation {
+            return self.crash(last_is_written);
+        }
+        self.written = self.write();
         let mut effects = Vec::new();
         if let ASecondLater = operation {
             self.now = self.now + SECOND;
@@ -165,6 +225,32 @@ impl State {
         self.sequencer.handle(self.now, self.input(operation), &mut effects);
         self.witness.watch(&effects);
         self.sequencer.check_invariants();
+        self.witness.compare(&self.sequencer);
+    }
+
+    fn write(&self) -> Written {
+        let tickets = self.witness.holders.iter().chain(&self.witness.waiters).map(|(_, ticket)| *ticket);
+        let tickets = tickets.map(|ticket| self.sequencer.saved(ticket).expect("it lives")).collect();
+        Written { tickets, witness: self.witness.clone() }
+    }
+
+    /// Goes on from what is written; the clients of all tickets are alive.
+    fn crash(&mut self, last_is_written: bool) {
+        let (ticket, token) = self.sequencer.next_numbers();
+        if last_is_written {
+            self.written = self.write();
+        }
+        let Written { mut tickets, witness } = self.written.clone();
+        tickets.sort_by_key(|restored| restored.ticket);
+        self.witness = witness;
+        self.witness.back.clear();
+        self.sequencer = Sequencer::new(ticket, token);
+        for restored in tickets {
+            let mut effects = Vec::new();
+            self.sequencer.handle(self.now, Input::Restore(Restored { processes: 1, ..restored }), &mut effects);
+            assert_eq!(effects, [], "nothing happens to whoever is alive");
+            self.sequencer.check_invariants();
+        }
         self.witness.compare(&self.sequencer);
     }
 
@@ -186,8 +272,25 @@ impl State {
             },
             Disconnect { client } => Input::Disconnected { connection: ConnectionId(client) },
             PipeClosed { domain } => Input::PipeClosed { ticket: self.witness.holder_of(domain).unwrap_or(Ticket(0)) },
-            ASecondLater => Input::Tick,
+            Resume { client, domain } => {
+                let resume = self.ticket_of(client, domain);
+                let connection = ConnectionId(client + 10);
+                Input::Sequence(Enqueue { connection, resume, ..ask(client, domain, Options::Plain) })
+            }
+            ClientEnds { client, domain } => {
+                Input::ProcessGone { ticket: self.ticket_of(client, domain).unwrap_or(Ticket(0)) }
+            }
+            ASecondLater | Crash { .. } => Input::Tick,
         }
+    }
+}
+
+impl State {
+    fn ticket_of(&self, client: u64, domain: &str) -> Option<Ticket> {
+        let lives =
+            self.witness.holders.iter().chain(&self.witness.waiters).filter(|(name, _)| name.as_str() == domain);
+        let saved = lives.filter_map(|(_, ticket)| self.sequencer.saved(*ticket));
+        saved.filter(|saved| saved.request_id == request_id(client)).map(|saved| saved.ticket).next()
     }
 }
 
@@ -203,7 +306,7 @@ fn ask(client: u64, domain: &str, options: Options) -> Enqueue {
         binding: if matches!(options, Options::LeaseASecond) { Binding::Lease } else { Binding::Connection },
         lease: Some(SECOND),
         fresh: false,
-        secret: None,
+        secret: Some(Secret([u8::try_from(client).unwrap(); 32])),
         resume: None,
         pid: 100,
         command: None,
@@ -222,80 +325,4 @@ fn name(domain: &str) -> Domain {
 
 fn request_id(client: u64) -> RequestId {
     RequestId::parse(&format!("client-{client}")).unwrap()
-}
-
-/// What must be true of any line, seen from outside.
-#[derive(Clone, Default)]
-struct Witness {
-    /// Holders and waiters, in the order in which they became that.
-    holders: Vec<(Domain, Ticket)>,
-    waiters: Vec<(Domain, Ticket)>,
-    last_ticket: Option<Ticket>,
-    last_token: Option<Token>,
-}
-
-impl Witness {
-    fn watch(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            match effect {
-                Effect::Record(record) => self.record(record),
-                Effect::Tell { reply: Reply::Active(active), .. } => {
-                    assert_eq!(self.holder_of(active.domain.as_str()), Some(active.ticket), "told before it was so");
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn record(&mut self, record: &Record) {
-        let who = (record.domain.clone(), record.ticket);
-        match record.change {
-            Change::Queued => {
-                assert!(self.last_ticket < Some(record.ticket), "tickets rise");
-                self.last_ticket = Some(record.ticket);
-                self.waiters.push(who);
-            }
-            Change::Active { token, .. } => {
-                assert!(self.last_token < Some(token), "tokens rise");
-                self.last_token = Some(token);
-                assert_eq!(self.holder_of(record.domain.as_str()), None, "two holders");
-                assert_eq!(self.waiters_of(record.domain.as_str()).first(), Some(&record.ticket), "not the head");
-                self.waiters.retain(|waiter| *waiter != who);
-                self.holders.push(who);
-            }
-            Change::Orphaned { .. } => assert!(self.holders.contains(&who), "an orphan without a turn"),
-            Change::Ended { .. } => {
-                let before = self.holders.len();
-                self.holders.retain(|holder| *holder != who);
-                assert_eq!(self.holders.len(), before - 1, "a turn ended that was not there");
-            }
-            Change::Left { .. } => {
-                let before = self.waiters.len();
-                self.waiters.retain(|waiter| *waiter != who);
-                assert_eq!(self.waiters.len(), before - 1, "somebody left who did not wait");
-            }
-        }
-    }
-
-    /// Nothing is lost, and nobody waits beside a free turn.
-    fn compare(&self, sequencer: &Sequencer) {
-        let counts = sequencer.counts();
-        assert_eq!(counts.holders, self.holders.len() as u64);
-        assert_eq!(counts.waiters, self.waiters.len() as u64);
-        for line in sequencer.view(None, usize::MAX, false) {
-            let domain = line.domain.as_str();
-            assert_eq!(line.holders.first().map(|(view, ..)| view.ticket), self.holder_of(domain));
-            let waiters: Vec<Ticket> = line.waiters.iter().map(|view| view.ticket).collect();
-            assert_eq!(waiters, self.waiters_of(domain));
-            assert!(!line.holders.is_empty(), "a line without a holder");
-        }
-    }
-
-    fn holder_of(&self, domain: &str) -> Option<Ticket> {
-        self.holders.iter().find(|(name, _)| name.as_str() == domain).map(|(_, ticket)| *ticket)
-    }
-
-    fn waiters_of(&self, domain: &str) -> Vec<Ticket> {
-        self.waiters.iter().filter(|(name, _)| name.as_str() == domain).map(|(_, ticket)| *ticket).collect()
-    }
 }
