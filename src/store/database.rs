@@ -1,40 +1,26 @@
 //! The database: every ticket that lives, and how each turn ended.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpointer;
 use super::fault;
 use super::history;
 use super::machine::Machine;
-use super::mark::{Mark, Seen, Summary};
+use super::mark::{Mark, Summary};
+use super::opening::{check_all, check_file, check_owner, connect, identity_of, read_live};
 use super::problem::{Problem, problem};
 use super::schema::{self, Before};
 use crate::protocol::{Domain, Ticket};
 
-/// Bytes of a page. A commit writes the pages that it touched, and a ticket's row is a few hundred bytes.
-const PAGE_BYTES: u32 = 1_024;
-
 /// Commits after which the checkpointer is woken.
 const CHECKPOINT_COMMITS: u32 = 256;
-
-/// What every SQLite database begins with (<https://sqlite.org/fileformat.html>).
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-
-/// How long the writer waits for the last part of a checkpoint.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How SQLite locks: this process alone, but with several connections of its own, and without a file for shared
-/// memory (<https://sqlite.org/vfs.html>).
-const VFS: &str = "unix-excl";
 
 /// What became of one ticket, to be written in one transaction with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,17 +296,22 @@ impl Database {
         if identity_of(&self.path).ok() == Some(self.identity) {
             return Ok(());
         }
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
-        _ = std::fs::remove_file(&beside);
+        let next_to = |suffix: &str| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let (beside, log) = (next_to(".new"), next_to("-wal"));
+        let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
+        remove(&beside).map_err(failed)?;
         self.connection.execute("VACUUM INTO ?1", [beside.to_string_lossy()]).map_err(at)?;
-        // Both connections of the file that is gone are closed before another has its name: the last one to go
-        // removes the log by that name.
-        let memory = Connection::open_in_memory().map_err(at)?;
-        self.checkpointer = Checkpointer::start(memory);
+        // Both connections of the file that is gone are closed before another has its name, and its log is never
+        // taken for the new one's.
+        self.checkpointer = Checkpointer::start(Connection::open_in_memory().map_err(at)?);
         self.connection = Connection::open_in_memory().map_err(at)?;
-        std::fs::rename(&beside, &self.path).map_err(|error| Problem::file("write", &self.path, &error))?;
+        remove(&log).map_err(failed)?;
+        std::fs::set_permissions(&beside, Permissions::from_mode(0o600)).map_err(failed)?;
+        std::fs::rename(&beside, &self.path).map_err(failed)?;
         self.connection = connect(&self.path).map_err(at)?;
         self.checkpointer = Checkpointer::start(connect(&self.path).map_err(at)?);
         self.identity = identity_of(&self.path).map_err(|error| Problem::file("read", &self.path, &error))?;
@@ -333,95 +324,12 @@ pub(super) const LIVE: u8 = 0;
 pub(super) const ENDED: u8 = 1;
 pub(super) const LEFT: u8 = 2;
 
-/// What can be said of the file before SQLite has touched it, and the log beside it.
-fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Problem> {
-    let failed = |error: std::io::Error| Problem::file("read", path, &error);
-    let mut start = Vec::new();
-    match File::open(path) {
-        Ok(file) => _ = file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
+/// Removes a file that may be there.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    if start.is_empty() {
-        if seen.holds_something() {
-            return Err(Problem::missing(path, mark));
-        }
-        // Made here, for SQLite would let others read it.
-        let made = File::options().append(true).create(true).mode(0o600).open(path);
-        return made.map(drop).map_err(|error| Problem::file("write", path, &error));
-    }
-    if start != *MAGIC {
-        return Err(Problem::broken(path, "it is not a database"));
-    }
-    Ok(())
-}
-
-/// Whether what lives in it lives here, and is all there.
-fn check_owner(
-    seen: &Seen,
-    before: &Machine,
-    machine: &Machine,
-    found: Summary,
-    (path, mark): (&Path, &Path),
-) -> Result<(), Problem> {
-    if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
-        return Err(Problem::lost(path, mark, seen.is_there));
-    }
-    if before.boot_id == machine.boot_id {
-        return Ok(());
-    }
-    let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
-    if is_elsewhere && found != Summary::default() {
-        return Err(Problem::elsewhere(path, &before.host_name));
-    }
-    Ok(())
-}
-
-/// Reads every page, after an end that was not in good order: what is damaged is found now and not in the middle of
-/// somebody's turn.
-fn check_all(connection: &Connection, path: &Path) -> Result<(), Problem> {
-    let found: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| problem(path, error))?;
-    if found == "ok" { Ok(()) } else { Err(Problem::broken(path, &found)) }
-}
-
-fn identity_of(path: &Path) -> std::io::Result<(u64, u64)> {
-    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    // What turns out to be damaged is left as it is, the log too.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    Ok(connection)
-}
-
-/// The live rows with their sums, each checked.
-fn read_live(connection: &Connection, path: &Path) -> Result<Vec<(Found, i64)>, Problem> {
-    let at = |error: rusqlite::Error| problem(path, error);
-    let mut statement =
-        connection.prepare("SELECT ticket, body, sum FROM turns WHERE state = 0 ORDER BY ticket").map_err(at)?;
-    let rows = statement
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))
-        .map_err(at)?;
-    let mut found = Vec::new();
-    for row in rows {
-        let (ticket, body, sum) = row.map_err(at)?;
-        let ticket = Ticket(ticket.cast_unsigned());
-        if checksum(ticket, LIVE, &body) != sum {
-            return Err(Problem::damaged(path, "a ticket that may still live"));
-        }
-        found.push((Found { ticket, body }, sum));
-    }
-    Ok(found)
 }
 
 /// SQLite's integers are signed; tickets stay far below the sign.
