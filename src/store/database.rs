@@ -1,6 +1,6 @@
 //! The database: every ticket that lives, and how each turn ended.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::schema::{self, Before};
 use crate::protocol::{Domain, Ticket};
 
 /// Commits after which the checkpointer is woken.
-const CHECKPOINT_COMMITS: u32 = 256;
+const CHECKPOINT_COMMITS: u32 = 4_096;
 
 /// What became of one ticket, to be written in one transaction with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct Database {
     /// Device and inode of the file.
     identity: (u64, u64),
     /// The checksums of the rows that live.
-    sums: HashMap<Ticket, i64>,
+    sums: BTreeMap<Ticket, i64>,
     /// All of them in one.
     summary: Summary,
     /// Since the checkpointer was woken.
@@ -119,7 +119,7 @@ impl Database {
         if !is_new && !seen.was_closed {
             check_all(&connection, path)?;
         }
-        let live = read_live(&connection, path)?;
+        let live = read_live(&connection, path, seen.oldest())?;
         let summary: Summary = live.iter().map(|(found, sum)| Summary::of(found.ticket, *sum)).sum();
         check_owner(&seen, &before, machine, summary, (path, mark))?;
         let ended = match seen.history {
@@ -127,8 +127,8 @@ impl Database {
             None => history::count(&connection).map_err(at)?,
         };
         let mut mark = Mark::open(mark, &machine.boot_id).map_err(|error| Problem::file("write", mark, &error))?;
-        mark.settle(summary, ended);
-        let sums = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
+        let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
+        mark.settle(summary, oldest(&sums), ended);
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
         let identity = identity_of(path).map_err(|error| Problem::file("read", path, &error))?;
         let path = path.to_owned();
@@ -169,7 +169,7 @@ impl Database {
         fault::point();
         self.write(changes).map_err(|error| problem(&self.path, error))?;
         fault::point();
-        self.mark.settle(self.summary, self.ended);
+        self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         self.commits += 1;
         if self.commits >= CHECKPOINT_COMMITS {
             self.commits = 0;
@@ -179,67 +179,63 @@ impl Database {
     }
 
     fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
+        if let [change] = changes
+            && self.ended < self.retention.turns
+        {
+            // One statement is a transaction by itself, and quicker than three.
+            fault::write()?;
+            let sum = self.account(change);
+            self.mark.announce(self.summary, oldest(&self.sums));
+            self.write_one(change, sum)?;
+            return fault::write();
+        }
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for change in changes {
             fault::write()?;
-            self.write_one(change)?;
+            let sum = self.account(change);
+            self.write_one(change, sum)?;
         }
         if self.ended > self.retention.turns {
             self.ended -= history::prune_count(&self.connection, self.ended - self.retention.turns)?;
         }
         fault::write()?;
         // Whichever of the two states the database turns out to hold after a crash, the mark knows it.
-        self.mark.announce(self.summary);
+        self.mark.announce(self.summary, oldest(&self.sums));
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
 
-    fn write_one(&mut self, change: &Change) -> rusqlite::Result<()> {
-        match change {
-            Change::Live { ticket, domain, body } => {
-                let sum = checksum(*ticket, LIVE, body);
-                self.connection
-                    .prepare_cached(
-                        "INSERT INTO turns (ticket, domain, state, body, sum) VALUES (?1, ?2, 0, ?3, ?4) \
-                         ON CONFLICT (ticket) DO UPDATE SET body = excluded.body, sum = excluded.sum",
-                    )?
-                    .execute(params![number(*ticket), domain.as_str(), body, sum])?;
-                self.replace_sum(*ticket, Some(sum));
-            }
-            Change::Ended { ticket, domain, ended_at, body } => {
-                self.write_end(*ticket, domain, ENDED, *ended_at, body)?;
-            }
-            Change::Left { ticket, why: Some((domain, left_at, body)) } => {
-                self.write_end(*ticket, domain, LEFT, *left_at, body)?;
-            }
-            // It came and went within one commit.
-            Change::Left { ticket, why: None } if !self.sums.contains_key(ticket) => {}
+    /// Reckons with a change that is about to be written; gives the checksum of its row.
+    fn account(&mut self, change: &Change) -> i64 {
+        let (ticket, state, body) = match change {
+            Change::Live { ticket, body, .. } => (*ticket, LIVE, body),
+            Change::Ended { ticket, body, .. } => (*ticket, ENDED, body),
+            Change::Left { ticket, why: Some((_, _, body)) } => (*ticket, LEFT, body),
             Change::Left { ticket, why: None } => {
-                self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
                 self.replace_sum(*ticket, None);
+                return 0;
             }
-        }
-        Ok(())
+        };
+        let sum = checksum(ticket, state, body);
+        self.replace_sum(ticket, (state == LIVE).then_some(sum));
+        self.ended += u64::from(state != LIVE);
+        sum
     }
 
-    fn write_end(
-        &mut self,
-        ticket: Ticket,
-        domain: &Domain,
-        state: u8,
-        at_ms: i64,
-        body: &[u8],
-    ) -> rusqlite::Result<()> {
-        let sum = checksum(ticket, state, body);
-        self.connection
-            .prepare_cached(
-                "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                 ON CONFLICT (ticket) DO UPDATE \
-                 SET state = ?3, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum",
-            )?
-            .execute(params![number(ticket), domain.as_str(), state, body, at_ms, sum])?;
-        self.replace_sum(ticket, None);
-        self.ended += 1;
+    fn write_one(&self, change: &Change, sum: i64) -> rusqlite::Result<()> {
+        let (ticket, state, (domain, at_ms, body)) = match change {
+            Change::Live { ticket, domain, body } => (ticket, LIVE, (domain, None, body)),
+            Change::Ended { ticket, domain, ended_at, body } => (ticket, ENDED, (domain, Some(ended_at), body)),
+            Change::Left { ticket, why: Some((domain, left_at, body)) } => {
+                (ticket, LEFT, (domain, Some(left_at), body))
+            }
+            Change::Left { ticket, why: None } => {
+                self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
+                return Ok(());
+            }
+        };
+        let row = params![number(*ticket), domain.as_str(), state, body, at_ms, sum];
+        self.connection.prepare_cached(WRITE)?.execute(row)?;
         Ok(())
     }
 
@@ -265,7 +261,7 @@ impl Database {
         let before = now_ms.saturating_sub(self.retention.age_ms);
         let removed = history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
-        self.mark.settle(self.summary, self.ended);
+        self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         Ok(removed > 0)
     }
 
@@ -319,10 +315,19 @@ impl Database {
     }
 }
 
+const WRITE: &str = "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    ON CONFLICT (ticket) DO UPDATE \
+    SET state = excluded.state, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum";
+
 /// States of a row.
 pub(super) const LIVE: u8 = 0;
 pub(super) const ENDED: u8 = 1;
 pub(super) const LEFT: u8 = 2;
+
+/// The first ticket that lives; beyond all of them when none does.
+fn oldest(sums: &BTreeMap<Ticket, i64>) -> Ticket {
+    sums.first_key_value().map_or(Ticket(i64::MAX.cast_unsigned()), |(ticket, _)| *ticket)
+}
 
 /// Removes a file that may be there.
 fn remove(path: &Path) -> std::io::Result<()> {

@@ -15,8 +15,8 @@ use super::mark::{Seen, Summary};
 use super::problem::{Problem, problem};
 use crate::protocol::Ticket;
 
-/// Bytes of a page. A commit writes the pages that it touched, and a ticket's row is a few hundred bytes.
-const PAGE_BYTES: u32 = 1_024;
+/// Bytes of a page. A commit writes the pages that it touched, two system calls each; a new one for every ten tickets.
+const PAGE_BYTES: u32 = 4_096;
 
 /// How long the writer waits for the last part of a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -99,13 +99,16 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The live rows with their sums, each checked.
-pub(super) fn read_live(connection: &Connection, path: &Path) -> Result<Vec<(Found, i64)>, Problem> {
+/// The live rows with their sums, each checked; none is below `oldest`.
+pub(super) fn read_live(connection: &Connection, path: &Path, oldest: Ticket) -> Result<Vec<(Found, i64)>, Problem> {
     let at = |error: rusqlite::Error| problem(path, error);
-    let mut statement =
-        connection.prepare("SELECT ticket, body, sum FROM turns WHERE state = 0 ORDER BY ticket").map_err(at)?;
+    let mut statement = connection
+        .prepare("SELECT ticket, body, sum FROM turns WHERE state = 0 AND ticket >= ?1 ORDER BY ticket")
+        .map_err(at)?;
     let rows = statement
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))
+        .query_map([oldest.0.cast_signed()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?))
+        })
         .map_err(at)?;
     let mut found = Vec::new();
     for row in rows {
