@@ -5,7 +5,7 @@
 //! `SEQ_CHAOS_SEED=… SEQ_CHAOS_TURNS=10000 cargo test --release --test chaos -- --nocapture` for more. The seed decides
 //! what is done and in which order; the system decides what is hit.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it reports its figures")]
+#![expect(clippy::print_stdout, reason = "it reports its figures")]
 
 mod stamp;
 mod inside;
@@ -15,7 +15,6 @@ mod verdict;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use inside::Witness;
@@ -58,10 +57,8 @@ fn nothing_overlaps_and_nothing_is_lost_whatever_is_killed() {
             .map(|(mischief, share)| (mischief, (turns / TURNS_PER_MISCHIEF * share).div_ceil(100)))
             .to_vec(),
     };
-    if let Err(failure) = catch_unwind(AssertUnwindSafe(|| blow(&plan))) {
-        eprintln!("again: SEQ_CHAOS_SEED={seed} SEQ_CHAOS_TURNS={turns} cargo test --test chaos");
-        resume_unwind(failure);
-    }
+    let again = format!("SEQ_CHAOS_SEED={seed} SEQ_CHAOS_TURNS={turns} cargo test --test chaos");
+    storm::repeatable(&again, || blow(&plan));
 }
 
 fn blow(plan: &Plan) {

@@ -1,6 +1,7 @@
 //! Commands that take turns while somebody kills and stops whatever there is.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -30,6 +31,7 @@ const LATE_US: std::ops::Range<u64> = 0..12_000;
 
 /// What is done to them. Two are killed one right after the other, in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "each test does its part of it")]
 pub(crate) enum Mischief {
     KillDaemon,
     /// And the next one, as it starts.
@@ -47,7 +49,7 @@ pub(crate) enum Mischief {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// Commands that must have begun.
+    /// Commands that must have begun; a few more when not all mischief is done by then.
     pub(crate) turns: usize,
     pub(crate) domains: Vec<String>,
     /// `seq run` at once.
@@ -127,11 +129,22 @@ pub(crate) fn run(plan: &Plan) -> (World, Toll) {
     (storm.world, storm.toll)
 }
 
+/// Runs a test of a storm; when it fails it says how to run it `again`.
+pub(crate) fn repeatable(again: &str, test: impl FnOnce()) {
+    if let Err(failure) = catch_unwind(AssertUnwindSafe(test)) {
+        #[expect(clippy::print_stderr, reason = "whoever looks into a failure needs it")]
+        {
+            eprintln!("again: {again}");
+        }
+        resume_unwind(failure);
+    }
+}
+
 impl Storm<'_> {
     fn blow(&mut self) {
         loop {
             self.world.look();
-            let is_enough = self.world.starts >= self.plan.turns;
+            let is_enough = self.world.starts >= self.plan.turns && self.deck.is_empty();
             while !is_enough && self.world.clients() < self.plan.clients {
                 self.ask_for_turn();
             }

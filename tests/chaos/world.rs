@@ -213,6 +213,8 @@ impl World {
             (left.count() == 0).then_some(())
         });
         self.look();
+        // The next daemon takes up what was left for it by those who found none in time.
+        self.home.seq(&["stop"]).is_silent(0);
         let log = self.home.seq(&["log", "--json", "-n", "1000000"]);
         assert_eq!((log.status.code(), log.stderr().as_str()), (Some(0), ""), "seq log");
         self.home.seq(&["stop"]).is_silent(0);
