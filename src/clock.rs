@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Add;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,8 @@ use serde::{Deserialize, Serialize};
 /// A moment in nanoseconds since the machine started, suspended time included (`CLOCK_BOOTTIME`, `clock_gettime(2)`).
 ///
 /// It never jumps and never goes back while the machine is up. It means nothing on another machine or after a reboot.
+/// It is the same in every time namespace, so that a daemon in a container can go on with what one outside of it wrote
+/// down, and the other way round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Time(u64);
@@ -22,7 +25,12 @@ impl Time {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
-        Time(seconds * 1_000_000_000 + nanoseconds)
+        Time((seconds * 1_000_000_000 + nanoseconds).saturating_add_signed(-namespace_offset()))
+    }
+
+    /// What this process's own `CLOCK_BOOTTIME` shows at that moment, in nanoseconds: for a timer of the system.
+    pub fn on_own_clock(self) -> u64 {
+        self.0.saturating_add_signed(namespace_offset())
     }
 
     /// The moment `nanoseconds` after the machine started.
@@ -41,6 +49,24 @@ impl Time {
     }
 }
 
+/// By how many nanoseconds `CLOCK_BOOTTIME` of this process is ahead of the machine's (`time_namespaces(7)`). It cannot
+/// change any more once a process is in the namespace.
+pub fn namespace_offset() -> i64 {
+    static OFFSET: OnceLock<i64> = OnceLock::new();
+    // Before Linux 5.6 there is no such file, and no such namespace.
+    *OFFSET.get_or_init(|| std::fs::read_to_string("/proc/self/timens_offsets").map_or(0, |text| boottime_of(&text)))
+}
+
+fn boottime_of(offsets: &str) -> i64 {
+    let find = || {
+        let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
+        let mut fields = line.split_ascii_whitespace().map(str::parse::<i64>);
+        let (seconds, nanoseconds) = (fields.next()?.ok()?, fields.next()?.ok()?);
+        seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+    };
+    find().unwrap_or(0)
+}
+
 impl Add<Duration> for Time {
     type Output = Time;
 
@@ -53,5 +79,18 @@ impl Add<Duration> for Time {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offset_of_the_time_namespace_is_read() {
+        let offsets = "monotonic           0         0\nboottime        86400         7\n";
+        assert_eq!(boottime_of(offsets), 86_400_000_000_007);
+        assert_eq!(boottime_of("monotonic 1 1\nboottime -3600 0\n"), -3_600_000_000_000);
+        assert_eq!(boottime_of(""), 0);
     }
 }

@@ -94,7 +94,7 @@ impl Pipes {
 fn closed_book(pid: u32) -> Option<ClosedBook> {
     let uid = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let uid = uid.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()?;
-    Some(ClosedBook { pid, uid, started: process::stat_field(pid, 22)? })
+    Some(ClosedBook { pid, uid, started: process::started(pid)? })
 }
 
 /// The reading end of a pipe of which some process has an end. One that nobody can write to tells so by itself.

@@ -8,6 +8,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::clock::namespace_offset;
 use crate::store::ProcessIdentity;
 
 /// Where pidfds have inodes of their own (`PID_FS_MAGIC`, Linux 6.9 and later).
@@ -47,7 +48,7 @@ pub(super) fn identify(pidfd: impl AsFd) -> Option<ProcessIdentity> {
     let pid = pid_of(pidfd)?;
     let identity = match inode_of(pidfd) {
         Some(inode) => ProcessIdentity { pid, inode: Some(inode), started: None },
-        None => ProcessIdentity { pid, inode: None, started: stat_field(pid, 22) },
+        None => ProcessIdentity { pid, inode: None, started: started(pid) },
     };
     // Only now is it known that what was read by pid was about the same process.
     is_alive(pidfd).then_some(identity)
@@ -90,7 +91,7 @@ pub(super) fn look_for(wanted: &ProcessIdentity) -> Look {
     }
     let is_same = match (wanted.inode, inode_of(pidfd.as_fd())) {
         (Some(wanted), Some(found)) => wanted == found,
-        _ => match (wanted.started, stat_field(wanted.pid, 22)) {
+        _ => match (wanted.started, started(wanted.pid)) {
             (Some(wanted), Some(found)) => wanted == found,
             // A process with its pid is alive, and that is all that can be said: it is watched as if it were the one.
             _ => true,
@@ -109,9 +110,17 @@ fn is_alive(pidfd: impl AsFd) -> bool {
     matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
 }
 
+/// When a process started, in ticks since the machine did. The system tells it by the clock of the time namespace of
+/// whoever asks (`time_namespaces(7)`).
+pub(super) fn started(pid: u32) -> Option<u64> {
+    let ticks_per_second = i64::try_from(rustix::param::clock_ticks_per_second()).ok()?;
+    let ahead = namespace_offset() / (1_000_000_000 / ticks_per_second);
+    stat_field(pid, 22)?.checked_add_signed(-ahead)
+}
+
 /// A field of `/proc/PID/stat`, counted from 1 as in `proc(5)`, from the fourth on. The second is a name that may
 /// hold spaces and parentheses.
-pub(super) fn stat_field(pid: u32, number: usize) -> Option<u64> {
+fn stat_field(pid: u32, number: usize) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
@@ -130,7 +139,7 @@ mod tests {
         assert!(matches!(look_for(&identity), Look::Alive(_)));
         let another = ProcessIdentity { inode: identity.inode.map(|inode| inode + 1), started: Some(0), ..identity };
         assert!(matches!(look_for(&another), Look::Gone));
-        let without_inode = ProcessIdentity { inode: None, started: stat_field(child.id(), 22), ..identity };
+        let without_inode = ProcessIdentity { inode: None, started: started(child.id()), ..identity };
         assert!(matches!(look_for(&without_inode), Look::Alive(_)));
         let earlier = ProcessIdentity { inode: None, started: Some(0), ..identity };
         assert!(matches!(look_for(&earlier), Look::Gone));

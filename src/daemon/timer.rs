@@ -39,7 +39,7 @@ impl Timer {
             return Ok(());
         }
         // All zero would switch it off; the machine's first nanosecond is over anyway.
-        let nanoseconds = at.map_or(0, |at| at.as_nanos().max(1));
+        let nanoseconds = at.map_or(0, |at| at.on_own_clock().max(1));
         let it_value = Timespec {
             tv_sec: (nanoseconds / 1_000_000_000).try_into().unwrap_or(i64::MAX),
             tv_nsec: (nanoseconds % 1_000_000_000).try_into().unwrap_or(0),

@@ -86,7 +86,7 @@ impl Sequencer {
             out.push(refusal.tell(before, about));
         }
         // Its turn may have come while it was away.
-        self.settle(now, &request.domain, out);
+        self.settle(&request.domain, out);
         if self.holder(ticket).is_none() {
             self.keep_waiting(ticket, deadline, request.positions, out);
         }

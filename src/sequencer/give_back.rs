@@ -38,7 +38,7 @@ impl Sequencer {
         about.request_id = about.request_id.or_else(|| Some(entry.request_id.to_string()));
         about.ticket = Some(ticket);
         out.push(done_reply(connection, about, true));
-        self.settle(now, &entry.domain, out);
+        self.settle(&entry.domain, out);
     }
 
     pub(super) fn cancel(
@@ -72,7 +72,7 @@ impl Sequencer {
         let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
         let reply = Reply::Cancelled(Cancelled { domain, request_id, ticket });
         out.push(Effect::Tell { connection, reply });
-        self.settle(now, &entry.domain, out);
+        self.settle(&entry.domain, out);
     }
 
     pub(super) fn release(
@@ -96,7 +96,7 @@ impl Sequencer {
                 let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
                 let reply = Reply::Released(Released { domain, holder, ticket, request_id });
                 out.push(Effect::Tell { connection, reply });
-                self.settle(now, &entry.domain, out);
+                self.settle(&entry.domain, out);
                 return;
             }
         };

@@ -65,7 +65,7 @@ impl Sequencer {
                 let domain = entry.domain.clone();
                 self.end(now, ticket, Outcome::Gone, None, out);
                 out.extend(told);
-                self.settle(now, &domain, out);
+                self.settle(&domain, out);
             }
             _ => {}
         }
@@ -88,6 +88,6 @@ impl Sequencer {
     /// Ends a ticket that nothing keeps any more, and that has no client to tell.
     pub(super) fn lose(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let Some(entry) = self.end(now, ticket, Outcome::Gone, None, out) else { return };
-        self.settle(now, &entry.domain, out);
+        self.settle(&entry.domain, out);
     }
 }

@@ -55,7 +55,7 @@ impl Sequencer {
             self.end(now, ticket, Outcome::Stopped, None, out);
         }
         out.extend(told);
-        self.settle(now, &domain, out);
+        self.settle(&domain, out);
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Sequencer {
     next_wait: u64,
     /// The latest moment that was heard of.
     now: Time,
+    /// The moment of the input at hand: later than `now` while deadlines are done that were due before it.
+    present: Time,
     leaving: Leaving,
     /// Turns given.
     turns: u64,
@@ -104,6 +106,7 @@ impl Sequencer {
             next_token,
             next_wait: 0,
             now: Time::ZERO,
+            present: Time::ZERO,
             leaving: Leaving::Not,
             turns: 0,
             waiting: 0,
@@ -122,8 +125,8 @@ impl Sequencer {
 
     /// Takes one input at `now` and appends what follows from it to `effects`, in order.
     ///
-    /// Every deadline up to and including `now` is done first, as if a [`Input::Tick`] had come at its time. Then
-    /// comes the input, and then at most one small step of the `queue_position` messages that are due: whatever is
+    /// Every deadline up to and including `now` is done first, as if a [`Input::Tick`] had come at its time; but a turn
+    /// that comes of it begins, and its lease with it, when its client can be told, at `now`. Then comes the input, and then at most one small step of the `queue_position` messages that are due: whatever is
     /// left of those makes [`next_timeout`](Sequencer::next_timeout) answer a moment that has come already.
     ///
     /// `now` must never be earlier than in an earlier call; if it is, the later moment counts.
@@ -134,6 +137,7 @@ impl Sequencer {
     /// what was recorded.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         let now = now.max(self.now);
+        self.present = now;
         if self.leaving == Leaving::Frozen {
             refuse_after_all(input, effects);
             return;

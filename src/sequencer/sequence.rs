@@ -129,7 +129,7 @@ impl Sequencer {
         out.push(Effect::Admitted { ticket });
         out.push(entry.record(now, Change::Queued));
         self.tickets.insert(ticket, Box::new(entry));
-        self.settle(now, &domain, out);
+        self.settle(&domain, out);
         if self.holder(ticket).is_none() {
             let deadline = request.max_wait.map(|max_wait| now + max_wait);
             self.keep_waiting(ticket, deadline, request.positions, out);

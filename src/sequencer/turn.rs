@@ -19,9 +19,9 @@ impl Sequencer {
 
     /// Brings a line to rest after a change: gives the turn to the next, or lets the line go when nobody is left.
     /// Whatever ended must be in `out` already.
-    pub(super) fn settle(&mut self, now: Time, domain: &Domain, out: &mut Vec<Effect>) {
+    pub(super) fn settle(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
         while let Some(ticket) = self.due(domain) {
-            self.grant(now, ticket, out);
+            self.grant(ticket, out);
         }
         if self.lines.get(domain).is_some_and(Line::is_idle) {
             self.close(domain, out);
@@ -34,7 +34,9 @@ impl Sequencer {
         self.lines.get(domain).and_then(Line::due).filter(|ticket| !self.away.has(*ticket))
     }
 
-    fn grant(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
+    fn grant(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        // After a suspend what ended the last turn may lie far back: this one has a whole lease before it all the same.
+        let now = self.present;
         let Some(domain) = self.tickets.get(&ticket).map(|entry| entry.domain.clone()) else {
             panic!("ticket {ticket} is next in a line but not known");
         };
@@ -109,7 +111,7 @@ impl Sequencer {
             None => Refusal::TimedOut { domain: domain.clone(), waited: entry.waited(now) },
         };
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
-        self.settle(now, &domain, out);
+        self.settle(&domain, out);
     }
 
     /// Lets go of a line that nobody uses, remembers its name, and answers those who waited for that.

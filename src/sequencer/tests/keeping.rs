@@ -81,6 +81,28 @@ fn a_lease_lasts_from_its_grant_and_its_client_is_told() {
 }
 
 #[test]
+fn a_lease_that_is_given_after_a_long_suspend_is_a_whole_one() {
+    let mut story = Story::new();
+    for connection in 1..=3 {
+        story.ask_with(connection, &format!("r{connection}"), |request| {
+            request.binding = Binding::Lease;
+            request.lease = Some(Duration::from_mins(1));
+        });
+    }
+    assert_eq!(
+        story.later(3_600_000),
+        [
+            "#1 ended Expired, token 1, waited 0ns, held 60s",
+            "c1: expired: the lease of ticket 1 is over after 1m 0s: stop working under it",
+            "#2 active, token 2, waited 3600s",
+            "c2: active #2, token 2"
+        ]
+    );
+    assert!(story.later(59_999).is_empty());
+    assert_eq!(story.later(1)[0], "#2 ended Expired, token 2, waited 3600s, held 60s");
+}
+
+#[test]
 fn what_a_client_leaves_behind_is_not_given_to_itself() {
     let mut story = Story::new();
     story.ask(1, "a");

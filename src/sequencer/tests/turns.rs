@@ -85,7 +85,7 @@ fn what_was_due_first_happens_first_however_late_the_tick_is() {
         [
             "#2 left TimedOut, waited 2s",
             "#1 ended Expired, token 1, waited 0ns, held 3s",
-            "#3 active, token 2, waited 3s"
+            "#3 active, token 2, waited 86400s"
         ]
     );
 }

@@ -71,6 +71,8 @@ pub(crate) struct Model {
     next_token: u64,
     next_wait: u64,
     now: Time,
+    /// That of the input at hand.
+    present: Time,
     leaving: bool,
     frozen: bool,
     /// Until when whoever is away has its place, and until when at most.
@@ -95,6 +97,7 @@ impl Model {
             next_token: next_token.0,
             next_wait: 0,
             now: Time::ZERO,
+            present: Time::ZERO,
             leaving: false,
             frozen: false,
             grace: (Time::ZERO, Time::ZERO),
@@ -113,6 +116,7 @@ impl Model {
             self.refuse_after_all(input);
             return std::mem::take(&mut self.out);
         }
+        self.present = now;
         while let Some((due, kind, number)) = self.first_deadline().filter(|(due, ..)| *due <= now) {
             self.now = self.now.max(due);
             if kind == 2 {
@@ -283,8 +287,9 @@ impl Model {
     }
 
     fn record(&mut self, request: &Request, change: Change) {
+        let at = if let Change::Active { .. } = change { self.present } else { self.now };
         self.out.push(Effect::Record(Record {
-            at: self.now,
+            at,
             domain: request.domain.clone(),
             request_id: request.id.clone(),
             ticket: Ticket(request.ticket),

@@ -18,7 +18,7 @@ impl Model {
             let token = self.next_token;
             self.next_token += 1;
             self.turns += 1;
-            let now = self.now;
+            let now = self.present;
             let request = &mut self.requests[index];
             request.turn = Some((token, now));
             request.positions = false;
