@@ -54,7 +54,7 @@ impl Stamp {
             Stamp { what, turn: 0, domain: String::new(), ticket: 0, token: 0, pid: 0, line: line.to_owned() };
         if what != What::Note {
             let mut next = || words.next().unwrap_or_else(|| panic!("too short: {line:?}"));
-            stamp.domain = next().to_owned();
+            next().clone_into(&mut stamp.domain);
             let mut number = || next().parse::<u64>().unwrap_or_else(|error| panic!("{line:?}: {error}"));
             stamp.turn = usize::try_from(number()).expect("a turn");
             (stamp.ticket, stamp.token) = (number(), number());
