@@ -5,6 +5,7 @@ mod start;
 mod link;
 mod waiting;
 mod process;
+mod streams;
 mod signals;
 mod turn;
 mod run;
