@@ -4,6 +4,5 @@ complete -c seqd -l idle-exit -d 'Leave after this long without a connection and
 complete -c seqd -l log -d 'Write the log to this file' -r -F
 complete -c seqd -l system -d 'Serve the whole system, on /run/seqd/seqd.sock'
 complete -c seqd -l detach -d 'Run in the background, and say `ready PID`, `busy` or `error: REASON` on standard output'
-complete -c seqd -l detached -d 'Be what `--detach` runs in the background'
 complete -c seqd -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c seqd -s V -l version -d 'Print version'
