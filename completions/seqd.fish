@@ -7,6 +7,5 @@ complete -c seqd -l history-age -d 'Keep turns in the history for so long' -r
 complete -c seqd -l system -d 'Serve the whole system, on /run/seqd/seqd.sock'
 complete -c seqd -l in-memory -d 'Keep nothing on disk: a daemon that is killed forgets its lines, and there is no history'
 complete -c seqd -l detach -d 'Run in the background, and say `ready PID`, `busy` or `error: REASON` on standard output'
-complete -c seqd -l detached -d 'Be what `--detach` runs in the background'
 complete -c seqd -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c seqd -s V -l version -d 'Print version'

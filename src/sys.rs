@@ -5,13 +5,59 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// Which standard descriptors were closed when this process was started. Written by [`record_start`] only.
+static CLOSED_AT_START: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
+
+/// Whether `SIGPIPE` was ignored when this process was started. Written by [`record_start`] only.
+static SIGPIPE_IGNORED_AT_START: AtomicBool = AtomicBool::new(false);
+
+/// Before `main` the standard library opens `/dev/null` for standard descriptors that are closed, and ignores
+/// `SIGPIPE`. What they were before is seen only by what runs before it: the functions that this section lists
+/// (System V ABI, "Initialization and Termination Functions").
+// SAFETY: the section is a list of pointers to functions, and this is one. They are called once, when the C library is
+// there and before any thread is.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static RECORD_START: extern "C" fn() = record_start;
+
+/// Nothing of the standard library but atomics: it is not set up yet.
+extern "C" fn record_start() {
+    for (descriptor, closed) in (0..).zip(&CLOSED_AT_START) {
+        // SAFETY: the call only asks whether the descriptor is open.
+        closed.store(unsafe { libc::fcntl(descriptor, libc::F_GETFD) } == -1, Ordering::Relaxed);
+    }
+    SIGPIPE_IGNORED_AT_START.store(is_ignored(Signal::SIGPIPE), Ordering::Relaxed);
+}
+
+/// Whether this process was started with the standard descriptor `descriptor`, 0 to 2, closed.
+pub fn was_closed(descriptor: usize) -> bool {
+    CLOSED_AT_START[descriptor].load(Ordering::Relaxed)
+}
+
+/// Whether this process was started with `SIGPIPE` ignored.
+pub fn was_sigpipe_ignored() -> bool {
+    SIGPIPE_IGNORED_AT_START.load(Ordering::Relaxed)
+}
+
+/// Lets `command` have `SIGPIPE` as this process was started with it. The standard library sets it to the default.
+pub fn hand_sigpipe_on(command: &mut Command) {
+    if was_sigpipe_ignored() {
+        // SAFETY: no handler is installed.
+        let ignore = || unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) }.map(drop).map_err(io::Error::from);
+        // SAFETY: between fork and exec this only calls sigaction(2), which is safe there (signal-safety(7)).
+        unsafe { command.pre_exec(ignore) };
+    }
+}
 
 /// Closes every descriptor from `first` on (`close_range(2)`).
 ///

@@ -148,6 +148,12 @@ fn a_daemon_that_does_not_answer_does_not_hold_the_shell_up() {
     assert!(ended.took < std::time::Duration::from_secs(4), "it took {:?}", ended.took);
 }
 
+/// A command without the options that are hidden, which are for the program itself: clap would complete them.
+fn without_hidden(command: &Command) -> Command {
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    Command::new("seqd").version(env!("CARGO_PKG_VERSION")).args(shown.cloned())
+}
+
 /// Set to write the files anew instead of comparing them.
 const BLESS_VARIABLE: &str = "SEQ_BLESS";
 
@@ -155,11 +161,12 @@ const BLESS_VARIABLE: &str = "SEQ_BLESS";
 fn the_completions_of_seqd_are_those_that_clap_generates() {
     for (shell, file) in [(Shell::Bash, "seqd.bash"), (Shell::Zsh, "_seqd"), (Shell::Fish, "seqd.fish")] {
         let mut generated = Vec::new();
-        clap_complete::generate(shell, &mut SeqdArgs::command(), "seqd", &mut generated);
+        clap_complete::generate(shell, &mut without_hidden(&SeqdArgs::command()), "seqd", &mut generated);
         let path = directory().join(file);
         if std::env::var_os(BLESS_VARIABLE).is_some() {
             std::fs::write(&path, &generated).unwrap();
         }
+        assert!(!String::from_utf8_lossy(&generated).contains("--detached"), "{file} offers what is hidden");
         let found = std::fs::read(&path).unwrap_or_default();
         assert!(found == generated, "{file} is old: write it anew with SEQ_BLESS=1 cargo test --test completions");
     }

@@ -43,18 +43,27 @@ fn plain(page: &str) -> String {
 fn options(command: &clap::Command) -> String {
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render_options_section(&mut page).unwrap();
-    let page = String::from_utf8(page).unwrap();
-    let lines = page.lines().filter(|line| !line.is_empty() && !line.starts_with(".SH OPTIONS"));
     // clap_mangen parts paragraphs by empty lines, which the formatters complain of; a quote needs no macro here.
+    let page = part_paragraphs(&String::from_utf8(page).unwrap());
+    let lines = page.lines().filter(|line| !line.is_empty() && !line.starts_with(".SH OPTIONS"));
     let lines = lines.filter(|line| !line.starts_with(".ie") && !line.starts_with(".el"));
     lines.map(|line| line.replace("\\*(Aq", "\\(aq") + "\n").collect()
+}
+
+/// A short help and the long one that follows it are paragraphs of their own.
+fn part_paragraphs(page: &str) -> String {
+    let lines: Vec<&str> = page.lines().collect();
+    let is_text = |line: &&str| !line.is_empty() && !line.starts_with('.');
+    let is_between =
+        |at: usize| lines[at].is_empty() && at > 0 && is_text(&lines[at - 1]) && lines.get(at + 1).is_some_and(is_text);
+    (0..lines.len()).map(|at| if is_between(at) { ".IP\n".to_owned() } else { lines[at].to_owned() + "\n" }).collect()
 }
 
 /// Options that are the same for all are told once.
 fn without_globals(command: &clap::Command) -> clap::Command {
     let globals: Vec<String> = command
         .get_arguments()
-        .filter(|argument| argument.is_global_set() || argument.get_id() == "help")
+        .filter(|argument| argument.is_global_set() || argument.get_id() == "help" || argument.get_id() == "version")
         .map(|argument| argument.get_id().to_string())
         .collect();
     globals.into_iter().fold(command.clone(), |command, id| command.mut_arg(id, |argument| argument.hide(true)))
@@ -68,8 +77,7 @@ fn subcommands() -> String {
         let about = command.get_about().unwrap().to_string();
         page.extend([".SS seq ", command.get_name(), "\n", &about, ".\n", &options(&without_globals(command))]);
     }
-    let hide_help = |id| move |argument: clap::Arg| if id == "help" { argument.hide(true) } else { argument };
-    let globals = options(&cli.clone().mut_arg("help", hide_help("help")));
+    let globals = options(&cli);
     page + ".SS Options of every command\n" + &globals.replace(".SH \"GLOBAL OPTIONS\"\n", "")
 }
 
@@ -92,6 +100,24 @@ fn compare(name: &str, generated: &str) {
 fn the_manual_pages_have_every_option() {
     compare("man/seq.1", &subcommands());
     compare("man/seqd.1", &options(&SeqdArgs::command()));
+}
+
+#[test]
+fn every_subcommand_has_the_help_and_the_version_that_the_manual_promises() {
+    let home = Home::new();
+    let mut cli = Cli::command();
+    cli.build();
+    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        let name = command.get_name();
+        let version = format!("seq-{name} {}\n", env!("CARGO_PKG_VERSION"));
+        for option in ["-V", "--version"] {
+            home.seq(&[name, option]).says(0, &version, "");
+        }
+        for words in [[name, "-h"], [name, "--help"], ["help", name]] {
+            let told = home.seq(&words).stdout();
+            assert!(told.contains(&format!("Usage: seq {name}")), "{words:?}: {told}");
+        }
+    }
 }
 
 #[test]

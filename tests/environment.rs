@@ -57,11 +57,43 @@ fn standard_input_and_output_are_the_commands_own() {
 fn closed_standard_streams_stay_closed() {
     let home = Home::new();
     home.warm();
+    home.script("open", "for n in 0 1 2; do test -e /proc/$$/fd/$n && echo $n >>open-ones; done; echo . >>open-ones\n");
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        home.sh(&format!(r#""$SEQ" run -d foo.com -- sh ./open {closed}"#)).is_silent(0);
+    }
+    // Those that were left open, each time up to a dot.
+    assert_eq!(home.read("open-ones"), "1\n2\n.\n0\n2\n.\n0\n1\n.\n.\n");
     let script = r#""$SEQ" run -d foo.com -- sh -c 'ls -l /proc/self/fd >fds' <&- >&- 2>&-"#;
     home.sh(script).is_silent(0);
     // `ls` opens the directory itself, and the shell its own standard output.
     let descriptors = home.read("fds");
     assert!(!descriptors.contains("socket:") && !descriptors.contains("life.lock"), "{descriptors}");
+}
+
+#[test]
+fn what_cannot_be_printed_is_not_passed_over() {
+    let home = Home::new();
+    let complaint = "cannot write to standard output: Bad file descriptor";
+    home.sh(r#""$SEQ" status -d foo.com >&-"#).complains(125, complaint);
+    home.sh(r#""$SEQ" --help >&-"#).complains(125, complaint);
+    let sequence = r#""$SEQ" sequence -d foo.com --lease 1h --json >&-"#;
+    home.sh(sequence).complains(125, "cannot print the turn: Bad file descriptor");
+    home.seq(&["run", "-n", "-d", "foo.com", "--", "true"]).is_silent(0);
+}
+
+#[test]
+fn sigpipe_is_the_commands_as_it_was_seqs() {
+    let home = Home::new();
+    let ignored = |before: &str| {
+        let script = format!(r#"{before}; "$SEQ" run -d foo.com -- grep ^SigIgn: /proc/self/status"#);
+        let told = home.finish(home.command("bash").args(["-c", &script])).stdout();
+        let set = u64::from_str_radix(told.trim_start_matches("SigIgn:").trim(), 16).expect("a set of signals");
+        // `SIGPIPE` is signal 13 (`signal(7)`).
+        set & (1 << 12) != 0
+    };
+    assert!(ignored("trap '' PIPE"));
+    // The tests' own runtime ignores it too, and lets what it starts have the default.
+    assert!(!ignored(":"));
 }
 
 #[test]
@@ -129,6 +161,8 @@ fn a_low_limit_on_open_files_is_no_hindrance() {
     let home = Home::new();
     home.warm();
     home.sh(r#"ulimit -n 32; "$SEQ" run -d foo.com -- echo hello"#).says(0, "hello\n", "");
+    // As low as it may be for seq to work at all, so that the pipe gets whatever number is left.
+    home.sh(r#"ulimit -n 10; "$SEQ" run -d foo.com -- echo hello"#).says(0, "hello\n", "");
 }
 
 #[test]

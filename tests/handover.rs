@@ -147,6 +147,16 @@ fn pipes_loops_and_locales_see_no_difference() {
 }
 
 #[test]
+fn closed_descriptors_and_an_ignored_sigpipe_are_handed_over_too() {
+    let hands = Hands::new();
+    hands.compare_shell("seq 3 >&-; echo $?");
+    hands.compare_shell("seq 3 <&-; echo $?");
+    hands.compare_shell("seq 3 2>&-; seq 1 x 2>&-; echo $?");
+    hands.compare_shell("seq 3 <&- >&- 2>&-; echo $?");
+    hands.compare_shell("trap '' PIPE; seq 1 inf | head -n 1; echo ${PIPESTATUS[@]}");
+}
+
+#[test]
 fn copies_and_links_of_this_program_are_passed_by() {
     let hands = Hands::new();
     let directory = TempDir::new().unwrap();

@@ -133,6 +133,39 @@ fn until_all_exit_keeps_the_turn_for_a_child_left_behind() {
     assert_eq!(home.log(), ["left", "late", "start next", "end next"]);
 }
 
+/// Closes all that it has inherited, and then writes its pid, waits at a gate, and logs its end.
+const CLOSING: &str = "\
+import os
+def write(name, text):
+    descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, text)
+    os.close(descriptor)
+os.closerange(0, 65536)
+write('orphan', b'%d\\n' % os.getpid())
+os.read(os.open('gate', os.O_RDONLY), 1)
+write('log', b'end orphan\\n')
+";
+
+#[test]
+fn until_all_exit_waits_for_an_orphan_that_closed_its_descriptors() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.script("closing.py", CLOSING);
+    let script = "python3 closing.py &";
+    let first = home.start(&["run", "--until-all-exit", "-d", "foo.com", "--", "sh", "-c", script]);
+    let orphan = home.await_process("orphan");
+    home.await_fact("the command's end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", orphan.pid)).ok()?;
+        let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?.parse();
+        (parent == Ok(first.pid())).then_some(())
+    });
+    let next = home.queue("foo.com", "next", 1);
+    gate.let_one_pass();
+    first.wait().is_silent(0);
+    next.wait().is_silent(0);
+    assert_eq!(home.log(), ["end orphan", "start next", "end next"]);
+}
+
 #[test]
 fn until_all_exit_does_not_last_longer_than_max_run() {
     let home = Home::new();

@@ -118,3 +118,14 @@ fn an_init_that_reaps_nobody_does_not_hold_the_turn() {
     assert_eq!(home.log(), ["start next", "end next"]);
     drop(gate);
 }
+
+#[test]
+fn no_time_is_no_limit() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let run = home.start(&["run", "-d", "foo.com", "--max-run", "0", "--", "./worker", "slow", "gate"]);
+    home.await_line("start slow");
+    gate.open();
+    run.wait().is_silent(0);
+    assert_eq!(home.log(), ["start slow", "end slow"]);
+}

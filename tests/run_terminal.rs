@@ -245,6 +245,45 @@ fn a_shell_with_jobs_of_its_own_runs_under_seq() {
 }
 
 #[test]
+fn a_shell_that_suspends_itself_gives_the_outer_shell_its_prompt() {
+    let home = Home::new();
+    let mut outer = shell(&home);
+    outer.types("PS1='in''ner> ' \"$SEQ\" run -d foo.com -- bash --norc --noprofile -i\n");
+    outer.await_text("inner> ");
+    for word in ["one", "two"] {
+        outer.types("suspend\n");
+        outer.await_text("Stopped");
+        outer.await_text("P[1]> ");
+        home.await_holder("foo.com", "attached");
+        outer.types("fg\n");
+        outer.await_text("inner> ");
+        // What is waited for is not yet there when the terminal echoes what was typed.
+        outer.types(&format!("echo ag''ain {word}\n"));
+        outer.await_text(&format!("again {word}\r\n"));
+        outer.await_text("inner> ");
+    }
+    outer.types("exit 5\n");
+    outer.await_text("P[0]> ");
+    outer.types("echo \"status $?\"\n");
+    outer.await_text("status 5\r\n");
+    outer.types("exit\n");
+    assert_eq!(outer.wait().status.code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_hangs_up_tells_the_command() {
+    let home = Home::new();
+    let _gate = home.gate("gate");
+    let script = "trap 'echo hup >>log; exit 3' HUP; read -r line <gate & echo rea''dy; wait";
+    // seq leads the session: the kernel tells it alone.
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "sh", "-c", script]), 100);
+    terminal.await_text("ready");
+    assert_eq!(terminal.hang_up().wait().status.code(), Some(3));
+    assert_eq!(home.log(), ["hup"]);
+    home.await_idle("foo.com");
+}
+
+#[test]
 fn max_run_at_a_terminal_stops_the_command_and_nothing_beside_it() {
     let home = Home::new();
     let _gate = home.gate("gate");

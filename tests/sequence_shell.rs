@@ -227,3 +227,68 @@ fn a_done_in_another_container_never_ends_a_shells_turn() {
     first.wait().is_silent(0);
     home.await_idle("foo.com");
 }
+
+/// What is said when a request id has its turn already.
+fn taken(id: &str, ticket: u64, pid: u64) -> String {
+    format!(
+        "seq: request {id} has its turn already as ticket {ticket} (pid {pid}): \
+         wait for that one to end, or use another request id\n"
+    )
+}
+
+#[test]
+fn the_request_id_of_a_run_is_not_taken_over_by_a_shell() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let run = home.start(&["run", "-d", "foo.com", "--request-id", "mine", "--", "./worker", "run", "gate"]);
+    home.await_line("start run");
+    let before = home.await_holder("foo.com", "attached");
+    let said = taken("mine", before["ticket"].as_u64().expect("a ticket"), before["pid"].as_u64().expect("a pid"));
+    home.sh(r#""$SEQ" sequence -d foo.com --request-id mine"#).says(75, "", &said);
+    home.sh(r#""$SEQ" sequence -d foo.com --request-id mine --lease 1h"#).says(75, "", &said);
+    let after = home.await_holder("foo.com", "attached");
+    for field in ["ticket", "token", "pid", "command"] {
+        assert_eq!(before[field], after[field], "{field}");
+    }
+    gate.open();
+    run.wait().is_silent(0);
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn the_request_id_of_a_living_shell_is_not_taken_over_by_another() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let script = r#""$SEQ" sequence -d foo.com --request-id mine; echo mine >>log; read -r line <gate
+        "$SEQ" sequence -d foo.com --request-id mine || exit"#;
+    let first = shell(&home, script, "mine");
+    let before = home.await_holder("foo.com", "process");
+    assert_eq!(before["pid"], first.pid());
+    let said = taken("mine", before["ticket"].as_u64().expect("a ticket"), first.pid().into());
+    home.sh(r#""$SEQ" sequence -d foo.com --request-id mine; exit $?"#).says(75, "", &said);
+    let after = home.await_holder("foo.com", "process");
+    assert_eq!((&before["ticket"], &before["pid"]), (&after["ticket"], &after["pid"]));
+    gate.open();
+    // The shell that has it takes it up again; its end gives it back.
+    first.wait().is_silent(0);
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn a_turn_that_could_not_be_told_is_given_back() {
+    let home = Home::new();
+    let script =
+        r#""$SEQ" sequence -d foo.com --json >/dev/full; echo $? >>log; exec "$SEQ" run -n -d foo.com -- true"#;
+    home.sh(script).says(0, "", "seq: cannot print the turn: No space left on device (os error 28)\n");
+    assert_eq!(home.log(), ["125"]);
+}
+
+#[test]
+fn a_lease_of_no_time_is_wrong_usage() {
+    let home = Home::new();
+    for lease in ["0", "0s", "0.0001"] {
+        let said = format!("'{lease}' is too short for a turn: give it at least 1ms");
+        home.seq(&["sequence", "-d", "foo.com", "--lease", lease]).complains_of_usage(2, &said);
+    }
+    assert_eq!(home.daemon_pid(), None);
+}

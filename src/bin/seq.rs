@@ -8,10 +8,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
+use rustix::io::Errno;
 use seq::cli::{self, Cli, UsageError};
 use seq::client;
 use seq::daemon::{self, SeqdArgs};
 use seq::error::Error;
+use seq::sys::was_closed;
+
+/// The number of standard output.
+const STDOUT: usize = 1;
 
 /// Set by the completions in `completions/`, and by nothing else, to the name of the shell that asks.
 const COMPLETE_VARIABLE: &str = "SEQ_COMPLETE";
@@ -58,16 +63,35 @@ fn serve(arguments: &[OsString]) -> ExitCode {
 }
 
 fn run(cli: &Cli) -> ExitCode {
-    let mut out = io::stdout().lock();
-    let result = client::main(cli, &mut out);
+    let mut out = output();
+    let result = client::main(cli, &mut *out);
     match result.and_then(|exit_status| out.flush().map(|()| exit_status).map_err(|error| Error::output(&error))) {
         Ok(exit_status) => ExitCode::from(exit_status),
         Err(error) => failed(&error),
     }
 }
 
+/// Standard output. The standard library writes to nowhere when it was closed, and says that all went well.
+fn output() -> Box<dyn Write> {
+    if was_closed(STDOUT) { Box::new(Closed) } else { Box::new(io::stdout().lock()) }
+}
+
+/// What cannot be written to.
+struct Closed;
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(Errno::BADF.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn explain(usage: &UsageError) -> ExitCode {
     match usage {
+        UsageError::Shown(_) if was_closed(STDOUT) => failed(&Error::output(&Errno::BADF.into())),
         UsageError::Shown(help) => match help.print() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&Error::output(&error)),

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 /// Commands in one domain take turns; different domains run side by side. The daemon that keeps the lines, seqd,
 /// starts by itself.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "seq", version, max_term_width = 100, after_help = values::COREUTILS_NOTE)]
+#[command(name = "seq", version, propagate_version = true, max_term_width = 100, after_help = values::COREUTILS_NOTE)]
 pub struct Cli {
     /// Options that every subcommand takes.
     #[command(flatten)]

@@ -12,6 +12,9 @@ use std::process::Command;
 use rustix::fs::{Access, access};
 
 use crate::error::{Error, status};
+use crate::sys::hand_sigpipe_on;
+
+use super::streams::keep_closed;
 
 /// Says which entry of `PATH` was handed over to last, counted from 1. Should that be a copy of this program, or a
 /// script that calls it, it goes on behind that entry, so that a chain of them comes to its end.
@@ -57,7 +60,9 @@ fn is_another_program(candidate: &Path, ourselves: Option<&Metadata>) -> bool {
 }
 
 fn become_program(candidate: &PathBuf, number: usize, arguments: &[OsString]) -> io::Error {
+    keep_closed();
     let mut command = Command::new(candidate);
+    hand_sigpipe_on(&mut command);
     command.arg0(called_by(arguments)).args(arguments.iter().skip(1));
     command.env(TRIED_VARIABLE, number.to_string()).exec()
 }

@@ -7,6 +7,7 @@ mod errand;
 mod pause;
 mod waiting;
 mod process;
+mod streams;
 mod signals;
 mod rejoin;
 mod turn;

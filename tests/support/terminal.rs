@@ -73,6 +73,11 @@ impl<'a> Terminal<'a> {
         }
     }
 
+    /// Hangs up, as a connection that is lost; gives the program, which has nobody to show anything to any more.
+    pub fn hang_up(self) -> Running {
+        self.program.expect("it runs")
+    }
+
     /// Waits for the program's end, and reads all that it has shown.
     #[track_caller]
     pub fn wait(&mut self) -> Ended {

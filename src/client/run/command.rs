@@ -15,7 +15,9 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 use crate::cli;
 use crate::error::{Error, status};
 use crate::protocol::{Active, Started};
+use crate::sys::was_sigpipe_ignored;
 
+use super::super::streams::keep_closed;
 use super::keeper::Keeper;
 
 /// A command that was started and has not been waited for.
@@ -38,6 +40,7 @@ pub(super) fn start(args: &cli::Run, turn: &Active, keeper: Option<&Keeper>) -> 
     if let Some(keeper) = keeper {
         keeper.let_inherit().map_err(|errno| cannot_run(&args.command[0], errno))?;
     }
+    keep_closed();
     let (program, arguments) = (&args.command[0], &args.command[1..]);
     let spawned = match spawn(program, program, arguments, turn, shares_group) {
         // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
@@ -58,8 +61,10 @@ fn spawn(program: &OsStr, name: &OsStr, arguments: &[OsString], turn: &Active, s
     let mut attributes = PosixSpawnAttr::init()?;
     let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
     attributes.set_sigmask(&SigSet::empty())?;
-    // Rust ignores it from the start, and nobody else may expect that.
-    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    if !was_sigpipe_ignored() {
+        // Rust ignores it from the start, and nobody else may expect that.
+        attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    }
     if !shares_group {
         flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
         attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;

@@ -37,7 +37,7 @@ fn a_newcomer_that_will_not_wait_leaves_the_waiter_alone() {
     let mut story = two_in_line();
     assert_eq!(
         story.ask_with(4, "b", |request| request.no_wait = true),
-        ["c4: busy: foo.com is busy: ticket 1 (pid 101) has had the turn for 0s"]
+        ["c4: busy: foo.com is busy: ticket 1 (pid 101) has had the turn for 0ms"]
     );
     assert_eq!(story.disconnect(2), ["#2 left Gone, waited 0ns"]);
 }

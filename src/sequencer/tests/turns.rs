@@ -3,6 +3,17 @@
 use super::*;
 
 #[test]
+fn a_wait_below_a_second_is_told_in_milliseconds() {
+    let mut story = Story::new();
+    story.ask(1, "a");
+    story.ask_with(2, "b", |request| request.max_wait = Some(Duration::from_millis(200)));
+    assert_eq!(
+        story.later(200)[1],
+        "c2: timed_out: no turn in foo.com after 200ms: allow a longer wait, or see who holds it with `seq status`"
+    );
+}
+
+#[test]
 fn the_first_has_the_turn_at_once_and_the_second_waits() {
     let mut story = Story::new();
     assert_eq!(
