@@ -128,6 +128,7 @@ impl Database {
         };
         let mut mark = Mark::open(mark, &machine.boot_id).map_err(|error| Problem::file("write", mark, &error))?;
         let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
+        mark.turn(before.boot_id != machine.boot_id);
         mark.settle(summary, oldest(&sums), ended);
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
         let identity = identity_of(path).map_err(|error| Problem::file("read", path, &error))?;
@@ -139,6 +140,7 @@ impl Database {
             let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
             schema::set_machine(&database.connection, machine).map_err(|error| problem(&database.path, error))?;
+            database.mark.turn(false);
             found.clear();
         }
         Ok((database, found))

@@ -65,6 +65,9 @@ pub(super) fn check_owner(
     if before.boot_id == machine.boot_id {
         return Ok(());
     }
+    if seen.is_current && !seen.was_turning {
+        return Err(Problem::broken(path, "it does not say what run of the machine it is of"));
+    }
     let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
     if is_elsewhere && found != Summary::default() {
         return Err(Problem::elsewhere(path, &before.host_name));
