@@ -71,6 +71,7 @@ impl Sum for Summary {
 
 /// What a mark says, before anything is changed.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the file")]
 pub(super) struct Seen {
     /// Whether there is a mark.
     pub(super) is_there: bool,
