@@ -6,7 +6,7 @@ use seq::protocol::{Domain, Ticket};
 use seq::store::{Change, Database, Machine, Retention};
 
 /// Turns of one round.
-const TURNS: u64 = 20_000;
+const TURNS: u32 = 20_000;
 
 #[expect(clippy::print_stdout, reason = "figures are what this is for")]
 fn main() {
@@ -26,7 +26,7 @@ fn main() {
             database.commit(&[Change::Live { ticket, domain: domain.clone(), body: body.clone() }]).expect("room");
             database.commit(&[Change::Ended { ticket, domain, ended_at: 0, body: body.clone() }]).expect("room");
         }
-        let each = start.elapsed().as_secs_f64() * 1e6 / (TURNS * 2) as f64;
+        let each = start.elapsed().as_secs_f64() * 1e6 / f64::from(TURNS * 2);
         println!("round {round}: {each:.2} µs for each commit of one row");
     }
     let length = |name| std::fs::metadata(at(name)).map_or(0, |found| found.len()) / 1024;

@@ -15,8 +15,8 @@ use super::mark::{Seen, Summary};
 use super::problem::{Problem, problem};
 use crate::protocol::Ticket;
 
-/// Bytes of a page. A commit writes the pages that it touched, two system calls each; a new one for every ten tickets.
-const PAGE_BYTES: u32 = 4_096;
+/// Bytes of a page. A commit writes the pages that it touched, whole; a row is about 400 bytes.
+const PAGE_BYTES: u32 = 1_024;
 
 /// How long the writer waits for the last part of a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
