@@ -146,6 +146,16 @@ fn cut_at_every_page_it_is_whole_or_refused() {
 }
 
 #[test]
+fn a_database_that_says_another_run_of_the_machine_than_its_mark_is_refused() {
+    let template = Template::new(true);
+    let found = template.with("another run", |directory| {
+        let database = Connection::open(directory.join("seq.db")).unwrap();
+        database.execute("UPDATE facts SET value = 'coot' WHERE name = 'boot_id'", []).unwrap();
+    });
+    assert!(!found);
+}
+
+#[test]
 fn an_older_copy_of_any_file_is_refused() {
     let (old, new) = (Template::new(true), tempfile::tempdir().unwrap());
     copy(old.0.path(), new.path());
@@ -247,6 +257,10 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
     run("PRAGMA application_id = 1936028004");
     run("CREATE TABLE kept AS SELECT * FROM facts; UPDATE facts SET value = 'another'; \
          UPDATE facts SET value = 'elsewhere' WHERE name = 'host_name'");
+    // The other host left its own mark.
+    let mark = socket.with_file_name("seq.mark");
+    let ours = fs::read(&mark).unwrap();
+    fs::write(&mark, [&[7; 8], &ours[8..]].concat()).unwrap();
     assert_eq!(
         refusal(&socket),
         format!(
@@ -255,6 +269,7 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
         )
     );
     run("DELETE FROM facts; INSERT INTO facts SELECT * FROM kept; DROP TABLE kept");
+    fs::write(&mark, ours).unwrap();
     Daemon::start_at(&socket);
 }
 

@@ -13,7 +13,7 @@ use crate::protocol::{Outcome, Ticket};
 use crate::sequencer::{Change, Record, Sequencer};
 use crate::store::{self, Database, LeftTicket};
 
-/// Between two looks for turns that have become too old for the history.
+/// Between two looks for turns that have become too old for the history; those that are too many go soon.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Between two small steps of letting go of them.
@@ -82,7 +82,13 @@ impl Ledger {
     /// # Errors
     ///
     /// When it cannot be written. Nobody may be told anything of this batch then.
-    pub(super) fn commit(&mut self, sequencer: &Sequencer, kept: &Kept, clock: &WallClock) -> Result<(), Error> {
+    pub(super) fn commit(
+        &mut self,
+        sequencer: &Sequencer,
+        kept: &Kept,
+        now: Time,
+        clock: &WallClock,
+    ) -> Result<(), Error> {
         let Some(database) = &mut self.database else { return Ok(()) };
         // Stable, so that an end is the last of its ticket.
         self.touched.sort_by_key(|touched| touched.ticket);
@@ -96,6 +102,10 @@ impl Ledger {
         self.touched.clear();
         let written = database.commit(&self.changes);
         self.changes.clear();
+        if database.surplus() > 0 {
+            let soon = now + PRUNE_PAUSE;
+            self.prune_at = self.prune_at.map(|at| at.min(soon));
+        }
         written
     }
 
@@ -112,7 +122,7 @@ impl Ledger {
     pub(super) fn prune(&mut self, now: Time) -> Result<(), Error> {
         let (Some(database), Some(due)) = (&mut self.database, self.prune_at) else { return Ok(()) };
         if due <= now {
-            let has_more = database.prune_age(WallClock::at(now).milliseconds(now))?;
+            let has_more = database.prune(WallClock::at(now).milliseconds(now))?;
             self.prune_at = Some(now + if has_more { PRUNE_PAUSE } else { PRUNE_INTERVAL });
         }
         Ok(())

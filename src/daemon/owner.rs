@@ -140,7 +140,7 @@ impl Owner {
         if !self.ledger.is_empty() {
             let now = self.batch.now;
             let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
-            self.ledger.commit(&self.sequencer, &self.kept, clock)?;
+            self.ledger.commit(&self.sequencer, &self.kept, now, clock)?;
         }
         for link in self.batch.dirty.drain(..) {
             fault_point();

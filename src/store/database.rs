@@ -19,8 +19,11 @@ use super::problem::{Problem, problem};
 use super::schema::{self, Before};
 use crate::protocol::{Domain, Ticket};
 
+/// Turns that the history may have too many while there is no quiet moment to remove some.
+const SURPLUS_MAX: u64 = 4_096;
+
 /// Commits after which the checkpointer is woken.
-const CHECKPOINT_COMMITS: u32 = 4_096;
+const CHECKPOINT_COMMITS: u32 = 1_024;
 
 /// What became of one ticket, to be written in one transaction with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +131,7 @@ impl Database {
         };
         let mut mark = Mark::open(mark, &machine.boot_id).map_err(|error| Problem::file("write", mark, &error))?;
         let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
+        mark.turn(before.boot_id != machine.boot_id);
         mark.settle(summary, oldest(&sums), ended);
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
         let identity = identity_of(path).map_err(|error| Problem::file("read", path, &error))?;
@@ -139,6 +143,7 @@ impl Database {
             let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
             schema::set_machine(&database.connection, machine).map_err(|error| problem(&database.path, error))?;
+            database.mark.turn(false);
             found.clear();
         }
         Ok((database, found))
@@ -180,7 +185,7 @@ impl Database {
 
     fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
         if let [change] = changes
-            && self.ended < self.retention.turns
+            && self.surplus() < SURPLUS_MAX
         {
             // One statement is a transaction by itself, and quicker than three.
             fault::write()?;
@@ -195,8 +200,8 @@ impl Database {
             let sum = self.account(change);
             self.write_one(change, sum)?;
         }
-        if self.ended > self.retention.turns {
-            self.ended -= history::prune_count(&self.connection, self.ended - self.retention.turns)?;
+        if self.surplus() >= SURPLUS_MAX {
+            self.ended -= history::prune_count(&self.connection, self.surplus())?;
         }
         fault::write()?;
         // Whichever of the two states the database turns out to hold after a crash, the mark knows it.
@@ -252,14 +257,24 @@ impl Database {
         }
     }
 
-    /// Removes a few of the turns that ended too long ago. True when there are more: call it again, when nothing waits.
+    /// How many turns the history has too many.
+    pub fn surplus(&self) -> u64 {
+        self.ended.saturating_sub(self.retention.turns)
+    }
+
+    /// Removes a few of the turns that are too many, or ended too long ago. True when there may be more: call it again,
+    /// when nothing waits.
     ///
     /// # Errors
     ///
     /// As [`commit`](Database::commit).
-    pub fn prune_age(&mut self, now_ms: i64) -> Result<bool, Problem> {
+    pub fn prune(&mut self, now_ms: i64) -> Result<bool, Problem> {
         let before = now_ms.saturating_sub(self.retention.age_ms);
-        let removed = history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
+        let removed = match self.surplus() {
+            0 => history::prune_age(&self.connection, before),
+            surplus => history::prune_count(&self.connection, surplus),
+        };
+        let removed = removed.map_err(|error| problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
         self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         Ok(removed > 0)

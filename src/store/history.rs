@@ -9,8 +9,8 @@ use super::opening::connect;
 use super::problem::{Problem, problem};
 use crate::protocol::{Domain, Ticket};
 
-/// Ended turns removed in one commit at most, so that pruning never stalls a turn.
-const PRUNE_ROWS_MAX: u64 = 16;
+/// Ended turns removed in one commit at most, so that pruning never stalls a turn for long.
+const PRUNE_ROWS_MAX: u64 = 64;
 
 const PRUNE_OLDEST: &str =
     "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?1)";

@@ -18,14 +18,16 @@ use crate::protocol::Ticket;
 use crate::sys::Words;
 
 /// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, how
-/// long the history is, plus one, whether the last to use it closed it, and a ticket below which none lives.
+/// long the history is, plus one, whether the last to use it closed it, a ticket below which none lives, and whether the
+/// database was just being turned over to this run of the machine.
 const BOOT: usize = 0;
 const SETTLED: usize = 1;
 const ANNOUNCED: usize = 3;
 const HISTORY: usize = 5;
 const CLOSED: usize = 6;
 const OLDEST: usize = 7;
-const WORDS: usize = 8;
+const TURNING: usize = 8;
+const WORDS: usize = 9;
 
 /// All live rows in two numbers, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +71,7 @@ impl Sum for Summary {
 
 /// What a mark says, before anything is changed.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the file")]
 pub(super) struct Seen {
     /// Whether there is a mark.
     pub(super) is_there: bool,
@@ -81,6 +84,8 @@ pub(super) struct Seen {
     /// Whether the last to use the database closed it.
     pub(super) was_closed: bool,
     oldest: u64,
+    /// Whether the database was being turned over to this run of the machine, so that it may say another one still.
+    pub(super) was_turning: bool,
 }
 
 impl Seen {
@@ -128,6 +133,7 @@ impl Mark {
             history: word(HISTORY).checked_sub(1),
             was_closed: word(CLOSED) == 1,
             oldest: word(OLDEST),
+            was_turning: word(TURNING) == 1,
         })
     }
 
@@ -179,6 +185,11 @@ impl Mark {
         self.store(SETTLED, now);
         self.store(ANNOUNCED, now);
         self.words.store(BOOT, self.boot);
+    }
+
+    /// The database is being turned over to this run of the machine, or that is done.
+    pub(super) fn turn(&mut self, is_turning: bool) {
+        self.words.store(TURNING, u64::from(is_turning));
     }
 
     /// The database is closed.

@@ -15,8 +15,8 @@ use super::mark::{Seen, Summary};
 use super::problem::{Problem, problem};
 use crate::protocol::Ticket;
 
-/// Bytes of a page. A commit writes the pages that it touched, two system calls each; a new one for every ten tickets.
-const PAGE_BYTES: u32 = 4_096;
+/// Bytes of a page. A commit writes the pages that it touched, whole; a row is about 400 bytes.
+const PAGE_BYTES: u32 = 1_024;
 
 /// How long the writer waits for the last part of a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,6 +64,9 @@ pub(super) fn check_owner(
     }
     if before.boot_id == machine.boot_id {
         return Ok(());
+    }
+    if seen.is_current && !seen.was_turning {
+        return Err(Problem::broken(path, "it does not say what run of the machine it is of"));
     }
     let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
     if is_elsewhere && found != Summary::default() {

@@ -78,8 +78,9 @@ fn the_history_keeps_the_newest_and_no_older_than_it_should() {
     for ticket in 1..=6 {
         database.commit(&[live(ticket), ended(ticket, i64::try_from(ticket).unwrap() * 100)]).unwrap();
     }
+    assert!(database.prune(0).unwrap());
     assert_eq!(history(&database), ["ended 6", "ended 5", "ended 4"]);
-    while database.prune_age(1_550).unwrap() {}
+    while database.prune(1_550).unwrap() {}
     assert_eq!(history(&database), ["ended 6"]);
 }
 
