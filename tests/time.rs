@@ -42,8 +42,20 @@ fn a_daemon_that_was_stopped_gives_each_lease_whole_and_the_longest_wait_and_run
     home.seq(&["sequence", "-d", "foo.com", "--lease", "5s"]).is_silent(0);
     let two = lease(&home, "two", "3s", 1);
     let three = lease(&home, "three", "1h", 2);
-    let running =
-        home.start(&["run", "-q", "-d", "bar.org", "--max-run", "2s", "--kill-grace", "0", "--", "./worker", "a", "gate"]);
+    let running = home.start(&[
+        "run",
+        "-q",
+        "-d",
+        "bar.org",
+        "--max-run",
+        "2s",
+        "--kill-grace",
+        "0",
+        "--",
+        "./worker",
+        "a",
+        "gate",
+    ]);
     home.await_line("start a");
     let waiter = home.start(&["run", "-w", "1s", "-d", "bar.org", "--", "./worker", "b"]);
     home.await_waiters("bar.org", 1);
@@ -107,7 +119,8 @@ fn a_day_ahead(home: &Home) -> Option<Command> {
     }
     let mut command = home.command("unshare");
     command.args(["--time", "--boottime", AHEAD_SECONDS, "--"]);
-    let shown = home.finish(home.command("unshare").args(["--time", "--boottime", AHEAD_SECONDS, "cat", "/proc/uptime"]));
+    let shown =
+        home.finish(home.command("unshare").args(["--time", "--boottime", AHEAD_SECONDS, "cat", "/proc/uptime"]));
     let uptime: f64 = shown.stdout().split(' ').next().and_then(|seconds| seconds.parse().ok()).expect("an uptime");
     assert!(uptime >= 86_400.0, "this system has no time namespaces: {}", shown.stderr());
     Some(command)
