@@ -1,7 +1,5 @@
 //! The daemon is killed with -9 while a line is long: everybody keeps the place, whoever comes back first.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
 #[path = "support/puppet.rs"]
 mod puppet;
 #[path = "support/wire.rs"]

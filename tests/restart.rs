@@ -73,7 +73,9 @@ fn fifty_waiters_and_five_holders_stay_as_they_are() {
         assert_eq!(restart(&home), said("took over 5 turns and 50 waiters"));
     }
     gate.open();
-    all.into_iter().for_each(|running| running.wait().is_silent(0));
+    for running in all {
+        running.wait().is_silent(0);
+    }
     let log = home.log();
     for domain in domains {
         let of_domain = |line: &&String| line.split(' ').nth(1).is_some_and(|name| name.starts_with(domain));

@@ -116,7 +116,7 @@ fn each_bit_of_a_record_counts() {
         let record = br#"{"ticket":20,"#;
         // The last copy of it is the one that counts.
         let at = content.windows(record.len()).rposition(|bytes| bytes == record).unwrap();
-        let length = format!(r#"{{"ticket":20,"what":"a record of about the usual length"}}"#).len();
+        let length = br#"{"ticket":20,"what":"a record of about the usual length"}"#.len();
         let mut refused = 0;
         for bit in 0..(length + 8) * 8 {
             let (byte, mask) = (at - 8 + bit / 8, 1_u8 << (bit % 8));

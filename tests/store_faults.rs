@@ -61,9 +61,12 @@ fn tell(fault: &str) -> Heard {
             continue;
         }
         // What was pushed to it meanwhile comes before its answer.
-        let is_answer = |reply: &Value| match line.contains(r#""op":"sequence""#) {
-            true => line.contains(&format!(r#""request_id":{},"#, reply["request_id"])),
-            false => !["active", "queued", "error"].contains(&reply["type"].as_str().unwrap()),
+        let is_answer = |reply: &Value| {
+            if line.contains(r#""op":"sequence""#) {
+                line.contains(&format!(r#""request_id":{},"#, reply["request_id"]))
+            } else {
+                !["active", "queued", "error"].contains(&reply["type"].as_str().unwrap())
+            }
         };
         client.tries_to_say(line);
         while let Some(reply) = client.next_reply() {
@@ -123,12 +126,11 @@ impl Heard {
             let may_be_done = self.has_said(&format!(r#""op":"done","domain":"{domain}","request_id":"{name}""#));
             let is_told_right = match (told.as_str(), now.as_str()) {
                 ("active", "active") => reply["token"] == last["token"] && reply["ticket"] == ticket,
-                ("active", "released") => name == "w1" && self.has_said(r#""op":"release""#),
                 ("active" | "queued", "not_found") => may_be_done,
                 ("queued", "queued" | "active") => reply["ticket"] == ticket,
                 ("queued", "cancelled") => name == "w2" && self.has_said(r#""op":"cancel""#),
-                // It was given its turn, and was never told.
-                ("queued", "released") => name == "w1" && self.has_said(r#""op":"release""#),
+                // It may have been given its turn, and never been told.
+                ("active" | "queued", "released") => name == "w1" && self.has_said(r#""op":"release""#),
                 ("done", "not_found") => true,
                 ("error", _) => last["code"] == now,
                 _ => false,

@@ -65,10 +65,10 @@ fn parse_known(arguments: &[OsString]) -> Option<Cli> {
     Cli::from_arg_matches(&command.try_get_matches_from(arguments).ok()?).ok()
 }
 
-/// Adds the subcommand that a mistyped one was probably meant to be. Clap's own suggestions do not see that two
-/// letters changed places.
+/// Names the one subcommand that a mistyped one was probably meant to be. Clap's own suggestions do not see that two
+/// letters changed places, and may be several.
 fn with_suggestion(mut error: clap::Error) -> clap::Error {
-    if error.kind() != ErrorKind::InvalidSubcommand || error.get(ContextKind::SuggestedSubcommand).is_some() {
+    if error.kind() != ErrorKind::InvalidSubcommand {
         return error;
     }
     let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return error };

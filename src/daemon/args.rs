@@ -25,6 +25,7 @@ pub const HISTORY_AGE_DEFAULT: &str = "90d";
 /// it by hand is for those who want it supervised, shared, or in sight.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "seqd", version, max_term_width = 100)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent options of one command line")]
 pub struct SeqdArgs {
     /// Listen on this socket [default: `$SEQ_SOCKET`, else `~/.local/state/seq/seqd.sock`]
     #[arg(long, value_name = "PATH", conflicts_with = "system")]

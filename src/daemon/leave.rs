@@ -38,7 +38,10 @@ impl Owner {
             () = tokio::time::sleep(FLUSH_TIMEOUT) => warn!("some clients do not read: left without them"),
             () = asked_again() => warn!("asked to leave again: left at once"),
         }
-        self.ledger.close();
+        // What is at its path then is the other daemon's.
+        if reason != Leaving::Usurped {
+            self.ledger.close();
+        }
         closed
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::TimeZone;
 
 use crate::clock::Time;
@@ -48,7 +49,8 @@ pub(super) fn wall_text(milliseconds: i64) -> String {
 }
 
 fn text(wall: Timestamp, zone: &TimeZone) -> String {
-    wall.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+    const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+    PRINTER.timestamp_with_offset_to_string(&wall, zone.to_offset(wall))
 }
 
 /// The reply to `status`.

@@ -37,8 +37,7 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
     let retention = Retention { turns: args.history_turns, age_ms };
     let (mut database, found) = Database::open(&place.database, &place.mark, &Machine::this(), retention, bury)?;
     let tickets = recover::read(&place.database, &found)?;
-    let notes = read_notes(&place.done);
-    let tickets = apply_notes(&mut database, tickets, notes)?;
+    let tickets = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
     let past = past(&place.database)?;
     Ok(Storage { database: Some(database), tickets: recover::look(tickets), past })
 }
@@ -75,10 +74,10 @@ fn change(turn: &EndedTurn, ended_at: i64) -> Change {
 fn apply_notes(
     database: &mut Database,
     mut tickets: Vec<SavedTicket>,
-    notes: Vec<FoundNote>,
+    notes: &[FoundNote],
 ) -> Result<Vec<SavedTicket>, Error> {
     let mut changes = Vec::new();
-    for FoundNote { path, uid, note } in &notes {
+    for FoundNote { path, uid, note } in notes {
         let holds = |saved: &SavedTicket| saved.ticket.ticket.0 == note.ticket && saved.ticket.turn.is_some();
         let done = match tickets.iter().position(holds) {
             Some(index) if is_secret(&tickets[index], &note.secret) => {
@@ -88,13 +87,13 @@ fn apply_notes(
             Some(_) => None,
             None => amend(database, *uid, Ticket(note.ticket), note.exit_status)?,
         };
-        match done {
-            Some(done) => changes.push(done),
-            None => warn!("{} is about no turn that ended unheard: let go of it", path.display()),
+        if done.is_none() {
+            warn!("{} is about no turn that ended unheard: let go of it", path.display());
         }
+        changes.extend(done);
     }
     database.commit(&changes)?;
-    for FoundNote { path, .. } in &notes {
+    for FoundNote { path, .. } in notes {
         if let Err(error) = std::fs::remove_file(path) {
             warn!("cannot remove {}: {error}", path.display());
         }

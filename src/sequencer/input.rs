@@ -242,20 +242,25 @@ pub struct Restored {
     /// The process to show.
     pub pid: u32,
     /// The command to show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Arc<str>>,
     /// When it took its place.
     pub queued_at: Time,
     /// What keeps its turn.
     pub binding: Binding,
     /// With binding `lease`: how long the turn lasts, from its grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Duration>,
     /// Whether its process was named on purpose; see [`Enqueue::named_process`].
     pub named_process: bool,
     /// While it waits: when it is refused with `timed_out`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_until: Option<Time>,
     /// What its client proves itself with when it comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
     /// Its turn, if it has one; otherwise it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<RestoredTurn>,
     /// Pipes that are watched for it; `PipeClosed` comes once for each. [`Sequencer::saved`](super::Sequencer::saved)
     /// says how many were; the next daemon says how many it found open.
@@ -274,5 +279,6 @@ pub struct RestoredTurn {
     /// When it came.
     pub active_at: Time,
     /// When its lease is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Time>,
 }

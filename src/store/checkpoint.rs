@@ -8,7 +8,7 @@ use rusqlite::Connection;
 /// Pages of the log past which the writer has to wait for the last part of a checkpoint, a few milliseconds: a log
 /// starts again from its beginning only when all of it is in the database, and a writer that never rests would make it
 /// grow for ever.
-const LOG_PAGES_MAX: i64 = 64 * 1_024;
+const LOG_PAGES_MAX: i64 = 16 * 1_024;
 
 /// A thread with a connection of its own. `fsync` takes milliseconds, and happens there alone.
 #[derive(Debug)]

@@ -1,40 +1,26 @@
 //! The database: every ticket that lives, and how each turn ended.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpointer;
 use super::fault;
 use super::history;
 use super::machine::Machine;
-use super::mark::{Mark, Seen, Summary};
+use super::mark::{Mark, Summary};
+use super::opening::{check_all, check_file, check_owner, connect, identity_of, read_live};
 use super::problem::{Problem, problem};
 use super::schema::{self, Before};
 use crate::protocol::{Domain, Ticket};
 
-/// Bytes of a page. A commit writes the pages that it touched, and a ticket's row is a few hundred bytes.
-const PAGE_BYTES: u32 = 1_024;
-
 /// Commits after which the checkpointer is woken.
-const CHECKPOINT_COMMITS: u32 = 256;
-
-/// What every SQLite database begins with (<https://sqlite.org/fileformat.html>).
-const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-
-/// How long the writer waits for the last part of a checkpoint.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How SQLite locks: this process alone, but with several connections of its own, and without a file for shared
-/// memory (<https://sqlite.org/vfs.html>).
-const VFS: &str = "unix-excl";
+const CHECKPOINT_COMMITS: u32 = 4_096;
 
 /// What became of one ticket, to be written in one transaction with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +74,7 @@ pub struct Database {
     /// Device and inode of the file.
     identity: (u64, u64),
     /// The checksums of the rows that live.
-    sums: HashMap<Ticket, i64>,
+    sums: BTreeMap<Ticket, i64>,
     /// All of them in one.
     summary: Summary,
     /// Since the checkpointer was woken.
@@ -133,7 +119,7 @@ impl Database {
         if !is_new && !seen.was_closed {
             check_all(&connection, path)?;
         }
-        let live = read_live(&connection, path)?;
+        let live = read_live(&connection, path, seen.oldest())?;
         let summary: Summary = live.iter().map(|(found, sum)| Summary::of(found.ticket, *sum)).sum();
         check_owner(&seen, &before, machine, summary, (path, mark))?;
         let ended = match seen.history {
@@ -141,8 +127,8 @@ impl Database {
             None => history::count(&connection).map_err(at)?,
         };
         let mut mark = Mark::open(mark, &machine.boot_id).map_err(|error| Problem::file("write", mark, &error))?;
-        mark.settle(summary, ended);
-        let sums = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
+        let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
+        mark.settle(summary, oldest(&sums), ended);
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
         let identity = identity_of(path).map_err(|error| Problem::file("read", path, &error))?;
         let path = path.to_owned();
@@ -183,7 +169,7 @@ impl Database {
         fault::point();
         self.write(changes).map_err(|error| problem(&self.path, error))?;
         fault::point();
-        self.mark.settle(self.summary, self.ended);
+        self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         self.commits += 1;
         if self.commits >= CHECKPOINT_COMMITS {
             self.commits = 0;
@@ -193,67 +179,63 @@ impl Database {
     }
 
     fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
+        if let [change] = changes
+            && self.ended < self.retention.turns
+        {
+            // One statement is a transaction by itself, and quicker than three.
+            fault::write()?;
+            let sum = self.account(change);
+            self.mark.announce(self.summary, oldest(&self.sums));
+            self.write_one(change, sum)?;
+            return fault::write();
+        }
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         for change in changes {
             fault::write()?;
-            self.write_one(change)?;
+            let sum = self.account(change);
+            self.write_one(change, sum)?;
         }
         if self.ended > self.retention.turns {
             self.ended -= history::prune_count(&self.connection, self.ended - self.retention.turns)?;
         }
         fault::write()?;
         // Whichever of the two states the database turns out to hold after a crash, the mark knows it.
-        self.mark.announce(self.summary);
+        self.mark.announce(self.summary, oldest(&self.sums));
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
 
-    fn write_one(&mut self, change: &Change) -> rusqlite::Result<()> {
-        match change {
-            Change::Live { ticket, domain, body } => {
-                let sum = checksum(*ticket, LIVE, body);
-                self.connection
-                    .prepare_cached(
-                        "INSERT INTO turns (ticket, domain, state, body, sum) VALUES (?1, ?2, 0, ?3, ?4) \
-                         ON CONFLICT (ticket) DO UPDATE SET body = excluded.body, sum = excluded.sum",
-                    )?
-                    .execute(params![number(*ticket), domain.as_str(), body, sum])?;
-                self.replace_sum(*ticket, Some(sum));
-            }
-            Change::Ended { ticket, domain, ended_at, body } => {
-                self.write_end(*ticket, domain, ENDED, *ended_at, body)?;
-            }
-            Change::Left { ticket, why: Some((domain, left_at, body)) } => {
-                self.write_end(*ticket, domain, LEFT, *left_at, body)?;
-            }
-            // It came and went within one commit.
-            Change::Left { ticket, why: None } if !self.sums.contains_key(ticket) => {}
+    /// Reckons with a change that is about to be written; gives the checksum of its row.
+    fn account(&mut self, change: &Change) -> i64 {
+        let (ticket, state, body) = match change {
+            Change::Live { ticket, body, .. } => (*ticket, LIVE, body),
+            Change::Ended { ticket, body, .. } => (*ticket, ENDED, body),
+            Change::Left { ticket, why: Some((_, _, body)) } => (*ticket, LEFT, body),
             Change::Left { ticket, why: None } => {
-                self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
                 self.replace_sum(*ticket, None);
+                return 0;
             }
-        }
-        Ok(())
+        };
+        let sum = checksum(ticket, state, body);
+        self.replace_sum(ticket, (state == LIVE).then_some(sum));
+        self.ended += u64::from(state != LIVE);
+        sum
     }
 
-    fn write_end(
-        &mut self,
-        ticket: Ticket,
-        domain: &Domain,
-        state: u8,
-        at_ms: i64,
-        body: &[u8],
-    ) -> rusqlite::Result<()> {
-        let sum = checksum(ticket, state, body);
-        self.connection
-            .prepare_cached(
-                "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-                 ON CONFLICT (ticket) DO UPDATE \
-                 SET state = ?3, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum",
-            )?
-            .execute(params![number(ticket), domain.as_str(), state, body, at_ms, sum])?;
-        self.replace_sum(ticket, None);
-        self.ended += 1;
+    fn write_one(&self, change: &Change, sum: i64) -> rusqlite::Result<()> {
+        let (ticket, state, (domain, at_ms, body)) = match change {
+            Change::Live { ticket, domain, body } => (ticket, LIVE, (domain, None, body)),
+            Change::Ended { ticket, domain, ended_at, body } => (ticket, ENDED, (domain, Some(ended_at), body)),
+            Change::Left { ticket, why: Some((domain, left_at, body)) } => {
+                (ticket, LEFT, (domain, Some(left_at), body))
+            }
+            Change::Left { ticket, why: None } => {
+                self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
+                return Ok(());
+            }
+        };
+        let row = params![number(*ticket), domain.as_str(), state, body, at_ms, sum];
+        self.connection.prepare_cached(WRITE)?.execute(row)?;
         Ok(())
     }
 
@@ -279,7 +261,7 @@ impl Database {
         let before = now_ms.saturating_sub(self.retention.age_ms);
         let removed = history::prune_age(&self.connection, before).map_err(|error| problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
-        self.mark.settle(self.summary, self.ended);
+        self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         Ok(removed > 0)
     }
 
@@ -310,17 +292,22 @@ impl Database {
         if identity_of(&self.path).ok() == Some(self.identity) {
             return Ok(());
         }
-        let mut beside = self.path.clone().into_os_string();
-        beside.push(".new");
-        let beside = PathBuf::from(beside);
-        _ = std::fs::remove_file(&beside);
+        let next_to = |suffix: &str| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let (beside, log) = (next_to(".new"), next_to("-wal"));
+        let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
+        remove(&beside).map_err(failed)?;
         self.connection.execute("VACUUM INTO ?1", [beside.to_string_lossy()]).map_err(at)?;
-        // Both connections of the file that is gone are closed before another has its name: the last one to go
-        // removes the log by that name.
-        let memory = Connection::open_in_memory().map_err(at)?;
-        self.checkpointer = Checkpointer::start(memory);
+        // Both connections of the file that is gone are closed before another has its name, and its log is never
+        // taken for the new one's.
+        self.checkpointer = Checkpointer::start(Connection::open_in_memory().map_err(at)?);
         self.connection = Connection::open_in_memory().map_err(at)?;
-        std::fs::rename(&beside, &self.path).map_err(|error| Problem::file("write", &self.path, &error))?;
+        remove(&log).map_err(failed)?;
+        std::fs::set_permissions(&beside, Permissions::from_mode(0o600)).map_err(failed)?;
+        std::fs::rename(&beside, &self.path).map_err(failed)?;
         self.connection = connect(&self.path).map_err(at)?;
         self.checkpointer = Checkpointer::start(connect(&self.path).map_err(at)?);
         self.identity = identity_of(&self.path).map_err(|error| Problem::file("read", &self.path, &error))?;
@@ -328,100 +315,26 @@ impl Database {
     }
 }
 
+const WRITE: &str = "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    ON CONFLICT (ticket) DO UPDATE \
+    SET state = excluded.state, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum";
+
 /// States of a row.
 pub(super) const LIVE: u8 = 0;
 pub(super) const ENDED: u8 = 1;
 pub(super) const LEFT: u8 = 2;
 
-/// What can be said of the file before SQLite has touched it, and the log beside it.
-fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Problem> {
-    let failed = |error: std::io::Error| Problem::file("read", path, &error);
-    let mut start = Vec::new();
-    match File::open(path) {
-        Ok(file) => _ = file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    if start.is_empty() {
-        if seen.holds_something() {
-            return Err(Problem::missing(path, mark));
-        }
-        // Made here, for SQLite would let others read it.
-        let made = File::options().append(true).create(true).mode(0o600).open(path);
-        return made.map(drop).map_err(|error| Problem::file("write", path, &error));
-    }
-    if start != *MAGIC {
-        return Err(Problem::broken(path, "it is not a database"));
-    }
-    Ok(())
+/// The first ticket that lives; beyond all of them when none does.
+fn oldest(sums: &BTreeMap<Ticket, i64>) -> Ticket {
+    sums.first_key_value().map_or(Ticket(i64::MAX.cast_unsigned()), |(ticket, _)| *ticket)
 }
 
-/// Whether what lives in it lives here, and is all there.
-fn check_owner(
-    seen: &Seen,
-    before: &Machine,
-    machine: &Machine,
-    found: Summary,
-    (path, mark): (&Path, &Path),
-) -> Result<(), Problem> {
-    if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
-        return Err(Problem::lost(path, mark, seen.is_there));
+/// Removes a file that may be there.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
-    if before.boot_id == machine.boot_id {
-        return Ok(());
-    }
-    let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
-    if is_elsewhere && found != Summary::default() {
-        return Err(Problem::elsewhere(path, &before.host_name));
-    }
-    Ok(())
-}
-
-/// Reads every page, after an end that was not in good order: what is damaged is found now and not in the middle of
-/// somebody's turn.
-fn check_all(connection: &Connection, path: &Path) -> Result<(), Problem> {
-    let found: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| problem(path, error))?;
-    if found == "ok" { Ok(()) } else { Err(Problem::broken(path, &found)) }
-}
-
-fn identity_of(path: &Path) -> std::io::Result<(u64, u64)> {
-    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    // What turns out to be damaged is left as it is, the log too.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    Ok(connection)
-}
-
-/// The live rows with their sums, each checked.
-fn read_live(connection: &Connection, path: &Path) -> Result<Vec<(Found, i64)>, Problem> {
-    let at = |error: rusqlite::Error| problem(path, error);
-    let mut statement =
-        connection.prepare("SELECT ticket, body, sum FROM turns WHERE state = 0 ORDER BY ticket").map_err(at)?;
-    let rows = statement
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?)))
-        .map_err(at)?;
-    let mut found = Vec::new();
-    for row in rows {
-        let (ticket, body, sum) = row.map_err(at)?;
-        let ticket = Ticket(ticket.cast_unsigned());
-        if checksum(ticket, LIVE, &body) != sum {
-            return Err(Problem::damaged(path, "a ticket that may still live"));
-        }
-        found.push((Found { ticket, body }, sum));
-    }
-    Ok(found)
 }
 
 /// SQLite's integers are signed; tickets stay far below the sign.

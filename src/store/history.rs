@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::database::{ENDED, checksum, connect};
+use super::database::{ENDED, checksum};
+use super::opening::connect;
 use super::problem::{Problem, problem};
 use crate::protocol::{Domain, Ticket};
 

@@ -18,13 +18,14 @@ use crate::protocol::Ticket;
 use crate::sys::Words;
 
 /// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, how
-/// long the history is, plus one, and whether the last to use it closed it.
+/// long the history is, plus one, whether the last to use it closed it, and a ticket below which none lives.
 const BOOT: usize = 0;
 const SETTLED: usize = 1;
 const ANNOUNCED: usize = 3;
 const HISTORY: usize = 5;
 const CLOSED: usize = 6;
-const WORDS: usize = 7;
+const OLDEST: usize = 7;
+const WORDS: usize = 8;
 
 /// All live rows in two numbers, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,12 +80,18 @@ pub(super) struct Seen {
     pub(super) history: Option<u64>,
     /// Whether the last to use the database closed it.
     pub(super) was_closed: bool,
+    oldest: u64,
 }
 
 impl Seen {
     /// Whether a database with these live rows is one that this mark was beside last.
     pub(super) fn knows(&self, found: Summary) -> bool {
         self.is_current && (self.settled == found || self.announced == found)
+    }
+
+    /// A ticket below which none lives.
+    pub(super) fn oldest(&self) -> Ticket {
+        Ticket(if self.is_current { self.oldest } else { 0 })
     }
 
     /// Whether a database that is empty cannot be the one.
@@ -120,6 +127,7 @@ impl Mark {
             announced: summary(ANNOUNCED),
             history: word(HISTORY).checked_sub(1),
             was_closed: word(CLOSED) == 1,
+            oldest: word(OLDEST),
         })
     }
 
@@ -156,13 +164,17 @@ impl Mark {
     }
 
     /// The next commit will make this of the database, if it succeeds.
-    pub(super) fn announce(&mut self, next: Summary) {
+    pub(super) fn announce(&mut self, next: Summary, oldest: Ticket) {
+        if oldest.0 < self.words.load(OLDEST) {
+            self.words.store(OLDEST, oldest.0);
+        }
         self.store(ANNOUNCED, next);
     }
 
     /// The database holds this, and a history of that many turns.
-    pub(super) fn settle(&mut self, now: Summary, history: u64) {
+    pub(super) fn settle(&mut self, now: Summary, oldest: Ticket, history: u64) {
         self.words.store(CLOSED, 0);
+        self.words.store(OLDEST, oldest.0);
         self.words.store(HISTORY, history + 1);
         self.store(SETTLED, now);
         self.store(ANNOUNCED, now);

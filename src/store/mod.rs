@@ -1,6 +1,7 @@
 //! What must outlive the process: a database beside the socket, and a few small files.
 
 mod database;
+mod opening;
 mod schema;
 mod machine;
 mod mark;

@@ -112,6 +112,7 @@ const WAY_OUT: &str =
     "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
 
 /// What SQLite has to say.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` has")]
 pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {
     let shown = path.display();
     let directory = path.parent().unwrap_or(path).display();

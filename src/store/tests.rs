@@ -1,7 +1,5 @@
 //! The database by itself, as it is left and found again.
 
-use std::path::Path;
-
 use super::*;
 use crate::protocol::{Domain, Ticket};
 

@@ -15,7 +15,7 @@ mod signals;
 
 pub use gate::Gate;
 pub use home::{Home, daemon_pid};
-pub use processes::{Process, is_alive, signal};
+pub use processes::{Process, is_alive, of_home, signal};
 pub use running::{Ended, Running};
 pub use socket::Wire;
 pub use terminal::Terminal;

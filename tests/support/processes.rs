@@ -39,6 +39,11 @@ impl Process {
         }
     }
 
+    /// What becomes readable when it ends.
+    pub fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
     pub fn is_alive(&self) -> bool {
         !self.has_ended_within(0)
     }

@@ -1,0 +1,123 @@
+//! Opening the database file: how, and what must be true of it before it is believed.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::database::{Found, LIVE, checksum};
+use super::machine::Machine;
+use super::mark::{Seen, Summary};
+use super::problem::{Problem, problem};
+use crate::protocol::Ticket;
+
+/// Bytes of a page. A commit writes the pages that it touched, two system calls each; a new one for every ten tickets.
+const PAGE_BYTES: u32 = 4_096;
+
+/// How long the writer waits for the last part of a checkpoint.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How SQLite locks: this process alone, but with several connections of its own, and without a file for shared
+/// memory (<https://sqlite.org/vfs.html>).
+const VFS: &str = "unix-excl";
+
+/// What every SQLite database begins with (<https://sqlite.org/fileformat.html>).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// What can be said of the file before SQLite has touched it, and the log beside it.
+pub(super) fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Problem> {
+    let failed = |error: std::io::Error| Problem::file("read", path, &error);
+    let mut start = Vec::new();
+    match File::open(path) {
+        Ok(file) => _ = file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    if start.is_empty() {
+        if seen.holds_something() {
+            return Err(Problem::missing(path, mark));
+        }
+        // Made here, for SQLite would let others read it.
+        let made = File::options().append(true).create(true).mode(0o600).open(path);
+        return made.map(drop).map_err(|error| Problem::file("write", path, &error));
+    }
+    if start != *MAGIC {
+        return Err(Problem::broken(path, "it is not a database"));
+    }
+    Ok(())
+}
+
+/// Whether what lives in it lives here, and is all there.
+pub(super) fn check_owner(
+    seen: &Seen,
+    before: &Machine,
+    machine: &Machine,
+    found: Summary,
+    (path, mark): (&Path, &Path),
+) -> Result<(), Problem> {
+    if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
+        return Err(Problem::lost(path, mark, seen.is_there));
+    }
+    if before.boot_id == machine.boot_id {
+        return Ok(());
+    }
+    let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
+    if is_elsewhere && found != Summary::default() {
+        return Err(Problem::elsewhere(path, &before.host_name));
+    }
+    Ok(())
+}
+
+/// Reads every page, after an end that was not in good order: what is damaged is found now and not in the middle of
+/// somebody's turn.
+pub(super) fn check_all(connection: &Connection, path: &Path) -> Result<(), Problem> {
+    let found: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| problem(path, error))?;
+    if found == "ok" { Ok(()) } else { Err(Problem::broken(path, &found)) }
+}
+
+pub(super) fn identity_of(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // What turns out to be damaged is left as it is, the log too.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(connection)
+}
+
+/// The live rows with their sums, each checked; none is below `oldest`.
+pub(super) fn read_live(connection: &Connection, path: &Path, oldest: Ticket) -> Result<Vec<(Found, i64)>, Problem> {
+    let at = |error: rusqlite::Error| problem(path, error);
+    let mut statement = connection
+        .prepare("SELECT ticket, body, sum FROM turns WHERE state = 0 AND ticket >= ?1 ORDER BY ticket")
+        .map_err(at)?;
+    let rows = statement
+        .query_map([oldest.0.cast_signed()], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?))
+        })
+        .map_err(at)?;
+    let mut found = Vec::new();
+    for row in rows {
+        let (ticket, body, sum) = row.map_err(at)?;
+        let ticket = Ticket(ticket.cast_unsigned());
+        if checksum(ticket, LIVE, &body) != sum {
+            return Err(Problem::damaged(path, "a ticket that may still live"));
+        }
+        found.push((Found { ticket, body }, sum));
+    }
+    Ok(found)
+}
