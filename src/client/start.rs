@@ -180,3 +180,24 @@ fn last_words(place: &Place) -> Option<String> {
     log.read_to_end(&mut tail).ok()?;
     String::from_utf8_lossy(&tail).lines().last().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_a_daemon_behind_the_lock_starts_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut place = Place::of_socket(&directory.path().join("seq/seqd.sock")).unwrap();
+        // No program can be given this argument.
+        place.socket = "no\0daemon".into();
+        assert_eq!(start(&place, || Ok(Some("the daemon"))).unwrap(), "the daemon");
+        let mut looks = 0;
+        let nobody = start(&place, || {
+            looks += 1;
+            Ok(None::<()>)
+        });
+        assert!(nobody.unwrap_err().to_string().starts_with("cannot start the daemon: "));
+        assert_eq!(looks, 1);
+    }
+}

@@ -32,6 +32,12 @@ impl Puppet {
         Puppet { child, input, output }
     }
 
+    /// Its process.
+    #[allow(dead_code, reason = "each test file uses its own part of it")]
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends `line` and gives the answer.
     pub(crate) fn ask(&mut self, line: &str) -> String {
         self.input.write_all(format!("{line}\n").as_bytes()).expect("it reads");

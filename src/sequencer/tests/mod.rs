@@ -11,6 +11,7 @@ mod away;
 mod resuming;
 mod crash;
 mod growth;
+mod jumps;
 
 use std::time::Duration;
 
