@@ -233,7 +233,7 @@ fn stop_ends_the_wait_and_leaves_the_command() {
     let holder = home.hold("foo.com", "a", "gate");
     let waiter = home.queue("foo.com", "b", 1);
     home.seq(&["stop"]).is_silent(0);
-    waiter.wait().complains(125, "the daemon is leaving");
+    waiter.wait().complains(125, "the daemon was told to leave while this request waited: run it again");
     gate.open();
     let ended = holder.wait();
     ended.is_silent(0);

@@ -164,9 +164,15 @@ impl Daemon {
 
     fn connect_if_there(&self) -> Result<Option<Link>, Error> {
         match self.connect_if_up()? {
-            None if outlives_a_daemon(&self.place.mark) => self.connect().map(Some),
+            None if self.may_have_turns() => self.connect().map(Some),
             found => Ok(found),
         }
+    }
+
+    /// Whether an earlier daemon may have left turns: only a daemon can tell then, or say why it cannot.
+    fn may_have_turns(&self) -> bool {
+        let Place { mark, database, .. } = &self.place;
+        outlives_a_daemon(mark) || (is_there(database) && !is_there(mark))
     }
 
     fn connect_once(&self) -> Result<Link, Refusal> {

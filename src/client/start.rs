@@ -20,8 +20,10 @@ use super::link::timespec;
 /// How long a daemon may take to start, and another client to start it.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait before looking again whether somebody else's daemon is there.
+/// How long to wait before looking again whether somebody else's daemon is there. The pause doubles up to the longest,
+/// so that many who wait do not keep the daemon from starting.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
+const LOOK_AGAIN_LONGEST: Duration = Duration::from_millis(16);
 
 /// How many daemons may die while they start before this is given up. One may have been killed by a person.
 const DEATHS_MAX: u32 = 3;
@@ -68,6 +70,7 @@ pub(super) fn start_through<T>(
 ) -> Result<T, Error> {
     let deadline = Time::now() + START_TIMEOUT;
     let (mut last, mut died) = (None, 0);
+    let mut pause = LOOK_AGAIN;
     loop {
         let locked = flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         if let Some(link) = connect()? {
@@ -88,7 +91,8 @@ pub(super) fn start_through<T>(
         if Time::now() >= deadline {
             return Err(failed(place, last.unwrap_or("another client is starting it and does not end")));
         }
-        thread::sleep(LOOK_AGAIN);
+        thread::sleep(pause);
+        pause = LOOK_AGAIN_LONGEST.min(pause * 2);
     }
 }
 

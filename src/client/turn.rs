@@ -298,5 +298,8 @@ fn no_turn(error: &ErrorReply) -> Error {
         ErrorCode::Cancelled | ErrorCode::TakenOver => status::CANCELLED,
         _ => status::FAILURE,
     };
+    if error.code == ErrorCode::Leaving {
+        return Error::failure("the daemon was told to leave while this request waited: run it again");
+    }
     Error::new(exit_status, &error.message)
 }

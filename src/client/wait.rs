@@ -45,7 +45,8 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
         match link.answer(left.map(|left| left + ANSWER_TIMEOUT)) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
-            Ok(reply) if is_leaving(&reply) || is_restarting(&reply) => {}
+            Ok(reply) if is_restarting(&reply) => {}
+            Ok(reply) if is_leaving(&reply) => return Err(told_to_leave(args)),
             Ok(other) => return Err(refused(other)),
             Err(LinkError::Closed) => {}
             Err(error) => return Err(daemon.explain(error)),
@@ -57,6 +58,11 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
 fn greet(link: &mut Link, request: &Request) -> Result<(), LinkError> {
     link.open_with(request, &[])?;
     link.receive(Some(ANSWER_TIMEOUT)).map(|_| ())
+}
+
+/// It was told to leave, so that nothing is started behind the user's back.
+fn told_to_leave(args: &cli::Wait) -> Error {
+    Error::failure(format_args!("the daemon was told to leave while {} was waited for: wait again", args.domain))
 }
 
 fn not_idle(args: &cli::Wait) -> Error {

@@ -16,6 +16,14 @@ use crate::protocol::{
 };
 use crate::sequencer::{ConnectionId, Input};
 
+/// Why a daemon without a database is not restarted.
+fn restart_forgets(request_id: Option<String>) -> Reply {
+    let message = "this daemon keeps everything in memory, so a restart would forget who has a turn and who waits: \
+                   end it with seq stop when it is idle";
+    let (code, message) = (ErrorCode::BadRequest, message.to_owned());
+    Reply::Error(ErrorReply { code, message, domain: None, request_id, ticket: None })
+}
+
 impl Owner {
     /// Answers what does not change the lines.
     pub(super) fn answer_other(&mut self, link: &Rc<Link>, ask: Other) {
@@ -32,7 +40,7 @@ impl Owner {
                 self.input(Input::Tick);
                 let clock = self.wall_clock().clone();
                 let lines = self.sequencer.view(domain.as_ref(), waiters_max, idle);
-                let status = report::status(&lines, &clock, request_id);
+                let status = report::status(&lines, &self.kept, &clock, request_id);
                 self.reply(link, &status);
                 self.settle_debt(link);
             }
@@ -60,6 +68,9 @@ impl Owner {
             }
             Other::Restart(request_id) => {
                 let pid = std::process::id();
+                if self.ledger.path().is_none() {
+                    return self.reply(link, &restart_forgets(request_id));
+                }
                 let restarting = Reply::Restarting(Restarting { pid, request_id: request_id.clone() });
                 self.leave_for(link, &restarting, Leaving::Restart, request_id);
             }
@@ -96,7 +107,7 @@ impl Owner {
             let view = |domain| self.sequencer.view(Some(domain), STATUS_WAITERS_DEFAULT, false);
             scope.domains.iter().flat_map(view).collect()
         };
-        let status = report::status(&lines, &clock, None);
+        let status = report::status(&lines, &self.kept, &clock, None);
         self.reply(link, &status);
     }
 

@@ -74,6 +74,12 @@ impl Kept {
         }
     }
 
+    /// Whether the process that asked for this ticket under an earlier daemon is there still.
+    pub(super) fn has_asker(&self, ticket: Ticket) -> bool {
+        let keeper = self.tickets.get(&ticket);
+        keeper.is_some_and(|keeper| keeper.watches.iter().any(|watch| watch.role == Role::Asker))
+    }
+
     /// The client of this ticket is gone.
     pub(super) fn orphan(&mut self, ticket: Ticket) {
         if let Some(keeper) = self.tickets.get_mut(&ticket) {

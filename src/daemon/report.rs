@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::TimeZone;
 
+use super::kept::Kept;
 use crate::clock::Time;
 use crate::protocol::{
     DomainStatus, EndedTurn, Event, EventKind, HolderState, HolderStatus, Reply, StatusReply, Token, WaiterStatus,
@@ -54,8 +55,15 @@ fn text(wall: Timestamp, zone: &TimeZone) -> String {
 }
 
 /// The reply to `status`.
-pub(super) fn status(lines: &[LineView<'_>], clock: &WallClock, request_id: Option<String>) -> Reply {
-    Reply::Status(StatusReply { request_id, domains: lines.iter().map(|line| line_status(line, clock)).collect() })
+pub(super) fn status(lines: &[LineView<'_>], kept: &Kept, clock: &WallClock, request_id: Option<String>) -> Reply {
+    let mut domains: Vec<DomainStatus> = lines.iter().map(|line| line_status(line, clock)).collect();
+    for holder in domains.iter_mut().flat_map(|line| &mut line.holders) {
+        // Since the daemon was started anew it has not come back yet, but it is there.
+        if holder.state == HolderState::Orphaned && kept.has_asker(holder.ticket) {
+            holder.state = HolderState::Attached;
+        }
+    }
+    Reply::Status(StatusReply { request_id, domains })
 }
 
 fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {

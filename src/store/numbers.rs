@@ -142,7 +142,12 @@ fn parse(content: &[u8]) -> Result<Mark, String> {
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::failure(format_args!("cannot {what} the number file {}: {error}", path.display()))
+    let directory = path.parent().unwrap_or(path).display();
+    let way_out = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room in {directory}"),
+        _ => format!("make {directory} and the files in it readable and writable"),
+    };
+    Error::failure(format_args!("cannot {what} the number file {}: {error}: {way_out}", path.display()))
 }
 
 fn damaged(path: &Path, reason: &str) -> Error {

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::daemon::Place;
 use crate::protocol::{Request, Ticket};
 
@@ -48,10 +50,9 @@ pub(super) fn deliver(daemon: &Daemon, request: Request, is_expected: bool) -> b
 }
 
 /// Leaves word for the next daemon. Where that cannot be written, all that is lost is the exit status in the history.
-pub(super) fn leave(place: &Place, ticket: Ticket, secret: Option<&str>, exit_status: u8) {
+pub(super) fn leave(place: &Place, ticket: Ticket, secret: Option<&str>, (exit_status, ended_at): (u8, Timestamp)) {
     let Some(secret) = secret else { return };
-    let ended_at_ms = jiff::Timestamp::now().as_millisecond();
-    let word = Word { ticket, secret, exit_status, ended_at_ms };
+    let word = Word { ticket, secret, exit_status, ended_at_ms: ended_at.as_millisecond() };
     _ = write(&place.done, ticket, &word);
 }
 

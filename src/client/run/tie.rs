@@ -4,6 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::error::Error;
 use crate::protocol::{Active, Done, ErrorCode, ErrorReply, Reply, Request, Sequence};
 
@@ -144,7 +146,7 @@ impl<'a> Tie<'a> {
     /// Tells the daemon that the turn is over, whichever daemon is there by now, or leaves word for the next one.
     /// Nothing else depends on it: the turn ends with this process, too.
     pub(super) fn give_back(self, exit_status: u8) {
-        let ticket = Some(self.turn.ticket.0);
+        let (ticket, ended_at) = (Some(self.turn.ticket.0), Timestamp::now());
         let request = Request::Done(Done { ticket, exit_status: Some(exit_status.into()), ..Done::default() });
         let told = match self.state {
             State::Linked(mut link) => tell_done(&mut link, &request),
@@ -157,7 +159,12 @@ impl<'a> Tie<'a> {
             Err(_) => false,
         };
         if !is_told {
-            done::leave(self.daemon.place(), self.turn.ticket, self.sequence.secret.as_deref(), exit_status);
+            done::leave(
+                self.daemon.place(),
+                self.turn.ticket,
+                self.sequence.secret.as_deref(),
+                (exit_status, ended_at),
+            );
         }
     }
 

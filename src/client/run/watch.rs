@@ -216,8 +216,7 @@ impl<'a, 't> Watch<'a, 't> {
                 Ok(Some((pid, state))) if pid == self.running.pid => self.ended = Some(state),
                 Ok(Some(_)) => {}
                 Ok(None) => {
-                    let is_stopping = self.ended.is_some() && !matches!(self.stopping, Stopping::Not { .. });
-                    self.is_childless = is_stopping && !has_children_to_stop();
+                    self.is_childless = self.ended.is_some() && !has_children_to_stop();
                     return;
                 }
                 Err(_) => {
