@@ -14,16 +14,16 @@ fn root() -> &'static Path {
 /// The patches, in order, with what each says that it is caught by.
 fn bugs() -> Vec<(PathBuf, String)> {
     let files = fs::read_dir(root().join("tests/known_bugs")).expect("a directory");
-    let paths = files.map(|file| file.expect("a file").path());
-    let mut patches: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
-    patches.sort();
+    let all = files.map(|file| file.expect("a file").path());
+    let mut found: Vec<PathBuf> = all.filter(|path| path.extension().is_some_and(|end| end == "patch")).collect();
+    found.sort();
     let with_test = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("UTF-8");
-        let test = text.lines().next().and_then(|line| line.strip_prefix("caught by: ")).map(str::to_owned);
-        let test = test.unwrap_or_else(|| panic!("{} does not say what it is caught by", path.display()));
-        (path, test)
+        let caught_by = text.lines().next().and_then(|line| line.strip_prefix("caught by: ")).map(str::to_owned);
+        let caught_by = caught_by.unwrap_or_else(|| panic!("{} does not say what it is caught by", path.display()));
+        (path, caught_by)
     };
-    patches.into_iter().map(with_test).collect()
+    found.into_iter().map(with_test).collect()
 }
 
 /// Whether a file, or one of a directory, has a test of this name.
