@@ -146,7 +146,8 @@ fn shell(home: &Home) -> Terminal<'_> {
 fn ctrl_z_stops_the_job_and_fg_goes_on_with_it() {
     let home = Home::new();
     let mut terminal = shell(&home);
-    terminal.types("\"$SEQ\" run -d foo.com -- cat\n");
+    terminal.types("\"$SEQ\" run -d foo.com -- sh -c 'echo $$ >cat; exec cat'\n");
+    let cat = home.await_process("cat");
     home.await_holder("foo.com", "attached");
     terminal.types("one\n");
     terminal.await_text("one\r\none");
@@ -154,10 +155,15 @@ fn ctrl_z_stops_the_job_and_fg_goes_on_with_it() {
         terminal.types("\x1a");
         terminal.await_text("Stopped");
         terminal.await_text("P[1]> ");
+        // The shell waits for seq alone. Until `cat` has stopped too it may take what is typed next.
+        home.await_fact("a stopped cat", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", cat.pid)).ok()?;
+            stat.rsplit(") ").next()?.starts_with('T').then_some(())
+        });
         // A stopped job keeps its turn.
         home.seq(&["run", "-n", "-q", "-d", "foo.com", "--", "true"]).is_silent(75);
         terminal.types("fg\n");
-        terminal.await_text("run -d foo.com -- cat");
+        terminal.await_text("exec cat'");
         terminal.types(&format!("{word}\n"));
         terminal.await_text(&format!("{word}\r\n{word}"));
     }
