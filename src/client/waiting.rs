@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use rustix::process::getpgrp;
 use rustix::termios::{isatty, tcgetpgrp, tcgetwinsize};
 use unicode_width::UnicodeWidthStr;
 
@@ -257,8 +256,9 @@ fn to_start(columns: usize, width: usize) -> String {
     }
 }
 
+/// A group from outside of the pid namespace has the number 0, which the types of rustix do not have.
 fn is_in_foreground() -> bool {
-    tcgetpgrp(io::stderr()).is_ok_and(|group| group == getpgrp())
+    tcgetpgrp(io::stderr()).is_ok_and(|group| group.as_raw_pid() == nix::unistd::getpgrp().as_raw())
 }
 
 fn width() -> usize {

@@ -4,10 +4,10 @@ use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
 use nix::sys::signal::Signal as Signo;
+// A group or session from outside of the pid namespace has the number 0, which the types of rustix do not have.
+use nix::unistd::{getpgid, getsid};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpgid, getpid, getsid, kill_process, kill_process_group, wait, waitpid,
-};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid};
 
 use crate::cli::{self, show_duration};
 use crate::clock::Time;
@@ -158,7 +158,7 @@ impl<'a, 't> Watch<'a, 't> {
     /// Whether the whole foreground group got this signal from the terminal, and the command with it. A terminal that
     /// hangs up tells only the leader of its session (`tty_ioctl(4)`, `credentials(7)`).
     fn has_command_heard(&self, caught: Caught) -> bool {
-        let is_for_leader = caught.signal == Signo::SIGHUP && getsid(None) == Ok(getpid());
+        let is_for_leader = caught.signal == Signo::SIGHUP && getsid(None) == Ok(nix::unistd::getpid());
         self.running.shares_group && caught.by_kernel && !is_for_leader
     }
 
@@ -197,7 +197,8 @@ impl<'a, 't> Watch<'a, 't> {
     /// Whether a stop is meant for the whole job. A shell suspends itself with `SIGSTOP`, in a group of its own that
     /// has the terminal; whoever sends `SIGSTOP` to another command means that command alone.
     fn is_job_control(&self, signal: i32) -> bool {
-        let leads_group = || getpgid(Some(self.running.pid)) == Ok(self.running.pid);
+        let pid = nix::unistd::Pid::from_raw(self.running.pid.as_raw_pid());
+        let leads_group = || getpgid(Some(pid)) == Ok(pid);
         JOB_CONTROL.contains(&signal) || (signal == Signo::SIGSTOP as i32 && leads_group())
     }
 
