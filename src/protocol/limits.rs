@@ -33,6 +33,12 @@ pub const WAITERS_PER_DOMAIN_MAX: usize = 1 << 20;
 /// Domains in use at once; a request for a further one is answered `too_many_domains`.
 pub const DOMAINS_MAX: usize = 1 << 20;
 
+/// Turns at once that a policy may allow in one domain.
+pub const CONCURRENCY_MAX: u32 = 65_536;
+
+/// Starts that the rate of a policy may count.
+pub const RATE_STARTS_MAX: u32 = 10_000;
+
 /// Idle domains that are remembered for completions and estimates; the one idle longest is forgotten first.
 pub const IDLE_DOMAINS_MAX: usize = 1_024;
 

@@ -12,6 +12,7 @@ mod resuming;
 mod crash;
 mod growth;
 mod jumps;
+mod policies;
 
 use std::time::Duration;
 

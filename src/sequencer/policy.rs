@@ -1,0 +1,200 @@
+//! What can be set for a domain, and what such a value may be.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::limits::{CONCURRENCY_MAX, RATE_STARTS_MAX};
+
+/// Values for a domain; what is not set here is set elsewhere, or is as it is by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Policy {
+    /// Turns at once, 1 to [`CONCURRENCY_MAX`]; one by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How many may wait; zero means nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue: Option<u32>,
+    /// Least time from one start to the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_interval: Option<Duration>,
+    /// Least time from an end to the next start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Duration>,
+    /// How many starts in how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Longest turn; more than zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_run: Option<Duration>,
+    /// How long a request waits that does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_max_wait: Option<Duration>,
+}
+
+/// At most `starts` in any window of `per`, of which one end is open: one more may come when the first is `per` old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// How many, 1 to [`RATE_STARTS_MAX`].
+    pub starts: u32,
+    /// In how long; more than zero.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// Reads `10/1m`, with `duration` to read what is behind the stroke.
+    ///
+    /// # Errors
+    ///
+    /// When it has another form; what it says is checked with the [`Policy`] that it becomes part of.
+    pub fn parse(text: &str, duration: impl Fn(&str) -> Result<Duration, String>) -> Result<Rate, String> {
+        let wrong = || format!("'{text}' is not a rate: write how many starts in how long, such as 10/1m");
+        let (starts, per) = text.split_once('/').ok_or_else(wrong)?;
+        let starts = starts.trim().parse().map_err(|_| wrong())?;
+        Ok(Rate { starts, per: duration(per.trim())? })
+    }
+}
+
+/// The name of one value of a policy, as it is written everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyValue {
+    /// [`Policy::concurrency`].
+    Concurrency,
+    /// [`Policy::max_queue`].
+    MaxQueue,
+    /// [`Policy::min_interval`].
+    MinInterval,
+    /// [`Policy::cooldown`].
+    Cooldown,
+    /// [`Policy::rate`].
+    Rate,
+    /// [`Policy::max_run`].
+    MaxRun,
+    /// [`Policy::default_max_wait`].
+    DefaultMaxWait,
+}
+
+impl PolicyValue {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [PolicyValue; 7] = [
+        PolicyValue::Concurrency,
+        PolicyValue::MaxQueue,
+        PolicyValue::MinInterval,
+        PolicyValue::Cooldown,
+        PolicyValue::Rate,
+        PolicyValue::MaxRun,
+        PolicyValue::DefaultMaxWait,
+    ];
+
+    /// As people write it, and TOML.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PolicyValue::Concurrency => "concurrency",
+            PolicyValue::MaxQueue => "max-queue",
+            PolicyValue::MinInterval => "min-interval",
+            PolicyValue::Cooldown => "cooldown",
+            PolicyValue::Rate => "rate",
+            PolicyValue::MaxRun => "max-run",
+            PolicyValue::DefaultMaxWait => "default-max-wait",
+        }
+    }
+}
+
+impl fmt::Display for PolicyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Policy {
+    /// Whether each value is one that can be.
+    ///
+    /// # Errors
+    ///
+    /// The first one that cannot.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        if *self == Policy::default() {
+            return Err(PolicyError::Nothing);
+        }
+        if self.concurrency == Some(0) {
+            return Err(PolicyError::Zero(PolicyValue::Concurrency));
+        }
+        if self.concurrency.is_some_and(|concurrency| concurrency > CONCURRENCY_MAX) {
+            return Err(PolicyError::TooLarge(PolicyValue::Concurrency, CONCURRENCY_MAX));
+        }
+        if self.rate.is_some_and(|rate| rate.starts == 0 || rate.per.is_zero()) {
+            return Err(PolicyError::Zero(PolicyValue::Rate));
+        }
+        if self.rate.is_some_and(|rate| rate.starts > RATE_STARTS_MAX) {
+            return Err(PolicyError::TooLarge(PolicyValue::Rate, RATE_STARTS_MAX));
+        }
+        if self.max_run.is_some_and(|max_run| max_run.is_zero()) {
+            return Err(PolicyError::Zero(PolicyValue::MaxRun));
+        }
+        Ok(())
+    }
+
+    /// Whether this value is set here.
+    pub fn has(&self, value: PolicyValue) -> bool {
+        match value {
+            PolicyValue::Concurrency => self.concurrency.is_some(),
+            PolicyValue::MaxQueue => self.max_queue.is_some(),
+            PolicyValue::MinInterval => self.min_interval.is_some(),
+            PolicyValue::Cooldown => self.cooldown.is_some(),
+            PolicyValue::Rate => self.rate.is_some(),
+            PolicyValue::MaxRun => self.max_run.is_some(),
+            PolicyValue::DefaultMaxWait => self.default_max_wait.is_some(),
+        }
+    }
+
+    /// These values, and for those that are not set here the ones of `other`.
+    #[must_use]
+    pub fn or(self, other: &Policy) -> Policy {
+        Policy {
+            concurrency: self.concurrency.or(other.concurrency),
+            max_queue: self.max_queue.or(other.max_queue),
+            min_interval: self.min_interval.or(other.min_interval),
+            cooldown: self.cooldown.or(other.cooldown),
+            rate: self.rate.or(other.rate),
+            max_run: self.max_run.or(other.max_run),
+            default_max_wait: self.default_max_wait.or(other.default_max_wait),
+        }
+    }
+}
+
+/// Why a policy is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyError {
+    /// It sets nothing.
+    Nothing,
+    /// A value is zero that may not be.
+    Zero(PolicyValue),
+    /// A value is larger than it may be.
+    TooLarge(PolicyValue, u32),
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PolicyError::Nothing => {
+                f.write_str("the policy sets nothing: name at least one value, such as concurrency")
+            }
+            PolicyError::Zero(PolicyValue::Concurrency) => {
+                f.write_str("concurrency must be at least 1: `seq pause` is for letting nobody in")
+            }
+            PolicyError::Zero(PolicyValue::Rate) => {
+                f.write_str("the rate must be at least one start in more than no time: write, for example, 10/1m")
+            }
+            PolicyError::Zero(value) => write!(f, "{value} must be more than zero"),
+            PolicyError::TooLarge(PolicyValue::Rate, max) => {
+                write!(f, "the rate has too many starts: use at most {max}, in a shorter time")
+            }
+            PolicyError::TooLarge(value, max) => write!(f, "{value} is too large: use at most {max}"),
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
