@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use seq::clock::Time;
 use seq::protocol::{Binding, Domain, RequestId, Ticket, Token};
-use seq::sequencer::{ConnectionId, Effect, Enqueue, Input, Peer, Sequencer, Which};
+use seq::sequencer::{ConnectionId, Effect, Enqueue, Input, Peer, Sequencer, Which, Wishes};
 
 /// Operations of each kind in one measurement, at most half of the line.
 const OPERATIONS: u64 = 20_000;
@@ -146,6 +146,7 @@ fn ask(client: u64, domain: &Domain, positions: bool) -> Enqueue {
         command: Some("./deploy.sh --all".into()),
         pipe: true,
         named_process: false,
+        wishes: Wishes::default(),
     }
 }
 

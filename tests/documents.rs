@@ -166,6 +166,7 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
         (reply, "EventKind", 5),
         (reply, "Outcome", 7),
         (reply, "HolderState", 4),
+        (reply, "HeadWait", 4),
     ];
     for (file, name, least) in enums {
         let variants = variants(file, name);
@@ -205,6 +206,7 @@ fn the_protocol_page_has_every_limit() {
         ("TICKETS_PER_CONNECTION_MAX", limits::TICKETS_PER_CONNECTION_MAX),
         ("WAITERS_PER_DOMAIN_MAX", limits::WAITERS_PER_DOMAIN_MAX),
         ("DOMAINS_MAX", limits::DOMAINS_MAX),
+        ("POLICIES_MAX", limits::POLICIES_MAX),
         ("IDLE_DOMAINS_MAX", limits::IDLE_DOMAINS_MAX),
         ("PAST_RUNS_MAX", limits::PAST_RUNS_MAX),
         ("OUTBOX_BYTES_MAX", limits::OUTBOX_BYTES_MAX),

@@ -289,9 +289,21 @@ mod tests {
             held_ms: 60_000,
             waited_ms: 0,
             left_ms,
+            take: 1,
+            max_run_ms: None,
+            is_over: false,
         };
         let domain = Domain::parse("foo.com").unwrap();
-        DomainStatus { domain, holders: vec![holder], waiters: vec![], waiting: 2, usual_run_ms: Some(120_000) }
+        DomainStatus {
+            domain,
+            holders: vec![holder],
+            waiters: vec![],
+            waiting: 2,
+            usual_run_ms: Some(120_000),
+            concurrency: 1,
+            paused: None,
+            head: None,
+        }
     }
 
     /// The line five seconds after the daemon said `status`.

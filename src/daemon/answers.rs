@@ -62,6 +62,11 @@ impl Owner {
                 self.reply(link, &Reply::Log(LogReply { request_id: ask.request_id, turns: Vec::new() }));
                 self.settle_debt(link);
             }
+            Other::Policies(domain, request_id) => {
+                let policies = report::policies(self.sequencer.policies(), domain, request_id);
+                self.reply(link, &policies);
+                self.settle_debt(link);
+            }
             Other::Stop(request_id) => {
                 let stopping = Reply::Stopping(Stopping { pid: std::process::id(), request_id: request_id.clone() });
                 self.leave_for(link, &stopping, Leaving::Client, request_id);

@@ -226,6 +226,8 @@ impl Owner {
                 }
                 Effect::Record(record) => self.record(&record),
                 Effect::Changed { ticket } => self.ledger.touch(ticket),
+                // Lives as long as this daemon.
+                Effect::Policy(_) => {}
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
         }

@@ -9,9 +9,10 @@ use jiff::tz::TimeZone;
 use super::kept::Kept;
 use crate::clock::Time;
 use crate::protocol::{
-    DomainStatus, EndedTurn, Event, EventKind, HolderState, HolderStatus, Reply, StatusReply, Token, WaiterStatus,
+    Domain, DomainStatus, EndedTurn, Event, EventKind, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus,
+    PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply, Token, WaiterStatus,
 };
-use crate::sequencer::{Change, LineView, Record, TicketView};
+use crate::sequencer::{Change, LineView, Pause, Policies, PolicySource, Record, TicketView};
 
 /// The time of day, by which people go, beside the clock that the sequencer goes by.
 #[derive(Clone, Debug)]
@@ -87,6 +88,9 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
             .collect(),
         waiting: line.waiting,
         usual_run_ms: line.usual_run.map(milliseconds),
+        concurrency: line.concurrency,
+        paused: line.pause.map(|pause| paused_status(pause, clock)),
+        head: line.obstacle.map(|obstacle| HeadStatus { waits_for: HeadWait::from(obstacle) }),
     }
 }
 
@@ -110,6 +114,9 @@ fn holder_status(
         held_ms: milliseconds(clock.age(active_at)),
         waited_ms: milliseconds(active_at.since(holder.queued_at)),
         left_ms: left.map(milliseconds),
+        take: holder.take,
+        max_run_ms: holder.max_run.map(milliseconds),
+        is_over: holder.max_run.is_some_and(|max_run| clock.age(active_at) > max_run),
     }
 }
 
@@ -124,7 +131,39 @@ fn waiter_status(waiter: &TicketView<'_>, position: u64, left: Option<Duration>,
         since: clock.text(waiter.queued_at),
         waited_ms: milliseconds(clock.age(waiter.queued_at)),
         left_ms: left.map(milliseconds),
+        take: waiter.take,
     }
+}
+
+fn paused_status(pause: &Pause, clock: &WallClock) -> PausedStatus {
+    let reason = pause.reason.as_deref().map(str::to_owned);
+    PausedStatus { reason, uid: pause.uid, since: clock.text(pause.at) }
+}
+
+/// The reply to `policy_show`.
+pub(super) fn policies(policies: &Policies, domain: Option<Domain>, request_id: Option<String>) -> Reply {
+    let line = |source| if let PolicySource::File { line } = source { Some(line) } else { None };
+    let mut reply =
+        PolicyShowReply { request_id, domain: None, policy: None, sources: Vec::new(), policies: Vec::new() };
+    if let Some(domain) = domain {
+        reply.policy = Some(PolicyValues::from(&policies.resolve(&domain)));
+        let sources = policies.explain(&domain).into_iter();
+        let sources = sources.map(|(value, pattern, source)| PolicyValueSource {
+            value: value.to_string(),
+            pattern: pattern.to_string(),
+            line: line(source),
+        });
+        reply.sources = sources.collect();
+        reply.domain = Some(domain);
+    } else {
+        let entries = policies.iter().map(|(pattern, source, policy)| PolicyStatus {
+            pattern: pattern.to_string(),
+            line: line(source),
+            policy: PolicyValues::from(policy),
+        });
+        reply.policies = entries.collect();
+    }
+    Reply::PolicyShow(reply)
 }
 
 /// What watchers hear of a change.

@@ -17,14 +17,14 @@ use crate::protocol::limits::{
     STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
-    Binding, Cancel, Domain, Done, ErrorCode, ErrorReply, Framed, NameError, PROTOCOL_VERSION, Release, Request,
-    RequestId, Sequence, Started, Ticket,
+    Binding, Cancel, Domain, Done, ErrorCode, ErrorReply, Framed, NameError, PROTOCOL_VERSION, Pause, PolicySet,
+    PolicyUnset, Release, Request, RequestId, Resume, Sequence, Started, Ticket,
 };
-use crate::sequencer::{ConnectionId, Enqueue, Input, Peer, Secret, Which};
+use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, PolicyError, Secret, Which, Wishes};
 
 /// The operations that this version knows.
 const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, status, watch, wait, log, info, \
-    stop, restart";
+    stop, restart, policy_set, policy_unset, policy_show, pause, resume";
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
 pub(super) fn understand(
@@ -69,6 +69,12 @@ impl Refusal {
 impl From<NameError> for Refusal {
     fn from(error: NameError) -> Refusal {
         Refusal::new(ErrorCode::BadName, error.to_string())
+    }
+}
+
+impl From<PolicyError> for Refusal {
+    fn from(error: PolicyError) -> Refusal {
+        Refusal::bad(error.to_string())
     }
 }
 
@@ -170,6 +176,14 @@ impl Caller<'_> {
                 turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT),
                 request_id: log.request_id,
             }))),
+            Request::PolicySet(set) => self.policy_set(&set).map_err(|it| it.of(set.request_id.as_deref())),
+            Request::PolicyUnset(unset) => self.policy_unset(&unset).map_err(|it| it.of(unset.request_id.as_deref())),
+            Request::PolicyShow(show) => Ok(other(Other::Policies(
+                optional_domain(show.domain.as_deref(), show.request_id.as_deref())?,
+                show.request_id,
+            ))),
+            Request::Pause(pause) => self.pause(&pause).map_err(|it| it.of(pause.request_id.as_deref())),
+            Request::Resume(resume) => self.resume(&resume).map_err(|it| it.of(resume.request_id.as_deref())),
             Request::Restart(restart) => Ok(other(Other::Restart(restart.request_id))),
             Request::Stop(stop) => Ok(other(Other::Stop(stop.request_id))),
             Request::Unknown => Err(Refusal::new(ErrorCode::UnknownOperation, "the operation is not known")),
@@ -198,6 +212,9 @@ impl Caller<'_> {
         if sequence.named_process && sequence.binding != Binding::Process {
             return Err(Refusal::bad("named_process is only for a turn of binding process"));
         }
+        if sequence.take == Some(0) {
+            return Err(Refusal::bad("take must be at least 1"));
+        }
         let secret = sequence.secret.as_deref().map(secret).transpose()?;
         if sequence.resume.is_some() && secret.is_none() {
             return Err(Refusal::bad("resume needs the secret that the ticket was asked for with"));
@@ -219,6 +236,7 @@ impl Caller<'_> {
             named_process: sequence.named_process,
             secret,
             resume: sequence.resume.map(Ticket),
+            wishes: Wishes { take: sequence.take.unwrap_or(1) },
         };
         Ok(Ask::Sequence(Box::new(enqueue), descriptor))
     }
@@ -239,6 +257,32 @@ impl Caller<'_> {
             (Binding::Lease, Some(_)) => Err(Refusal::bad("a turn of binding lease takes no descriptor")),
             (_, descriptor) => Ok(descriptor),
         }
+    }
+
+    fn policy_set(&self, set: &PolicySet) -> Result<Ask, Refusal> {
+        let (pattern, policy) = (Pattern::parse(&set.pattern)?, Policy::from(&set.policy));
+        policy.check()?;
+        let (connection, peer, request_id) = (self.connection, *self.peer, set.request_id.clone());
+        Ok(Ask::Input(Input::SetPolicy { connection, peer, pattern, policy, request_id }))
+    }
+
+    fn policy_unset(&self, unset: &PolicyUnset) -> Result<Ask, Refusal> {
+        let pattern = Pattern::parse(&unset.pattern)?;
+        let (connection, peer, request_id) = (self.connection, *self.peer, unset.request_id.clone());
+        Ok(Ask::Input(Input::UnsetPolicy { connection, peer, pattern, request_id }))
+    }
+
+    fn pause(&self, pause: &Pause) -> Result<Ask, Refusal> {
+        let domain = Domain::parse(&pause.domain)?;
+        let reason = pause.reason.as_deref().map(|reason| cut(reason).into());
+        let (connection, peer, request_id) = (self.connection, *self.peer, pause.request_id.clone());
+        Ok(Ask::Input(Input::Pause { connection, peer, domain, reason, request_id }))
+    }
+
+    fn resume(&self, resume: &Resume) -> Result<Ask, Refusal> {
+        let domain = Domain::parse(&resume.domain)?;
+        let (connection, peer, request_id) = (self.connection, *self.peer, resume.request_id.clone());
+        Ok(Ask::Input(Input::Resume { connection, peer, domain, request_id }))
     }
 
     fn started(&mut self, started: &Started) -> Result<Ask, Refusal> {

@@ -67,6 +67,8 @@ pub(super) enum Other {
     Info(Option<String>),
     /// The past.
     Log(LogAsk),
+    /// Which policies there are, for one line or all.
+    Policies(Option<Domain>, Option<String>),
     /// That the daemon leaves.
     Stop(Option<String>),
     /// That the daemon makes room for the next.
@@ -78,7 +80,7 @@ pub(super) enum Other {
 impl Ask {
     /// Whether the answer may be so large that it must be read before more is asked.
     pub(super) fn is_for_snapshot(&self) -> bool {
-        matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..) | Other::Log(_)))
+        matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..) | Other::Log(_) | Other::Policies(..)))
     }
 }
 

@@ -11,12 +11,14 @@ pub mod limits;
 pub use frame::{Framed, LineBuffer, encode};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use reply::{
-    Active, Cancelled, Counts, DomainStatus, DoneReply, EndedTurn, ErrorCode, ErrorReply, Event, EventKind, HelloReply,
-    HolderState, HolderStatus, Idle, InfoReply, Lagged, Limits, LogReply, Outcome, QueuePosition, Queued, Released,
-    Reply, Restarting, StatusReply, Stopping, WaiterStatus, Watching,
+    Active, Cancelled, Counts, DomainStatus, DoneReply, EndedTurn, ErrorCode, ErrorReply, Event, EventKind, HeadStatus,
+    HeadWait, HelloReply, HolderState, HolderStatus, Idle, InfoReply, Lagged, Limits, LogReply, Outcome, Paused,
+    PausedStatus, PolicySetReply, PolicyShowReply, PolicyStatus, PolicyUnsetReply, PolicyValueSource, QueuePosition,
+    Queued, Released, Reply, Restarting, Resumed, StatusReply, Stopping, WaiterStatus, Watching,
 };
 pub use request::{
-    Binding, Cancel, Done, Hello, Info, Log, Release, Request, Restart, Sequence, Started, Status, Stop, Wait, Watch,
+    Binding, Cancel, Done, Hello, Info, Log, Pause, PolicySet, PolicyShow, PolicyUnset, PolicyValues, RateValue,
+    Release, Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
 };
 
 /// The version of the protocol that this program speaks. It changes when an old client or daemon would misunderstand

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::name::{Domain, RequestId, Ticket, Token};
+use super::request::PolicyValues;
 
 /// One reply: a JSON object with a `type`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,16 @@ pub enum Reply {
     Restarting(Restarting),
     /// Turns that have ended.
     Log(LogReply),
+    /// A policy was set.
+    PolicySet(PolicySetReply),
+    /// A policy is not set any more.
+    PolicyUnset(PolicyUnsetReply),
+    /// Policies, and where they come from.
+    PolicyShow(PolicyShowReply),
+    /// A domain is paused.
+    Paused(Paused),
+    /// A domain is not paused any more.
+    Resumed(Resumed),
     /// The request was refused, or has ended without a turn, or the turn was taken away.
     Error(ErrorReply),
     /// A reply that this version does not know.
@@ -108,6 +119,9 @@ pub struct Active {
     /// Whether the request had the turn already, and this connection has taken it up again.
     #[serde(default, skip_serializing_if = "is_false")]
     pub resumed: bool,
+    /// Milliseconds that the turn may take by the domain's policy, from when it came: its client sees to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_run_ms: Option<u64>,
 }
 
 /// Body of `done`.
@@ -175,6 +189,51 @@ pub struct DomainStatus {
     /// The median of the last runs, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_run_ms: Option<u64>,
+    /// Turns that it gives out at once.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub concurrency: u32,
+    /// Whether it is paused, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PausedStatus>,
+    /// What the first of those who wait waits for, if somebody waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<HeadStatus>,
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedStatus {
+    /// Why, as whoever paused it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The user who paused it.
+    pub uid: u32,
+    /// Since when, for people: RFC 3339.
+    pub since: String,
+}
+
+/// What the head of a line waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadStatus {
+    /// What.
+    pub waits_for: HeadWait,
+}
+
+/// What the head of a line can wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadWait {
+    /// For a `resume` of the domain.
+    Resume,
+    /// For its own client, which has not come back after a restart.
+    Client,
+    /// For those who have the turn.
+    Holders,
+    /// For as many free slots as it takes; some are free.
+    Slots,
+    /// Something that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One turn.
@@ -204,6 +263,15 @@ pub struct HolderStatus {
     /// How long it may still take by past runs, in milliseconds; zero when it takes longer than usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
+    /// Slots that it takes.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub take: u32,
+    /// Milliseconds that it may take by the policy with which it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_run_ms: Option<u64>,
+    /// Whether it takes longer than that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_over: bool,
 }
 
 /// What keeps a turn.
@@ -243,6 +311,9 @@ pub struct WaiterStatus {
     /// About how long until its turn by past runs, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
+    /// Slots that it will take.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub take: u32,
 }
 
 /// Body of `watching`.
@@ -479,6 +550,99 @@ pub struct EndedTurn {
     pub exit_status: Option<i32>,
 }
 
+/// Body of `policy_set`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySetReply {
+    /// The pattern, in its normal form.
+    pub pattern: String,
+    /// All that is set for it by `policy_set` now.
+    pub policy: PolicyValues,
+    /// From the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `policy_unset`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyUnsetReply {
+    /// The pattern, in its normal form.
+    pub pattern: String,
+    /// Whether anything was set for it.
+    pub was_set: bool,
+    /// From the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `policy_show`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyShowReply {
+    /// From the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// From the request, in its normal form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
+    /// What holds for that domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyValues>,
+    /// Where each value of it comes from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<PolicyValueSource>,
+    /// Without a domain: every policy, the most specific pattern first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicyStatus>,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyValueSource {
+    /// The value, as people write it: `max-queue`.
+    pub value: String,
+    /// The pattern that it was set for.
+    pub pattern: String,
+    /// The line of the config file; none if it was set by `policy_set`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+/// What was set for a pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// The pattern.
+    pub pattern: String,
+    /// The line of the config file; none if it was set by `policy_set`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// What was set.
+    pub policy: PolicyValues,
+}
+
+/// Body of `paused`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// The line.
+    pub domain: Domain,
+    /// Why, as it is shown now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// From the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `resumed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resumed {
+    /// The line.
+    pub domain: Domain,
+    /// Whether it was paused.
+    pub was_paused: bool,
+    /// From the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
 /// Body of `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReply {
@@ -521,6 +685,12 @@ pub enum ErrorCode {
     QueueFull,
     /// As many domains are in use as may be.
     TooManyDomains,
+    /// As many policies are set as may be.
+    TooManyPolicies,
+    /// `take` is more than the domain has.
+    TakeTooLarge,
+    /// The domain alone does not say whose turn is meant: several have one.
+    SeveralHolders,
     /// This connection has as many tickets as it may have.
     TooManyRequests,
     /// The daemon has as many connections as it may have; this one is closed.
@@ -562,6 +732,15 @@ impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

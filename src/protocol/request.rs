@@ -34,6 +34,16 @@ pub enum Request {
     Restart(Restart),
     /// Asks for turns that have ended. Answered `log`.
     Log(Log),
+    /// Sets values for a domain, or for all that a pattern matches. Answered `policy_set`.
+    PolicySet(PolicySet),
+    /// Forgets what `policy_set` set for a pattern. Answered `policy_unset`.
+    PolicyUnset(PolicyUnset),
+    /// Asks which policies there are, or where each value of a domain comes from. Answered `policy_show`.
+    PolicyShow(PolicyShow),
+    /// Lets nobody have a turn in a domain any more. Answered `paused`.
+    Pause(Pause),
+    /// Ends a `pause`. Answered `resumed`.
+    Resume(Resume),
     /// An operation that this version does not know.
     #[serde(other)]
     Unknown,
@@ -92,6 +102,9 @@ pub struct Sequence {
     /// a second command beside the first.
     #[serde(default, skip_serializing_if = "is_false")]
     pub fresh: bool,
+    /// How many of the domain's slots the turn takes; one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub take: Option<u32>,
     /// The process to show in `status`; without it, the process at the other end of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -272,6 +285,97 @@ pub struct Log {
     /// without it [`LOG_TURNS_DEFAULT`](super::limits::LOG_TURNS_DEFAULT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns_max: Option<usize>,
+}
+
+/// Body of `policy_set`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySet {
+    /// A domain, or a glob with `*` and `?`.
+    pub pattern: String,
+    /// What to set; what is not named here stays as it was set before.
+    pub policy: PolicyValues,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// The values that a policy can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyValues {
+    /// Turns at once, 1 to [`CONCURRENCY_MAX`](super::limits::CONCURRENCY_MAX); one by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How many may wait; a further request is answered `queue_full`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_queue: Option<u32>,
+    /// Milliseconds at least from one start to the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_interval_ms: Option<u64>,
+    /// Milliseconds at least from an end to the next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown_ms: Option<u64>,
+    /// Starts at most in a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<RateValue>,
+    /// Milliseconds that a turn may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_run_ms: Option<u64>,
+    /// Milliseconds that a request waits which says neither `no_wait` nor `max_wait_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_max_wait_ms: Option<u64>,
+}
+
+/// So many starts in any so many milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateValue {
+    /// 1 to [`RATE_STARTS_MAX`](super::limits::RATE_STARTS_MAX).
+    pub starts: u32,
+    /// At least 1.
+    pub per_ms: u64,
+}
+
+/// Body of `policy_unset`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyUnset {
+    /// The very pattern that was set.
+    pub pattern: String,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `policy_show`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyShow {
+    /// One line, as typed; without it every pattern.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `pause`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The line, as typed.
+    pub domain: String,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+/// Body of `resume`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The line, as typed.
+    pub domain: String,
+    /// Repeated in the reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -1,7 +1,7 @@
 //! A request that lives already comes again: its ticket is taken up by the newcomer.
 
 use crate::clock::Time;
-use crate::protocol::{Active, Reply, Ticket};
+use crate::protocol::Ticket;
 
 use super::connections::Attached;
 use super::leaving::Leaving;
@@ -107,9 +107,7 @@ impl Sequencer {
         entry.pid = request.pid;
         entry.command = request.command.or(entry.command.take());
         entry.secret = request.secret.or(entry.secret);
-        let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
-        let reply = Reply::Active(Active { domain, request_id, ticket, token: turn.token, resumed: true });
-        out.push(Effect::Tell { connection: request.connection, reply });
+        out.push(Effect::Tell { connection: request.connection, reply: entry.active(turn, true) });
     }
 
     /// Makes `connection` the one that `ticket` hangs on.

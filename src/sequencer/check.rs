@@ -8,32 +8,34 @@ use crate::protocol::{Domain, Ticket};
 
 use super::Sequencer;
 use super::connections::Attached;
-use super::line::{Line, SLOTS};
+use super::line::Line;
 use super::ticket::{Entry, State};
 use super::timers::Timer;
 
 impl Sequencer {
-    /// Before a turn is given: it is the head's, and its number is larger than any before.
+    /// Before a turn is given: it is the head's, it fits in, and its number is larger than any before.
     pub(super) fn check_grant(&self, ticket: Ticket, domain: &Domain) {
         let Some(line) = self.lines.get(domain) else { panic!("ticket {ticket} stands in no line") };
-        assert!(line.holders.len() < SLOTS, "{domain} has {} holders already", line.holders.len());
+        let (takes, slots) = (self.tickets.get(&ticket).map_or(1, |entry| entry.wishes.take), line.policy.slots());
+        let fits = line.used + u64::from(takes.min(slots)) <= u64::from(slots);
+        assert!(fits, "{takes} slots of {domain} are not free: {} of {slots} are taken", line.used);
+        assert!(!self.pauses.contains_key(domain), "{domain} is paused");
         assert_eq!(line.order.head(), Some(ticket), "ticket {ticket} would pass the head of {domain}");
         let is_larger = line.last_token.is_none_or(|last| last < self.next_token);
         assert!(!self.away.has(ticket), "ticket {ticket} is away");
         assert!(is_larger, "token {} does not rise in {domain}", self.next_token);
     }
 
-    /// After an operation: nobody holds beyond the slots, nobody waits beside a free one, all states agree.
+    /// After an operation: nobody waits beside a turn that is free, all states agree.
     pub(super) fn check_line(&self, domain: &Domain) {
         let Some(line) = self.lines.get(domain) else { return };
         let (holders, waiters) = (line.holders.len(), line.order.len());
-        assert!(holders <= SLOTS, "{domain} has {holders} holders");
         assert!(!line.is_idle(), "{domain} is kept though nobody uses it");
-        let is_awaited = line.order.head().is_some_and(|head| self.away.has(head));
-        assert!(waiters == 0 || holders == SLOTS || is_awaited, "{domain} has {waiters} waiters beside a free turn");
+        assert!(self.due(domain).is_none(), "{domain} has {waiters} waiters beside a free turn");
+        assert_eq!(holders == 0, line.used == 0, "{domain} has {holders} holders with {} slots", line.used);
         assert_eq!(line.ids.len(), holders + waiters, "{domain} has as many request ids as tickets");
-        for holder in &line.holders {
-            let is_active = self.holder(*holder).is_some_and(|(entry, _)| entry.is_kept());
+        if let Some(holder) = line.oldest_holder() {
+            let is_active = self.holder(holder).is_some_and(|(entry, _)| entry.is_kept());
             assert!(is_active, "ticket {holder} holds {domain} without a turn, or without anything that keeps it");
         }
         if let Some(head) = line.order.head() {
@@ -52,6 +54,10 @@ impl Sequencer {
         for (domain, line) in &self.lines {
             self.check_line(domain);
             check_order(domain, line);
+            let takes =
+                line.holders.iter().filter_map(|(_, holder)| Some(u64::from(self.tickets.get(holder)?.wishes.take)));
+            assert_eq!(line.used, takes.sum::<u64>(), "the slots of {domain} are counted");
+            assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");
             waiting += line.order.len();
             known += line.ids.len();
             if let Some(due) = line.round.due {
@@ -93,7 +99,8 @@ impl Sequencer {
         let Entry { ticket, domain, request_id, .. } = entry;
         let line = self.lines.get(domain).expect("a ticket has a line");
         assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
-        let (holds, waits) = (line.holders.contains(ticket), line.order.position(*ticket).is_some());
+        let holds = entry.turn().is_some_and(|turn| line.holders.contains(&(turn.token, *ticket)));
+        let waits = line.order.position(*ticket).is_some();
         match &entry.state {
             State::Waiting(_) => assert!(waits && !holds && entry.may_wait(), "ticket {ticket} waits"),
             State::Active(_) => assert!(holds && !waits && entry.is_kept(), "ticket {ticket} holds"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::protocol::{Domain, Outcome, Reply, RequestId, Ticket, Token};
 
-use super::ConnectionId;
+use super::{ConnectionId, Pattern, Pause, Policy};
 
 /// One thing to do, in the order in which they come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +28,43 @@ pub enum Effect {
         /// The ticket.
         ticket: Ticket,
     },
+    /// A policy or a pause has changed: write that down too, before any `Tell` that comes after it.
+    Policy(PolicyChange),
     /// Tell a client.
     Tell {
         /// Whom.
         connection: ConnectionId,
         /// What.
         reply: Reply,
+    },
+}
+
+/// What the next daemon must be told before it is told of tickets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyChange {
+    /// This is set for a pattern now by hand, and nothing else: [`Input::PastPolicy`](super::Input::PastPolicy).
+    Set {
+        /// Which domains.
+        pattern: Pattern,
+        /// What.
+        policy: Policy,
+    },
+    /// Nothing is set for it any more by hand.
+    Unset {
+        /// Which domains.
+        pattern: Pattern,
+    },
+    /// A domain is paused, so and not otherwise: [`Input::PastPause`](super::Input::PastPause).
+    Paused {
+        /// The line.
+        domain: Domain,
+        /// By whom and why.
+        pause: Pause,
+    },
+    /// A domain is not paused any more.
+    Resumed {
+        /// The line.
+        domain: Domain,
     },
 }
 

@@ -21,7 +21,7 @@ impl Sequencer {
     pub(super) fn done(&mut self, now: Time, done: &Done, out: &mut Vec<Effect>) {
         let connection = done.connection;
         let mut about = About::which(&done.which, done.request_id.clone());
-        let Some(entry) = self.find(&done.which) else {
+        let Some(entry) = self.find_done(done) else {
             out.push(done_reply(connection, about, false));
             return;
         };
@@ -85,6 +85,9 @@ impl Sequencer {
     ) {
         let about = About::which(&which, request_id.clone());
         let refusal = match self.find(&which) {
+            Some(entry) if self.turns_named(&which) > 1 => {
+                Refusal::SeveralHolders { domain: entry.domain.clone(), holders: self.turns_named(&which) }
+            }
             None => Refusal::NotFound { which },
             Some(entry) if !entry.is_of(peer) => Refusal::OfAnotherUser { ticket: entry.ticket, uid: entry.uid },
             Some(entry) if entry.turn().is_none() => Refusal::NotActive { ticket: entry.ticket },
@@ -103,12 +106,28 @@ impl Sequencer {
         out.push(refusal.tell(connection, about));
     }
 
+    /// What a `done` means. With a domain alone that is the turn which is the caller's, the oldest if there are several;
+    /// takes time for each turn in that domain.
+    fn find_done(&self, done: &Done) -> Option<&Entry> {
+        let Which::Domain(domain) = &done.which else { return self.find(&done.which) };
+        let holders = &self.lines.get(domain)?.holders;
+        let mut entries = holders.iter().filter_map(|(_, ticket)| self.tickets.get(ticket).map(Box::as_ref));
+        let of_caller = entries.find(|entry| refusal_of_done(entry, done).is_none());
+        of_caller.or_else(|| self.find(&done.which))
+    }
+
+    /// How many turns a `release` may mean.
+    fn turns_named(&self, which: &Which) -> usize {
+        let Which::Domain(domain) = which else { return 1 };
+        self.lines.get(domain).map_or(0, |line| line.holders.len())
+    }
+
     /// The ticket that all of `which` is true of.
     fn find(&self, which: &Which) -> Option<&Entry> {
         let ticket = match which {
             Which::Ticket(ticket) | Which::TicketOf(ticket, ..) => *ticket,
             Which::Request(domain, request_id) => *self.lines.get(domain)?.ids.get(request_id)?,
-            Which::Domain(domain) => *self.lines.get(domain)?.holders.first()?,
+            Which::Domain(domain) => self.lines.get(domain)?.oldest_holder()?,
         };
         let entry = self.tickets.get(&ticket)?;
         let Which::TicketOf(_, domain, request_id) = which else { return Some(entry) };

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
 
+use super::{FilePolicy, Pattern, Pause, Policy};
+
 /// A client's connection, numbered by the daemon, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
@@ -121,8 +123,8 @@ pub enum Input {
     ///   others that grace again, up to [`AWAY_MAX`](crate::protocol::limits::AWAY_MAX) after the restore.
     /// - What nothing keeps has ended (`Ended` or `Left`, `Gone`). That is the only thing that is recorded.
     ///
-    /// Silently not taken is what cannot be: a ticket or a request id that lives, a second holder of a domain, a waiter
-    /// that is not behind those that wait already.
+    /// Silently not taken is what cannot be: a ticket or a request id that lives, a waiter that is not behind those that
+    /// wait already. A holder is taken in any case, for the policy may have been another when its turn came.
     Restore(Restored),
     /// A ticket ended under an earlier daemon, and its client may not know. Counts like an end that happened now.
     PastEnd {
@@ -141,6 +143,76 @@ pub enum Input {
         domain: Domain,
         /// How long each took.
         runs: Vec<Duration>,
+    },
+    /// Somebody sets values for a pattern; what was set for it before and is not named now stays. Answered `policy_set`;
+    /// or `forbidden` unless it is an operator, or `too_many_policies`. Nothing changes for those who have a turn;
+    /// whoever waits is looked at anew at once.
+    SetPolicy {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// Which domains.
+        pattern: Pattern,
+        /// What; it has been [checked](Policy::check).
+        policy: Policy,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// Somebody forgets what was set for this very pattern by `SetPolicy`. Answered `policy_unset`, also when there is
+    /// nothing; or `forbidden`. Changes what `SetPolicy` changes.
+    UnsetPolicy {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// The pattern.
+        pattern: Pattern,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// What the config file says: replaces all that it said before. The values have been [checked](Policy::check).
+    /// Changes what `SetPolicy` changes. Nothing is recorded, for the file itself is.
+    FilePolicies(Vec<FilePolicy>),
+    /// Somebody pauses a domain: nobody is given a turn there until it is resumed. Answered `paused`; or `forbidden`
+    /// unless it is an operator, or `too_many_domains`. A domain that is paused already gets the new reason, if there is
+    /// one.
+    Pause {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// The line.
+        domain: Domain,
+        /// For people.
+        reason: Option<Arc<str>>,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// Somebody ends a pause. Answered `resumed`, also when there is none; or `forbidden`.
+    Resume {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// The line.
+        domain: Domain,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// What an earlier daemon was told by `SetPolicy`, as its last record of that pattern has it. Comes before tickets.
+    PastPolicy {
+        /// Which domains.
+        pattern: Pattern,
+        /// What.
+        policy: Policy,
+    },
+    /// A domain that was paused under an earlier daemon, and is still. Comes before tickets.
+    PastPause {
+        /// The line.
+        domain: Domain,
+        /// By whom and why.
+        pause: Pause,
     },
     /// The daemon leaves.
     ///
@@ -174,6 +246,8 @@ pub enum Input {
 /// the same, and the request id if it has one; but `max_wait`, `no_wait` and `fresh` mean nothing then. Refused with
 /// `forbidden` when user or secret differ or no secret was given; with `cancelled`, `released`, `timed_out` or
 /// `expired` when it ended so; otherwise with `not_found`.
+///
+/// Either way its [wishes](Wishes) are those with which it came first.
 ///
 /// A client may lose its connection before it is told its ticket. So one without `resume` that has the secret, domain
 /// and user of a ticket without a connection, and its request id if it has one, is as if it had `resume`.
@@ -213,6 +287,30 @@ pub struct Enqueue {
     /// Whether the process of binding `process` was named on purpose, by its pid, and is not just the caller's shell:
     /// then a bare `done` of the same user may end the turn from anywhere.
     pub named_process: bool,
+    /// How it wants to be treated.
+    pub wishes: Wishes,
+}
+
+/// How a request wants to be treated; it keeps these for as long as it lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wishes {
+    /// How many of the domain's slots its turn takes; at least one. More than there are is refused with
+    /// `take_too_large`; if there are fewer later on, it takes all.
+    pub take: u32,
+}
+
+impl Default for Wishes {
+    fn default() -> Wishes {
+        Wishes { take: 1 }
+    }
+}
+
+impl Wishes {
+    /// Whether it wants nothing out of the ordinary.
+    pub fn is_default(&self) -> bool {
+        *self == Wishes::default()
+    }
 }
 
 /// Which request is meant.
@@ -269,6 +367,9 @@ pub struct Restored {
     /// alive: of a holder what worked under it, and, if its binding is `connection`, the client that asked; of a waiter
     /// only the client that asked (one that cannot be watched counts too, and is given up like any other).
     pub processes: u32,
+    /// How it wants to be treated.
+    #[serde(default, skip_serializing_if = "Wishes::is_default")]
+    pub wishes: Wishes,
 }
 
 /// A turn as the next daemon needs to know it.
@@ -281,4 +382,7 @@ pub struct RestoredTurn {
     /// When its lease is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_until: Option<Time>,
+    /// How long it may take by the policy with which it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_run: Option<Duration>,
 }

@@ -37,11 +37,16 @@ impl Sequencer {
         // Waiters go first, so that no turn that ends here is given to one of them.
         let (turns, waiters): (Vec<Ticket>, Vec<Ticket>) =
             tickets.into_iter().partition(|ticket| self.holder(*ticket).is_some());
+        let mut left = Vec::new();
         for ticket in waiters {
             let Some(entry) = self.end(now, ticket, Outcome::Stopped, None, out) else { continue };
             out.extend(entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about())));
+            left.push(entry.domain);
         }
         self.dismiss_waits(&Refusal::Leaving, out);
+        for domain in left {
+            self.settle(&domain, out);
+        }
         for ticket in turns {
             self.leave_turn(now, ticket, out);
         }
@@ -71,7 +76,12 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
             (connection, About::which(&which, request_id))
         }
         Input::Cancel { connection, which, .. } => (connection, About::which(&which, None)),
-        Input::Wait { connection, domain, request_id, .. } => {
+        Input::SetPolicy { connection, request_id, .. } | Input::UnsetPolicy { connection, request_id, .. } => {
+            (connection, About { request_id, ..About::default() })
+        }
+        Input::Wait { connection, domain, request_id, .. }
+        | Input::Pause { connection, domain, request_id, .. }
+        | Input::Resume { connection, domain, request_id, .. } => {
             (connection, About { domain: Some(domain), request_id, ticket: None })
         }
         Input::Disconnected { .. }
@@ -80,6 +90,9 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
         | Input::Restore(_)
         | Input::PastEnd { .. }
         | Input::PastRuns { .. }
+        | Input::FilePolicies(_)
+        | Input::PastPolicy { .. }
+        | Input::PastPause { .. }
         | Input::Leave { .. }
         | Input::Tick => return,
     };

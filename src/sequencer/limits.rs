@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::limits::{
-    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_ENDS_MAX, PAST_RUNS_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX,
+    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_ENDS_MAX, PAST_RUNS_MAX, POLICIES_MAX, TICKETS_PER_CONNECTION_MAX,
+    WAITERS_PER_DOMAIN_MAX,
 };
 
 /// What the lines may have; the default is what the protocol promises.
@@ -15,6 +16,8 @@ pub struct Limits {
     pub domains: usize,
     /// Tickets and `Wait`s of one connection; a further one is refused with `too_many_requests`.
     pub tickets_per_connection: usize,
+    /// Policies set by hand; a further one is refused with `too_many_policies`.
+    pub policies: usize,
     /// Idle domains that are remembered; the one idle longest is forgotten first.
     pub idle_domains: usize,
     /// Past runs of a domain that its usual run is the median of.
@@ -29,6 +32,7 @@ impl Default for Limits {
             waiters_per_domain: WAITERS_PER_DOMAIN_MAX,
             domains: DOMAINS_MAX,
             tickets_per_connection: TICKETS_PER_CONNECTION_MAX,
+            policies: POLICIES_MAX,
             idle_domains: IDLE_DOMAINS_MAX,
             past_runs: PAST_RUNS_MAX,
             past_ends: PAST_ENDS_MAX,

@@ -7,19 +7,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{RequestId, Ticket, Token};
 
-use super::FixedHasher;
 use super::order::Order;
 use super::rounds::Round;
 use super::ticket::Place;
-
-/// Turns that a domain gives out at once.
-pub(super) const SLOTS: usize = 1;
+use super::{FixedHasher, Policy};
 
 /// A domain in use: at least one ticket holds or waits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Line {
-    /// Those who have a turn, oldest first, at most [`SLOTS`].
-    pub(super) holders: Vec<Ticket>,
+    /// What is set for this domain.
+    pub(super) policy: Policy,
+    /// Those who have a turn, oldest first.
+    pub(super) holders: BTreeSet<(Token, Ticket)>,
+    /// Slots that they take. More than there are when there were more, or for a request that takes more than all.
+    pub(super) used: u64,
     pub(super) order: Order,
     /// Every ticket of this line by its request.
     pub(super) ids: HashMap<RequestId, Ticket, FixedHasher>,
@@ -37,14 +38,33 @@ impl Line {
         self.holders.is_empty() && self.order.len() == 0
     }
 
-    /// Whether a newcomer would have to wait.
-    pub(super) fn is_busy(&self) -> bool {
-        self.holders.len() >= SLOTS || self.order.len() > 0
+    pub(super) fn oldest_holder(&self) -> Option<Ticket> {
+        self.holders.first().map(|(_, ticket)| *ticket)
     }
 
-    /// Whose turn it is: the head, when a turn is free.
-    pub(super) fn due(&self) -> Option<Ticket> {
-        if self.holders.len() < SLOTS { self.order.head() } else { None }
+    /// Slots that are free.
+    pub(super) fn free(&self) -> u32 {
+        self.policy.slots().saturating_sub(u32::try_from(self.used).unwrap_or(u32::MAX))
+    }
+
+    /// How many slots a request takes that wants `take` of them: when there are fewer than when it came, all.
+    pub(super) fn slots(&self, take: u32) -> u32 {
+        take.clamp(1, self.policy.slots())
+    }
+
+    /// A turn begins, or was there under an earlier daemon.
+    pub(super) fn hold(&mut self, token: Token, ticket: Ticket, take: u32) {
+        if self.holders.insert((token, ticket)) {
+            self.used += u64::from(take);
+        }
+        self.last_token = self.last_token.max(Some(token));
+    }
+
+    /// A turn has ended.
+    pub(super) fn let_go(&mut self, token: Token, ticket: Ticket, take: u32) {
+        if self.holders.remove(&(token, ticket)) {
+            self.used -= u64::from(take);
+        }
     }
 
     /// Where a waiter of this line stands.

@@ -13,6 +13,9 @@ mod limits;
 mod pattern;
 mod policy;
 mod policies;
+mod setting;
+mod pause;
+mod obstacle;
 mod sequence;
 mod again;
 mod turn;
@@ -41,10 +44,12 @@ use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
 
-pub use effect::{Change, Effect, Record};
-pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, RestoredTurn, Secret, Which};
+pub use effect::{Change, Effect, PolicyChange, Record};
+pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, RestoredTurn, Secret, Which, Wishes};
 pub use limits::Limits;
+pub use obstacle::Obstacle;
 pub use pattern::{Glob, Pattern};
+pub use pause::Pause;
 pub use policies::{FilePolicy, Policies, PolicySource};
 pub use policy::{Policy, PolicyError, PolicyValue, Rate};
 pub use view::{LineView, TicketView};
@@ -87,6 +92,9 @@ pub struct Sequencer {
     tickets: HashMap<Ticket, Box<Entry>, FixedHasher>,
     /// Every domain in use: those with a holder or with waiters.
     lines: HashMap<Domain, Line, FixedHasher>,
+    policies: Policies,
+    /// The domains that are paused, in use or not.
+    pauses: BTreeMap<Domain, Pause>,
     waits: BTreeMap<u64, PendingWait>,
     connections: Connections,
     timers: Timers,
@@ -118,6 +126,8 @@ impl Sequencer {
             waiting: 0,
             tickets: HashMap::default(),
             lines: HashMap::default(),
+            policies: Policies::default(),
+            pauses: BTreeMap::new(),
             waits: BTreeMap::new(),
             connections: Connections::default(),
             timers: Timers::default(),
@@ -185,6 +195,21 @@ impl Sequencer {
             Input::Restore(restored) => self.restore(now, restored, out),
             Input::PastEnd { ticket, uid, had_turn, outcome } => self.past_end(ticket, uid, (had_turn, outcome)),
             Input::PastRuns { domain, runs } => self.past_runs(domain, runs),
+            Input::SetPolicy { connection, peer, pattern, policy, request_id } => {
+                self.set_policy((connection, peer), (pattern, &policy), request_id, out);
+            }
+            Input::UnsetPolicy { connection, peer, pattern, request_id } => {
+                self.unset_policy((connection, peer), &pattern, request_id, out);
+            }
+            Input::FilePolicies(entries) => self.file_policies(entries, out),
+            Input::Pause { connection, peer, domain, reason, request_id } => {
+                self.pause(now, (connection, peer), domain, (reason, request_id), out);
+            }
+            Input::Resume { connection, peer, domain, request_id } => {
+                self.resume_domain((connection, peer), domain, request_id, out);
+            }
+            Input::PastPolicy { pattern, policy } => self.past_policy(&pattern, &policy, out),
+            Input::PastPause { domain, pause } => self.past_pause(&domain, pause, out),
             Input::Leave { keep_places: true } => self.freeze(out),
             Input::Leave { keep_places: false } => self.leave(now, out),
             Input::Tick => {}

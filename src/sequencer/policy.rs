@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::limits::{CONCURRENCY_MAX, RATE_STARTS_MAX};
+use crate::protocol::{PolicyValues, RateValue};
 
 /// Values for a domain; what is not set here is set elsewhere, or is as it is by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +164,39 @@ impl Policy {
             default_max_wait: self.default_max_wait.or(other.default_max_wait),
         }
     }
+}
+
+impl From<&PolicyValues> for Policy {
+    fn from(values: &PolicyValues) -> Policy {
+        Policy {
+            concurrency: values.concurrency,
+            max_queue: values.max_queue,
+            min_interval: values.min_interval_ms.map(Duration::from_millis),
+            cooldown: values.cooldown_ms.map(Duration::from_millis),
+            rate: values.rate.map(|rate| Rate { starts: rate.starts, per: Duration::from_millis(rate.per_ms) }),
+            max_run: values.max_run_ms.map(Duration::from_millis),
+            default_max_wait: values.default_max_wait_ms.map(Duration::from_millis),
+        }
+    }
+}
+
+impl From<&Policy> for PolicyValues {
+    fn from(policy: &Policy) -> PolicyValues {
+        PolicyValues {
+            concurrency: policy.concurrency,
+            max_queue: policy.max_queue,
+            min_interval_ms: policy.min_interval.map(milliseconds),
+            cooldown_ms: policy.cooldown.map(milliseconds),
+            rate: policy.rate.map(|rate| RateValue { starts: rate.starts, per_ms: milliseconds(rate.per) }),
+            max_run_ms: policy.max_run.map(milliseconds),
+            default_max_wait_ms: policy.default_max_wait.map(milliseconds),
+        }
+    }
+}
+
+/// As it is on the wire; a part of one counts as a whole one, so that nothing becomes zero.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Why a policy is not one.

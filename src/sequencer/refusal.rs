@@ -1,6 +1,7 @@
 //! What the sequencer refuses, and the only place that puts it into words.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
@@ -11,11 +12,16 @@ use super::{ConnectionId, Effect, Which};
 #[derive(Debug)]
 pub(super) enum Refusal {
     Busy { domain: Domain, holder: Ticket, pid: u32, held: Duration },
+    Paused { domain: Domain, reason: Option<Arc<str>> },
+    TakeTooLarge { domain: Domain, take: u32, slots: u32 },
     TimedOut { domain: Domain, waited: Duration },
     StillInUse { domain: Domain, waited: Duration },
     QueueFull { domain: Domain, waiters: usize },
     TooManyDomains { domains: usize },
+    TooManyPolicies { policies: usize },
     TooManyRequests { tickets: usize },
+    NotOperator,
+    SeveralHolders { domain: Domain, holders: usize },
     Cancelled { ticket: Ticket },
     Released { ticket: Ticket },
     Expired { ticket: Ticket, held: Duration },
@@ -67,7 +73,10 @@ impl Refusal {
 
     fn code(&self) -> ErrorCode {
         match self {
-            Refusal::Busy { .. } | Refusal::Awaited { .. } => ErrorCode::Busy,
+            Refusal::Busy { .. } | Refusal::Awaited { .. } | Refusal::Paused { .. } => ErrorCode::Busy,
+            Refusal::TakeTooLarge { .. } => ErrorCode::TakeTooLarge,
+            Refusal::TooManyPolicies { .. } => ErrorCode::TooManyPolicies,
+            Refusal::SeveralHolders { .. } => ErrorCode::SeveralHolders,
             Refusal::TimedOut { .. } | Refusal::StillInUse { .. } => ErrorCode::TimedOut,
             Refusal::QueueFull { .. } => ErrorCode::QueueFull,
             Refusal::TooManyDomains { .. } => ErrorCode::TooManyDomains,
@@ -81,9 +90,10 @@ impl Refusal {
             Refusal::NotFound { .. } | Refusal::NotAttached { .. } => ErrorCode::NotFound,
             Refusal::NotWaiting { .. } => ErrorCode::NotWaiting,
             Refusal::NotActive { .. } => ErrorCode::NotActive,
-            Refusal::OfAnotherUser { .. } | Refusal::NotYourTurn { .. } | Refusal::WrongSecret { .. } => {
-                ErrorCode::Forbidden
-            }
+            Refusal::OfAnotherUser { .. }
+            | Refusal::NotYourTurn { .. }
+            | Refusal::WrongSecret { .. }
+            | Refusal::NotOperator => ErrorCode::Forbidden,
             Refusal::EndedWhileAway { code, .. } => *code,
             Refusal::Gone { .. } => ErrorCode::Gone,
             Refusal::Leaving => ErrorCode::Leaving,
@@ -110,9 +120,20 @@ impl fmt::Display for Refusal {
                 let waited = Spoken(*waited);
                 write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
             }
-            Refusal::QueueFull { domain, waiters } => {
-                write!(f, "the line of {domain} is full: {waiters} wait already, try again later")
+            Refusal::Paused { domain, reason } => paused(domain, reason.as_deref(), f),
+            Refusal::TakeTooLarge { domain, take, slots } => {
+                write!(f, "{domain} has {slots} slots, so nobody can take {take}: take fewer, or raise its concurrency")
             }
+            Refusal::TooManyPolicies { policies } => {
+                write!(f, "{policies} policies are set already: unset one, or use a pattern for many domains")
+            }
+            Refusal::NotOperator => {
+                f.write_str("policies and pauses are for root and the daemon's own user: ask an administrator")
+            }
+            Refusal::SeveralHolders { domain, holders } => {
+                write!(f, "{holders} have a turn in {domain}: name one by its ticket, see `seq status`")
+            }
+            Refusal::QueueFull { domain, waiters } => queue_full(domain, *waiters, f),
             Refusal::TooManyDomains { domains } => {
                 write!(f, "{domains} domains are in use already: try again when one is idle, or use one of them")
             }
@@ -132,13 +153,7 @@ impl fmt::Display for Refusal {
             Refusal::TakenOver { request_id } => {
                 write!(f, "request {request_id} came again by another connection, which has its place now")
             }
-            Refusal::AlreadyActive { request_id, ticket, pid } => {
-                write!(
-                    f,
-                    "request {request_id} has its turn already as ticket {ticket} (pid {pid}): \
-                     wait for that one to end, or use another request id"
-                )
-            }
+            Refusal::AlreadyActive { request_id, ticket, pid } => already_active(request_id, *ticket, *pid, f),
             Refusal::RequestIdTaken { domain, request_id } => {
                 write!(f, "request id {request_id} belongs to another user's request in {domain}: use another one")
             }
@@ -153,13 +168,7 @@ impl fmt::Display for Refusal {
             Refusal::OfAnotherUser { ticket, uid } => {
                 write!(f, "ticket {ticket} belongs to another user (uid {uid}): ask them, or an administrator")
             }
-            Refusal::NotYourTurn { domain, holder, pid } => {
-                write!(
-                    f,
-                    "the turn in {domain} is not this caller's: ticket {holder} (pid {pid}) has it; \
-                     end it with `seq done --ticket {holder}` or `seq release`"
-                )
-            }
+            Refusal::NotYourTurn { domain, holder, pid } => not_your_turn(domain, *holder, *pid, f),
             Refusal::Gone { ticket } => write!(f, "the process that ticket {ticket} is bound to ended while it waited"),
             Refusal::Awaited { domain, next, pid } => {
                 write!(f, "{domain} is busy: it waits for ticket {next} (pid {pid}) to come back after a restart")
@@ -177,6 +186,35 @@ impl fmt::Display for Refusal {
             Refusal::Leaving => f.write_str("the daemon is leaving: connect again to reach the next one"),
         }
     }
+}
+
+fn paused(domain: &Domain, reason: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{domain} is paused")?;
+    reason.iter().try_for_each(|reason| write!(f, " ({reason})"))?;
+    write!(f, ": `seq resume {domain}` lets turns begin again")
+}
+
+fn queue_full(domain: &Domain, waiters: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match waiters {
+        0 => write!(f, "{domain} is busy, and its policy lets nobody wait: try again later"),
+        _ => write!(f, "the line of {domain} is full: {waiters} wait already, try again later"),
+    }
+}
+
+fn already_active(request_id: &RequestId, ticket: Ticket, pid: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "request {request_id} has its turn already as ticket {ticket} (pid {pid}): \
+         wait for that one to end, or use another request id"
+    )
+}
+
+fn not_your_turn(domain: &Domain, holder: Ticket, pid: u32, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "the turn in {domain} is not this caller's: ticket {holder} (pid {pid}) has it; \
+         end it with `seq done --ticket {holder}` or `seq release`"
+    )
 }
 
 fn ended_while_away(ticket: Ticket, code: ErrorCode, f: &mut fmt::Formatter<'_>) -> fmt::Result {

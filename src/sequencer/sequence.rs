@@ -5,7 +5,6 @@ use crate::protocol::{Binding, Queued, Reply, RequestId, Ticket};
 
 use super::connections::Attached;
 use super::leaving::Leaving;
-use super::line::Line;
 use super::refusal::{About, Refusal};
 use super::ticket::{Entry, Keepers, Place, State, Waiting};
 use super::timers::Timer;
@@ -19,8 +18,8 @@ impl Sequencer {
         }
         let known = request.request_id.as_ref().and_then(|id| self.lines.get(&request.domain)?.ids.get(id).copied());
         let refusal = match known {
-            Some(ticket) => self.refusal_of_known(now, ticket, &request),
-            None => self.refusal_of_new(now, &request),
+            Some(ticket) => self.refusal_of_known(ticket, &request),
+            None => self.refusal_of_new(&request),
         };
         if let Some(refusal) = refusal {
             let about = About {
@@ -35,31 +34,40 @@ impl Sequencer {
             None => self.enter(now, request, out),
             Some(ticket) if self.holder(ticket).is_some() => self.take_up_turn(now, ticket, request, out),
             Some(ticket) => {
-                let deadline = request.max_wait.map(|max_wait| now + max_wait);
+                let deadline = self.wait_until(now, &request);
                 self.take_up_place(now, ticket, deadline, request, out);
             }
         }
     }
 
-    fn refusal_of_new(&self, now: Time, request: &Enqueue) -> Option<Refusal> {
+    fn refusal_of_new(&self, request: &Enqueue) -> Option<Refusal> {
         if self.leaving != Leaving::Not {
             return Some(Refusal::Leaving);
         }
         if let Some(refusal) = self.refusal_of_one_more(request.connection) {
             return Some(refusal);
         }
-        let Some(line) = self.lines.get(&request.domain) else {
-            let domains = self.limits.domains;
-            return (self.lines.len() >= domains).then_some(Refusal::TooManyDomains { domains });
-        };
-        if request.no_wait && line.is_busy() {
-            return self.busy(now, line);
+        let (domain, line) = (&request.domain, self.lines.get(&request.domain));
+        let domains = self.limits.domains;
+        if line.is_none() && self.lines.len() >= domains {
+            return Some(Refusal::TooManyDomains { domains });
         }
-        let waiters = self.limits.waiters_per_domain;
-        (line.order.len() >= waiters).then(|| Refusal::QueueFull { domain: request.domain.clone(), waiters })
+        let policy = line.map_or_else(|| self.policies.resolve(domain), |line| line.policy);
+        let (take, slots) = (request.wishes.take, policy.slots());
+        if take > slots {
+            return Some(Refusal::TakeTooLarge { domain: domain.clone(), take, slots });
+        }
+        let obstacle = self.obstacle_of_newcomer(domain, line, &request.wishes)?;
+        if request.no_wait {
+            return self.busy(domain, line, obstacle);
+        }
+        let waiters = line.map_or(0, |line| line.order.len());
+        let max_queue = policy.max_queue.map_or(usize::MAX, |max_queue| max_queue as usize);
+        let is_full = waiters >= max_queue.min(self.limits.waiters_per_domain);
+        is_full.then(|| Refusal::QueueFull { domain: domain.clone(), waiters })
     }
 
-    fn refusal_of_known(&self, now: Time, ticket: Ticket, request: &Enqueue) -> Option<Refusal> {
+    fn refusal_of_known(&self, ticket: Ticket, request: &Enqueue) -> Option<Refusal> {
         if self.leaving != Leaving::Not {
             return Some(Refusal::Leaving);
         }
@@ -73,7 +81,9 @@ impl Sequencer {
             return Some(Refusal::AlreadyActive { request_id, ticket, pid: entry.pid });
         }
         if !has_turn && request.no_wait {
-            return self.busy(now, self.lines.get(&entry.domain)?);
+            let line = self.lines.get(&entry.domain)?;
+            let obstacle = self.obstacle(&entry.domain, line, line.order.head()?)?;
+            return self.busy(&entry.domain, Some(line), obstacle);
         }
         if entry.connection == Some(request.connection) {
             return None;
@@ -87,24 +97,12 @@ impl Sequencer {
         (self.connections.count(connection) >= tickets).then_some(Refusal::TooManyRequests { tickets })
     }
 
-    fn busy(&self, now: Time, line: &Line) -> Option<Refusal> {
-        let Some(holder) = line.holders.first() else {
-            let next = self.tickets.get(&line.order.head()?)?;
-            return Some(Refusal::Awaited { domain: next.domain.clone(), next: next.ticket, pid: next.pid });
-        };
-        let holder = self.tickets.get(holder)?;
-        let held = now.since(holder.turn()?.active_at);
-        Some(Refusal::Busy { domain: holder.domain.clone(), holder: holder.ticket, pid: holder.pid, held })
-    }
-
     /// Gives a new request its place.
     fn enter(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
         let (ticket, request_id) = self.next_ticket_for(&request);
         let (domain, connection) = (request.domain.clone(), request.connection);
-        let line = self
-            .lines
-            .entry(domain.clone())
-            .or_insert_with(|| Line { runs: self.idle.take(&domain), ..Line::default() });
+        let deadline = self.wait_until(now, &request);
+        let line = self.line_in_use(&domain);
         line.ids.insert(request_id.clone(), ticket);
         line.order.enter(ticket);
         self.waiting += 1;
@@ -120,6 +118,7 @@ impl Sequencer {
             queued_at: now,
             secret: request.secret,
             connection: Some(connection),
+            wishes: request.wishes,
             state: State::Waiting(Waiting {
                 deadline: None,
                 told: Place { position: 0, total_ahead: 0 },
@@ -131,9 +130,17 @@ impl Sequencer {
         self.tickets.insert(ticket, Box::new(entry));
         self.settle(&domain, out);
         if self.holder(ticket).is_none() {
-            let deadline = request.max_wait.map(|max_wait| now + max_wait);
             self.keep_waiting(ticket, deadline, request.positions, out);
         }
+    }
+
+    /// How long a request waits that begins to wait now: as it says, or as is usual in its domain.
+    fn wait_until(&self, now: Time, request: &Enqueue) -> Option<Time> {
+        let policy = || {
+            self.lines.get(&request.domain).map_or_else(|| self.policies.resolve(&request.domain), |line| line.policy)
+        };
+        let max_wait = request.max_wait.or_else(|| policy().default_max_wait)?;
+        Some(now + max_wait)
     }
 
     /// The next ticket, and the request's own id or one made from the ticket. A number whose id somebody else has

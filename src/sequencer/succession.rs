@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Outcome, Ticket, Token};
 
-use super::line::{Line, SLOTS};
 use super::ticket::{Entry, Keepers, Place, State, Turn, Waiting};
 use super::timers::Timer;
 use super::{Change, Effect, Restored, RestoredTurn, Sequencer};
@@ -30,13 +29,15 @@ impl Sequencer {
                 State::Active(_) => None,
             },
             secret: entry.secret,
-            turn: entry.turn().map(|Turn { token, active_at, lease_until }| RestoredTurn {
+            turn: entry.turn().map(|Turn { token, active_at, lease_until, max_run }| RestoredTurn {
                 token,
                 active_at,
                 lease_until,
+                max_run,
             }),
             pipes: entry.keepers.pipes,
             processes: entry.keepers.processes,
+            wishes: entry.wishes.clone(),
         })
     }
 
@@ -64,7 +65,7 @@ impl Sequencer {
     fn can_be(&self, entry: &Entry) -> bool {
         let Some(line) = self.lines.get(&entry.domain) else { return !self.tickets.contains_key(&entry.ticket) };
         let has_place = match entry.state {
-            State::Active(_) => line.holders.len() < SLOTS,
+            State::Active(_) => true,
             State::Waiting(_) => line.order.last().is_none_or(|last| last < entry.ticket),
         };
         has_place && !line.ids.contains_key(&entry.request_id) && !self.tickets.contains_key(&entry.ticket)
@@ -72,21 +73,16 @@ impl Sequencer {
 
     fn take_back(&mut self, now: Time, entry: Entry) {
         let ticket = entry.ticket;
-        let idle = &mut self.idle;
-        let line = self
-            .lines
-            .entry(entry.domain.clone())
-            .or_insert_with(|| Line { runs: idle.take(&entry.domain), ..Line::default() });
+        let line = self.line_in_use(&entry.domain);
         line.ids.insert(entry.request_id.clone(), ticket);
-        self.timers.set(entry.deadline(), Timer::Ticket(ticket));
         if let Some(turn) = entry.turn() {
-            line.holders.push(ticket);
-            line.last_token = Some(turn.token);
+            line.hold(turn.token, ticket, entry.wishes.take);
         } else {
             line.order.enter(ticket);
             self.waiting += 1;
             self.away.enter(now, ticket, &mut self.timers);
         }
+        self.timers.set(entry.deadline(), Timer::Ticket(ticket));
         self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         let domain = entry.domain.clone();
         self.tickets.insert(ticket, Box::new(entry));
@@ -112,8 +108,8 @@ fn entry(restored: Restored) -> Entry {
         || Waiting { deadline: restored.wait_until, told: Place { position: 0, total_ahead: 0 }, told_at: None };
     let state = restored.turn.map_or_else(
         || State::Waiting(waiting()),
-        |RestoredTurn { token, active_at, lease_until }| {
-            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease) })
+        |RestoredTurn { token, active_at, lease_until, max_run }| {
+            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), max_run })
         },
     );
     Entry {
@@ -133,6 +129,7 @@ fn entry(restored: Restored) -> Entry {
             pipes: restored.pipes,
             processes: restored.processes,
         },
+        wishes: restored.wishes,
         state,
     }
 }

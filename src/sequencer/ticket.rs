@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Domain, HolderState, Outcome, RequestId, Ticket, Token};
+use crate::protocol::{Active, Binding, Domain, HolderState, Outcome, Reply, RequestId, Ticket, Token};
 
+use super::policy::milliseconds;
 use super::refusal::About;
-use super::{Change, ConnectionId, Effect, Peer, Record, Secret, TicketView};
+use super::{Change, ConnectionId, Effect, Peer, Record, Secret, TicketView, Wishes};
 
 /// A request that waits or has a turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +28,7 @@ pub(super) struct Entry {
     /// The client's connection. Without one a waiter is away, and a holder is left to what else keeps its turn.
     pub(super) connection: Option<ConnectionId>,
     pub(super) keepers: Keepers,
+    pub(super) wishes: Wishes,
     pub(super) state: State,
 }
 
@@ -65,6 +67,8 @@ pub(super) struct Turn {
     pub(super) token: Token,
     pub(super) active_at: Time,
     pub(super) lease_until: Option<Time>,
+    /// How long it may take by the policy with which it began.
+    pub(super) max_run: Option<Duration>,
 }
 
 /// Where a waiter stands.
@@ -156,6 +160,18 @@ impl Entry {
         })
     }
 
+    /// What a holder is told when its turn comes, or when it takes it up again.
+    pub(super) fn active(&self, turn: Turn, resumed: bool) -> Reply {
+        Reply::Active(Active {
+            domain: self.domain.clone(),
+            request_id: self.request_id.clone(),
+            ticket: self.ticket,
+            token: turn.token,
+            resumed,
+            max_run_ms: turn.max_run.map(milliseconds),
+        })
+    }
+
     /// What becomes of its turn.
     pub(super) fn ended(&self, now: Time, turn: Turn, outcome: Outcome, exit_status: Option<i32>) -> Change {
         let (waited, held) = (self.waited(now), now.since(turn.active_at));
@@ -171,6 +187,8 @@ impl Entry {
             command: self.command.as_deref(),
             queued_at: self.queued_at,
             active_at: self.turn().map(|turn| turn.active_at),
+            take: self.wishes.take,
+            max_run: self.turn().and_then(|turn| turn.max_run),
         }
     }
 }

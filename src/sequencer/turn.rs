@@ -1,7 +1,7 @@
 //! How a turn begins and ends, and how a place in line is given up.
 
 use crate::clock::Time;
-use crate::protocol::{Active, Binding, Domain, Idle, Outcome, Reply, Ticket, Token};
+use crate::protocol::{Binding, Domain, Idle, Outcome, Reply, Ticket, Token};
 
 use super::connections::Attached;
 use super::line::Line;
@@ -29,11 +29,6 @@ impl Sequencer {
         self.check_line(domain);
     }
 
-    /// Whose turn it is in a line. While the head is away it is nobody's: the line waits for it.
-    fn due(&self, domain: &Domain) -> Option<Ticket> {
-        self.lines.get(domain).and_then(Line::due).filter(|ticket| !self.away.has(*ticket))
-    }
-
     fn grant(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         // After a suspend what ended the last turn may lie far back: this one has a whole lease before it all the same.
         let now = self.present;
@@ -45,21 +40,18 @@ impl Sequencer {
         let token = self.next_token;
         self.next_token = Token(token.0 + 1);
         self.turns += 1;
-        if let Some(line) = self.lines.get_mut(&domain) {
-            line.holders.push(ticket);
-            line.last_token = Some(token);
-        }
-        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        let (Some(entry), Some(line)) = (self.tickets.get_mut(&ticket), self.lines.get_mut(&domain)) else { return };
+        line.hold(token, ticket, entry.wishes.take);
+        let max_run = line.policy.max_run;
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
         let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
-        let lease_until = lease.map(|lease| now + lease);
+        let lease_until = lease.map(|lease| now + max_run.map_or(lease, |max_run| lease.min(max_run)));
         self.timers.set(lease_until, Timer::Ticket(ticket));
-        entry.state = State::Active(Turn { token, active_at: now, lease_until });
+        let turn = Turn { token, active_at: now, lease_until, max_run };
+        entry.state = State::Active(turn);
         out.push(entry.record(now, Change::Active { token, waited: entry.waited(now) }));
         if let Some(connection) = entry.connection {
-            let request_id = entry.request_id.clone();
-            let reply = Reply::Active(Active { domain, request_id, ticket, token, resumed: false });
-            out.push(Effect::Tell { connection, reply });
+            out.push(Effect::Tell { connection, reply: entry.active(turn, false) });
         }
     }
 
@@ -90,8 +82,11 @@ impl Sequencer {
         };
         self.past_end(ticket, entry.uid, (entry.turn().is_some(), outcome));
         if let Some(line) = self.lines.get_mut(&entry.domain) {
-            line.holders.retain(|holder| *holder != ticket);
             line.ids.remove(&entry.request_id);
+            if let Some(turn) = entry.turn() {
+                line.let_go(turn.token, ticket, entry.wishes.take);
+                self.rounds.line_changed(now, &entry.domain, &mut line.round);
+            }
             if let Change::Ended { outcome: Outcome::Done, held, .. } = change {
                 line.remember_run(held, self.limits.past_runs);
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::protocol::{Counts, Domain, HolderState, RequestId, Ticket, Token};
 
-use super::Sequencer;
 use super::line::usual_run;
+use super::{Obstacle, Pause, Sequencer};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,12 @@ pub struct LineView<'a> {
     pub waiting: u64,
     /// The median of the last runs that ended by `done`.
     pub usual_run: Option<Duration>,
+    /// Turns that it gives out at once.
+    pub concurrency: u32,
+    /// Whether it is paused.
+    pub pause: Option<&'a Pause>,
+    /// Why the first of those who wait has no turn.
+    pub obstacle: Option<Obstacle>,
 }
 
 /// One ticket.
@@ -40,28 +46,29 @@ pub struct TicketView<'a> {
     pub queued_at: Time,
     /// When its turn came.
     pub active_at: Option<Time>,
+    /// How many slots it takes.
+    pub take: u32,
+    /// How long its turn may take by the policy with which it began.
+    pub max_run: Option<Duration>,
 }
 
 impl Sequencer {
-    /// Lines in alphabetical order: one, or all that are in use, or with `idle` also those remembered. Each has up to
+    /// Lines in alphabetical order: one, or all that are in use or paused, or with `idle` also those remembered. Each has up to
     /// `waiters_max` waiters. Takes time for each line and for each waiter listed.
     pub fn view(&self, domain: Option<&Domain>, waiters_max: usize, idle: bool) -> Vec<LineView<'_>> {
         if let Some(domain) = domain {
             return self.view_line(domain, waiters_max, idle).into_iter().collect();
         }
         let remembered = self.idle.names().filter(|_| idle);
-        let mut names: Vec<&Domain> = self.lines.keys().chain(remembered).collect();
+        let mut names: Vec<&Domain> = self.lines.keys().chain(self.pauses.keys()).chain(remembered).collect();
         names.sort_unstable();
+        names.dedup();
         names.into_iter().filter_map(|name| self.view_line(name, waiters_max, idle)).collect()
     }
 
     fn view_line(&self, domain: &Domain, waiters_max: usize, idle: bool) -> Option<LineView<'_>> {
-        let Some((domain, line)) = self.lines.get_key_value(domain) else {
-            let (domain, runs) = self.idle.get(domain).filter(|_| idle)?;
-            let usual_run = usual_run(runs);
-            return Some(LineView { domain, holders: Vec::new(), waiters: Vec::new(), waiting: 0, usual_run });
-        };
-        let holders = line.holders.iter().filter_map(|ticket| self.holder(*ticket));
+        let Some((domain, line)) = self.lines.get_key_value(domain) else { return self.view_idle(domain, idle) };
+        let holders = line.holders.iter().filter_map(|(_, ticket)| self.holder(*ticket));
         let waiters = line.order.iter().take(waiters_max).filter_map(|ticket| self.tickets.get(&ticket));
         Some(LineView {
             domain,
@@ -69,6 +76,26 @@ impl Sequencer {
             waiters: waiters.map(|entry| entry.view()).collect(),
             waiting: line.order.len() as u64,
             usual_run: usual_run(&line.runs),
+            concurrency: line.policy.slots(),
+            pause: self.pauses.get(domain),
+            obstacle: line.order.head().and_then(|head| self.obstacle(domain, line, head)),
+        })
+    }
+
+    /// A domain that nobody uses is seen while it is paused, and if that is asked for, while it is remembered.
+    fn view_idle(&self, domain: &Domain, idle: bool) -> Option<LineView<'_>> {
+        let (paused, remembered) = (self.pauses.get_key_value(domain), self.idle.get(domain));
+        let remembered = remembered.filter(|_| idle || paused.is_some());
+        let domain = paused.map(|(domain, _)| domain).or(remembered.map(|(domain, _)| domain))?;
+        Some(LineView {
+            domain,
+            holders: Vec::new(),
+            waiters: Vec::new(),
+            waiting: 0,
+            usual_run: remembered.and_then(|(_, runs)| usual_run(runs)),
+            concurrency: self.policies.resolve(domain).slots(),
+            pause: paused.map(|(_, pause)| pause),
+            obstacle: None,
         })
     }
 

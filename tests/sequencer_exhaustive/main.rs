@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use seq::clock::Time;
 use seq::protocol::{Binding, Domain, RequestId, Ticket, Token};
-use seq::sequencer::{ConnectionId, Enqueue, Input, Peer, Restored, Secret, Sequencer, Which};
+use seq::sequencer::{ConnectionId, Enqueue, Input, Peer, Restored, Secret, Sequencer, Which, Wishes};
 
 use witness::Witness;
 
@@ -312,6 +312,7 @@ fn ask(client: u64, domain: &str, options: Options) -> Enqueue {
         command: None,
         pipe: matches!(options, Options::Pipe),
         named_process: false,
+        wishes: Wishes::default(),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use seq::clock::Time;
-use seq::protocol::{Outcome, Reply, Ticket, Token};
-use seq::sequencer::{Change, Effect, Input, Limits, Restored, Sequencer};
+use seq::protocol::{Domain, Outcome, Reply, Ticket, Token};
+use seq::sequencer::{Change, Effect, Input, Limits, Pattern, Pause, Policy, PolicyChange, Restored, Sequencer};
 
 use crate::model::Model;
 
@@ -17,13 +17,22 @@ pub(crate) struct Disk {
     pub(crate) live: BTreeMap<Ticket, Restored>,
     /// How tickets ended, as the next daemon is told.
     pub(crate) ends: Vec<Input>,
+    /// What is set by hand, and what is paused.
+    pub(crate) policies: BTreeMap<Pattern, Policy>,
+    pub(crate) pauses: BTreeMap<Domain, Pause>,
     /// The numbers to go on with.
     pub(crate) next: (Ticket, Token),
 }
 
 impl Disk {
     pub(crate) fn new() -> Disk {
-        Disk { live: BTreeMap::new(), ends: Vec::new(), next: (Ticket(1), Token(1)) }
+        Disk {
+            live: BTreeMap::new(),
+            ends: Vec::new(),
+            policies: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            next: (Ticket(1), Token(1)),
+        }
     }
 
     /// Writes a batch: each ticket that it names as it is now, or its end.
@@ -43,6 +52,7 @@ impl Disk {
                         self.ends.push(Input::PastEnd { ticket: record.ticket, uid: record.uid, had_turn, outcome });
                     }
                 }
+                Effect::Policy(change) => self.change(change.clone()),
                 Effect::Admitted { .. } | Effect::Tell { .. } => {}
             }
         }
@@ -55,6 +65,34 @@ impl Disk {
         let extra = self.ends.len().saturating_sub(ENDS_MAX);
         self.ends.drain(..extra);
         self.next = core.next_numbers();
+    }
+
+    /// What comes from an earlier daemon is written down already.
+    pub(crate) fn remember(&mut self, input: &Input) {
+        match input {
+            Input::PastPolicy { pattern, policy } => {
+                let set = self.policies.entry(pattern.clone()).or_default();
+                *set = policy.or(set);
+            }
+            Input::PastPause { domain, pause } => _ = self.pauses.insert(domain.clone(), pause.clone()),
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, change: PolicyChange) {
+        match change {
+            PolicyChange::Set { pattern, policy } => _ = self.policies.insert(pattern, policy),
+            PolicyChange::Unset { pattern } => _ = self.policies.remove(&pattern),
+            PolicyChange::Paused { domain, pause } => _ = self.pauses.insert(domain, pause),
+            PolicyChange::Resumed { domain } => _ = self.pauses.remove(&domain),
+        }
+    }
+
+    /// What the next daemon is told before it is told of tickets.
+    pub(crate) fn before_tickets(&self) -> Vec<Input> {
+        let policies = self.policies.clone().into_iter().map(|(pattern, policy)| Input::PastPolicy { pattern, policy });
+        let pauses = self.pauses.clone().into_iter().map(|(domain, pause)| Input::PastPause { domain, pause });
+        policies.chain(pauses).chain(self.ends.iter().cloned()).collect()
     }
 
     /// Whatever lives is written down as it is, except that something which kept it may be gone since.

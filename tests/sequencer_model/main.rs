@@ -19,7 +19,7 @@ use disk::{Both, Disk};
 use model::Seen;
 use random::{World, found_again};
 use seq::clock::Time;
-use seq::protocol::Reply;
+use seq::protocol::{HeadWait, Reply};
 use seq::sequencer::{Change, Effect, Input, Sequencer};
 
 /// Operations in one run; each begins anew, with its own limits and names.
@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 43] = [
+const EVERY_KIND: [&str; 52] = [
     "Admitted",
     "Changed",
     "Active",
@@ -69,6 +69,15 @@ const EVERY_KIND: [&str; 43] = [
     "TimedOut",
     "QueueFull",
     "TooManyDomains",
+    "TooManyPolicies",
+    "TakeTooLarge",
+    "SeveralHolders",
+    "PolicySetReply",
+    "PolicyUnsetReply",
+    "PausedReply",
+    "ResumedReply",
+    "Policy",
+    "several let in at once",
     "TooManyRequests",
     "Cancelled",
     "Released",
@@ -103,6 +112,7 @@ fn kind(effect: &Effect) -> String {
     match effect {
         Effect::Admitted { .. } => "Admitted".to_owned(),
         Effect::Changed { .. } => "Changed".to_owned(),
+        Effect::Policy(_) => "Policy".to_owned(),
         Effect::Record(record) => match record.change {
             Change::Queued => "Queued".to_owned(),
             Change::Active { .. } => "Turn".to_owned(),
@@ -120,6 +130,10 @@ fn kind(effect: &Effect) -> String {
             Reply::Cancelled(_) => "CancelledReply".to_owned(),
             Reply::Released(_) => "ReleasedReply".to_owned(),
             Reply::Idle(_) => "Idle".to_owned(),
+            Reply::PolicySet(_) => "PolicySetReply".to_owned(),
+            Reply::PolicyUnset(_) => "PolicyUnsetReply".to_owned(),
+            Reply::Paused(_) => "PausedReply".to_owned(),
+            Reply::Resumed(_) => "ResumedReply".to_owned(),
             Reply::Error(error) => format!("{:?}", error.code),
             other => panic!("the sequencer does not say this: {other:?}"),
         },
@@ -147,6 +161,11 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
         let effects = both.step(&input);
         if let Some(kinds) = kinds {
             kinds.extend(effects.iter().map(kind));
+            if let Input::SetPolicy { .. } = input
+                && effects.iter().filter(|effect| kind(effect) == "Turn").count() > 1
+            {
+                kinds.insert("several let in at once".to_owned());
+            }
             if effects.len() > 64 && both.core.next_timeout() == Some(both.now) {
                 kinds.insert("a step is left over".to_owned());
             }
@@ -158,6 +177,7 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
             batch.clear();
         }
         // Whoever restores it knows of it.
+        disk.remember(&input);
         disk.live.extend(restored.map(|restored| (restored.ticket, restored)));
         if operation % 64 == 0 {
             both.core.check_invariants();
@@ -182,8 +202,8 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
 /// Another daemon takes back what is still there.
 fn restore(rng: &mut Rng, both: &mut Both, disk: &mut Disk) {
     let mut batch = Vec::new();
-    for end in &disk.ends {
-        batch.extend(both.step(end));
+    for past in disk.before_tickets() {
+        batch.extend(both.step(&past));
     }
     for saved in disk.live.values() {
         batch.extend(both.step(&Input::Restore(found_again(rng, saved.clone()))));
@@ -199,10 +219,13 @@ fn seen(core: &Sequencer) -> Vec<Seen> {
     core.view(None, usize::MAX, true)
         .into_iter()
         .map(|line| {
+            let policy = core.policies().resolve(line.domain);
+            assert_eq!(line.concurrency, policy.concurrency.unwrap_or(1));
             let holders = line.holders.iter().map(|(view, token, state)| (view.ticket.0, token.0, *state, view.pid));
             let waiters: Vec<_> = line.waiters.iter().map(|view| (view.ticket.0, view.pid)).collect();
             assert_eq!(line.waiting, waiters.len() as u64);
-            (line.domain.clone(), holders.collect(), waiters, line.usual_run)
+            let head = line.obstacle.map(HeadWait::from);
+            (line.domain.clone(), holders.collect(), waiters, line.usual_run, line.pause.cloned(), head)
         })
         .collect()
 }

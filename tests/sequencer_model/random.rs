@@ -6,15 +6,24 @@ use fastrand::Rng;
 
 use seq::clock::Time;
 use seq::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
-use seq::sequencer::{ConnectionId, Enqueue, Input, Limits, Peer, Restored, RestoredTurn, Secret, Which};
+use seq::sequencer::{
+    ConnectionId, Enqueue, FilePolicy, Input, Limits, Pattern, Pause, Peer, Policy, Restored, RestoredTurn, Secret,
+    Which, Wishes,
+};
 
 use crate::disk::Disk;
+
+/// What policies are for: each of the domains, and sets of them.
+const PATTERNS: [&str; 6] = ["a.example", "b.example", "*", "?.example", "b*", "a*le"];
 
 /// What one run draws from.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) limits: Limits,
     domains: Vec<Domain>,
+    patterns: Vec<Pattern>,
+    /// Whether somebody sets policies.
+    has_policies: bool,
     connections: u64,
     /// Whether the lines grow long rather than collide: for the steps of position rounds.
     is_crowded: bool,
@@ -30,10 +39,13 @@ impl World {
                 waiters_per_domain: if is_crowded { 300 } else { rng.usize(2..9) },
                 domains: rng.usize(2..6),
                 tickets_per_connection: if is_crowded { 300 } else { rng.usize(2..9) },
+                policies: rng.usize(1..4),
                 idle_domains: rng.usize(0..4),
                 past_runs: rng.usize(0..5),
                 past_ends: rng.usize(0..12),
             },
+            patterns: PATTERNS.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
+            has_policies: !is_crowded && rng.u8(..4) > 0,
             domains: names[..rng.usize(domains)].iter().map(|name| Domain::parse(name).unwrap()).collect(),
             connections: if is_crowded { 60 } else { rng.u64(2..7) },
             is_crowded,
@@ -62,6 +74,9 @@ impl World {
             return Input::Sequence(if rng.u8(..5) == 0 { self.resume(rng, ticket, disk) } else { self.enqueue(rng) });
         }
         let request_id = rng.bool().then(|| "repeated".to_owned());
+        if self.has_policies && rng.u8(..12) == 0 {
+            return self.policy_input(rng, now);
+        }
         match roll {
             0..55 | 70..75 => Input::Done {
                 connection,
@@ -105,6 +120,7 @@ impl World {
             command: rng.bool().then(|| "make".into()),
             pipe: rng.bool(),
             named_process: rng.u8(..3) == 0,
+            wishes: wishes(rng),
         }
     }
 
@@ -128,9 +144,11 @@ impl World {
                 token: Token(rng.u64(..9)),
                 active_at: earlier,
                 lease_until: duration(rng).map(|lease| earlier + lease),
+                max_run: duration(rng),
             }),
             pipes: rng.u32(..2),
             processes: rng.u32(..3),
+            wishes: wishes(rng),
         }
     }
 
@@ -149,6 +167,27 @@ impl World {
             secret: old.secret.or(ask.secret),
             ..ask
         }
+    }
+
+    /// Somebody changes how the lines go.
+    fn policy_input(&self, rng: &mut Rng, now: Time) -> Input {
+        let (connection, request_id) = (self.connection(rng), rng.bool().then(|| "repeated".to_owned()));
+        let peer = Peer { is_operator: rng.u8(..8) > 0, ..peer(rng) };
+        let pattern = self.patterns[rng.usize(..self.patterns.len())].clone();
+        let reason = rng.bool().then(|| "because".into());
+        match rng.u8(..12) {
+            0..4 => Input::SetPolicy { connection, peer, pattern, policy: policy(rng), request_id },
+            4..6 => Input::UnsetPolicy { connection, peer, pattern, request_id },
+            6 => Input::FilePolicies((0..rng.u32(..4)).map(|line| self.file_policy(rng, line)).collect()),
+            7 => Input::Pause { connection, peer, domain: self.domain(rng), reason, request_id },
+            8..11 => Input::Resume { connection, peer, domain: self.domain(rng), request_id },
+            _ if rng.bool() => Input::PastPolicy { pattern, policy: policy(rng) },
+            _ => Input::PastPause { domain: self.domain(rng), pause: Pause { uid: 7, at: now, reason } },
+        }
+    }
+
+    fn file_policy(&self, rng: &mut Rng, line: u32) -> FilePolicy {
+        FilePolicy { pattern: self.patterns[rng.usize(..self.patterns.len())].clone(), line, policy: policy(rng) }
     }
 
     /// What the daemon knows of earlier.
@@ -189,6 +228,22 @@ pub(crate) fn found_again(rng: &mut Rng, saved: Restored) -> Restored {
         processes: if saved.turn.is_some() { processes + is_a_client_there } else { is_a_client_there },
         ..saved
     }
+}
+
+fn wishes(rng: &mut Rng) -> Wishes {
+    Wishes { take: if rng.u8(..4) == 0 { rng.u32(2..5) } else { 1 } }
+}
+
+/// A few values, with those that say much more often.
+fn policy(rng: &mut Rng) -> Policy {
+    let policy = Policy {
+        concurrency: if rng.bool() { Some(rng.u32(1..5)) } else { None },
+        max_queue: if rng.u8(..5) == 0 { Some(rng.u32(..4)) } else { None },
+        max_run: duration(rng).filter(|max_run| !max_run.is_zero()),
+        default_max_wait: duration(rng).filter(|_| rng.bool()),
+        ..Policy::default()
+    };
+    if policy == Policy::default() { Policy { concurrency: Some(2), ..policy } } else { policy }
 }
 
 fn secret(rng: &mut Rng) -> Option<Secret> {

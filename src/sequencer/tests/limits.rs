@@ -3,7 +3,15 @@
 use super::*;
 
 fn small() -> Limits {
-    Limits { waiters_per_domain: 1, domains: 2, tickets_per_connection: 2, idle_domains: 1, past_runs: 2, past_ends: 2 }
+    Limits {
+        waiters_per_domain: 1,
+        domains: 2,
+        tickets_per_connection: 2,
+        policies: 2,
+        idle_domains: 1,
+        past_runs: 2,
+        past_ends: 2,
+    }
 }
 
 #[test]

@@ -13,15 +13,17 @@ mod crash;
 mod growth;
 mod jumps;
 mod policies;
+mod slots;
+mod pausing;
 
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Domain, Outcome, Reply, RequestId, Ticket, Token};
+use crate::protocol::{Binding, Domain, Outcome, PolicyValues, Reply, RequestId, Ticket, Token};
 
 use super::{
-    Change, ConnectionId, Effect, Enqueue, Input, Limits, Peer, Record, Restored, RestoredTurn, Secret, Sequencer,
-    Which,
+    Change, ConnectionId, Effect, Enqueue, Input, Limits, Pattern, Peer, Policy, PolicyChange, Record, Restored,
+    RestoredTurn, Secret, Sequencer, Which, Wishes,
 };
 
 /// A sequencer, a moment, and what has happened since it was last looked at.
@@ -81,6 +83,12 @@ impl Story {
         self.take(Input::Disconnected { connection: ConnectionId(connection) })
     }
 
+    /// Sets values for a pattern; connection 0 is the operator's.
+    fn set(&mut self, pattern: &str, policy: Policy) -> Vec<String> {
+        let (connection, pattern) = (ConnectionId(0), Pattern::parse(pattern).unwrap());
+        self.take(Input::SetPolicy { connection, peer: operator(), pattern, policy, request_id: None })
+    }
+
     fn wait(&mut self, connection: u64, max_wait: Option<Duration>) -> Vec<String> {
         self.take(Input::Wait { connection: ConnectionId(connection), domain: foo(), max_wait, request_id: None })
     }
@@ -130,6 +138,7 @@ fn request(connection: u64, request_id: &str) -> Enqueue {
         command: None,
         pipe: false,
         named_process: false,
+        wishes: Wishes::default(),
     }
 }
 
@@ -161,6 +170,7 @@ fn waiter(ticket: u64, request_id: &str) -> Restored {
         turn: None,
         pipes: 0,
         processes: 1,
+        wishes: Wishes::default(),
     }
 }
 
@@ -169,7 +179,21 @@ fn words(effect: &Effect) -> String {
         Effect::Admitted { ticket } => format!("#{ticket} admitted"),
         Effect::Changed { ticket } => format!("#{ticket} changed"),
         Effect::Record(record) => recorded(record),
+        Effect::Policy(change) => policy_changed(change),
         Effect::Tell { connection, reply } => format!("c{}: {}", connection.0, told(reply)),
+    }
+}
+
+fn policy_changed(change: &PolicyChange) -> String {
+    match change {
+        PolicyChange::Set { pattern, policy } => {
+            format!("{pattern} has {}", serde_json::to_string(&PolicyValues::from(policy)).unwrap().replace('"', ""))
+        }
+        PolicyChange::Unset { pattern } => format!("{pattern} has nothing"),
+        PolicyChange::Paused { domain, pause } => {
+            format!("{domain} paused by {}: {}", pause.uid, pause.reason.as_deref().unwrap_or("-"))
+        }
+        PolicyChange::Resumed { domain } => format!("{domain} resumed"),
     }
 }
 
@@ -192,13 +216,19 @@ fn told(reply: &Reply) -> String {
         Reply::Queued(at) => format!("queued #{}, position {}, ahead {}", at.ticket, at.position, at.total_ahead),
         Reply::QueuePosition(at) => format!("#{} is at {}, ahead {}", at.ticket, at.position, at.total_ahead),
         Reply::Active(turn) => {
-            format!("active{} #{}, token {}", if turn.resumed { " again" } else { "" }, turn.ticket, turn.token)
+            let max_run = turn.max_run_ms.map(|max_run| format!(", at most {max_run}ms")).unwrap_or_default();
+            let again = if turn.resumed { " again" } else { "" };
+            format!("active{again} #{}, token {}{max_run}", turn.ticket, turn.token)
         }
         Reply::Done(done) if done.released => format!("done #{}", done.ticket.unwrap()),
         Reply::Done(_) => "done, nothing released".to_owned(),
         Reply::Cancelled(cancelled) => format!("cancelled #{}", cancelled.ticket),
         Reply::Released(released) => format!("released #{}", released.ticket),
         Reply::Idle(idle) => format!("{} is idle", idle.domain),
+        Reply::PolicySet(reply) => format!("set for {}", reply.pattern),
+        Reply::PolicyUnset(reply) => format!("unset for {}, {}", reply.pattern, reply.was_set),
+        Reply::Paused(reply) => format!("paused {}: {}", reply.domain, reply.reason.as_deref().unwrap_or("-")),
+        Reply::Resumed(reply) => format!("resumed {}, {}", reply.domain, reply.was_paused),
         Reply::Error(error) => format!("{}: {}", serde_json::to_string(&error.code).unwrap(), error.message),
         other => format!("{other:?}"),
     }

@@ -93,8 +93,8 @@ impl World {
     fn restore(&mut self) {
         self.both = Both::new(self.disk.next, self.both.limits, self.both.now);
         self.restored_at = self.both.now;
-        for end in self.disk.ends.clone() {
-            self.take(&end);
+        for past in self.disk.before_tickets() {
+            self.take(&past);
         }
         for saved in self.disk.live.values().cloned().collect::<Vec<_>>() {
             let found = match self.jobs.iter_mut().find(|job| Some(job.secret) == saved.secret) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use seq::clock::Time;
 use seq::protocol::{Binding, Domain, ErrorCode, Reply, RequestId, Ticket, Token};
-use seq::sequencer::{ConnectionId, Enqueue, Input, Peer, Secret, Which};
+use seq::sequencer::{ConnectionId, Enqueue, Input, Peer, Secret, Which, Wishes};
 
 /// What a job has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,7 @@ impl Job {
             command: None,
             pipe: self.has_pipe,
             named_process: false,
+            wishes: Wishes::default(),
         })
     }
 

@@ -74,7 +74,8 @@ impl Model {
             request.command = ask.command.or(old.command);
             request.secret = ask.secret.or(old.secret);
             let (domain, request_id, token) = (ask.domain, old.id, Token(token));
-            let reply = Active { domain, request_id, ticket, token, resumed: true };
+            let max_run_ms = old.max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
+            let reply = Active { domain, request_id, ticket, token, resumed: true, max_run_ms };
             return self.tell(ask.connection, Reply::Active(reply));
         }
         request.pipes = u32::from(ask.pipe);

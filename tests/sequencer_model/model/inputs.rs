@@ -25,8 +25,8 @@ impl Model {
             return;
         }
         let Some(index) = before else { return self.enter(ask) };
-        let deadline = ask.max_wait.map(|max_wait| self.now + max_wait);
-        self.take_up(index, ask, deadline);
+        let max_wait = ask.max_wait.or(self.default_max_wait(&ask.domain));
+        self.take_up(index, ask, max_wait.map(|max_wait| self.now + max_wait));
     }
 
     pub(super) fn why_not(&self, ask: &Enqueue, before: Option<usize>) -> Option<ErrorCode> {
@@ -49,13 +49,24 @@ impl Model {
             Some(ErrorCode::TooManyRequests)
         } else if !in_use && self.counts().domains >= self.limits.domains as u64 {
             Some(ErrorCode::TooManyDomains)
-        } else if in_use && ask.no_wait {
+        } else if ask.wishes.take > self.slots(&ask.domain) {
+            Some(ErrorCode::TakeTooLarge)
+        } else if !self.has_to_wait(ask) {
+            None
+        } else if ask.no_wait {
             Some(ErrorCode::Busy)
-        } else if in_use && self.waiters(&ask.domain).len() >= self.limits.waiters_per_domain {
+        } else if self.waiters(&ask.domain).len() >= self.max_queue(&ask.domain) {
             Some(ErrorCode::QueueFull)
         } else {
             None
         }
+    }
+
+    /// Whether a newcomer does not get its turn at once.
+    fn has_to_wait(&self, ask: &Enqueue) -> bool {
+        self.pause_of(&ask.domain).is_some()
+            || !self.waiters(&ask.domain).is_empty()
+            || self.room_waits(&ask.domain, &ask.wishes).is_some()
     }
 
     pub(super) fn enter(&mut self, ask: Enqueue) {
@@ -91,13 +102,16 @@ impl Model {
             told: (0, 0),
             told_at: None,
             turn: None,
+            max_run: None,
+            wishes: ask.wishes,
         });
         self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
         let index = self.requests.len() - 1;
         self.record(&self.requests[index].clone(), Change::Queued);
         self.settle(&ask.domain);
         if self.requests[index].turn.is_none() {
-            self.stand(index, ask.max_wait.map(|max_wait| self.now + max_wait), ask.positions);
+            let max_wait = ask.max_wait.or(self.default_max_wait(&ask.domain));
+            self.stand(index, max_wait.map(|max_wait| self.now + max_wait), ask.positions);
         }
     }
 
@@ -152,20 +166,28 @@ impl Model {
     ) {
         let (domain, named_id, ticket) = asked(which);
         let id = id.or(named_id);
-        let Some(index) = self.find(which) else {
+        let may = |index: usize| {
+            let request = &self.requests[index];
+            let mut may = request.uid == peer.uid || peer.is_operator;
+            if matches!(which, Which::Domain(_)) {
+                may &= request.connection == Some(connection)
+                    || request.binding == Binding::Lease
+                    || request.binding == Binding::Process && (request.named || processes.contains(&request.pid));
+            }
+            may
+        };
+        let meant = match which {
+            Which::Domain(domain) => self.holders(domain),
+            _ => self.find(which).into_iter().collect(),
+        };
+        if meant.is_empty() {
             let ticket = ticket.map(Ticket);
             return self.tell(connection, Reply::Done(DoneReply { domain, request_id: id, ticket, released: false }));
+        }
+        let Some(index) = meant.into_iter().find(|index| may(*index)) else {
+            return self.error(connection, ErrorCode::Forbidden, domain, id, ticket);
         };
         let request = self.requests[index].clone();
-        let mut may = request.uid == peer.uid || peer.is_operator;
-        if matches!(which, Which::Domain(_)) {
-            may &= request.connection == Some(connection)
-                || request.binding == Binding::Lease
-                || request.binding == Binding::Process && (request.named || processes.contains(&request.pid));
-        }
-        if !may {
-            return self.error(connection, ErrorCode::Forbidden, domain, id, ticket);
-        }
         self.end(index, Outcome::Done, exit_status);
         if request.turn.is_none() && request.connection != Some(connection) {
             self.tell_owner(&request, ErrorCode::Cancelled);
@@ -201,8 +223,10 @@ impl Model {
 
     pub(super) fn release(&mut self, connection: ConnectionId, peer: Peer, which: &Which, request_id: Option<String>) {
         let (domain, id, ticket) = asked(which);
+        let several = matches!(which, Which::Domain(domain) if self.holders(domain).len() > 1);
         let code = match self.find(which).map(|index| &self.requests[index]) {
             None => ErrorCode::NotFound,
+            Some(_) if several => ErrorCode::SeveralHolders,
             Some(request) if request.uid != peer.uid && !peer.is_operator => ErrorCode::Forbidden,
             Some(request) if request.turn.is_none() => ErrorCode::NotActive,
             Some(_) => {

@@ -6,15 +6,18 @@ mod inputs;
 mod again;
 mod succession;
 mod rules;
+mod policies;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use seq::clock::Time;
 use seq::protocol::{
-    Binding, Counts, Domain, ErrorCode, ErrorReply, HolderState, Outcome, Reply, RequestId, Ticket, Token,
+    Binding, Counts, Domain, ErrorCode, ErrorReply, HeadWait, HolderState, Outcome, Reply, RequestId, Ticket, Token,
 };
-use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Record, Secret, Which};
+use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Pause, Record, Secret, Which, Wishes};
+
+use policies::Rule;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,6 +44,8 @@ struct Request {
     told_at: Option<Time>,
     /// Token and start.
     turn: Option<(u64, Time)>,
+    max_run: Option<Duration>,
+    wishes: Wishes,
 }
 
 #[derive(Clone, Debug)]
@@ -61,8 +66,10 @@ struct Round {
     again: bool,
 }
 
-/// One line as the model sees it: name, holders with token and state, waiters, past runs' median.
-pub(crate) type Seen = (Domain, Vec<(u64, u64, HolderState, u32)>, Vec<(u64, u32)>, Option<Duration>);
+/// One line as the model sees it: name, holders with token and state, waiters, past runs' median, whether it is paused,
+/// and what its head waits for.
+pub(crate) type Seen =
+    (Domain, Vec<(u64, u64, HolderState, u32)>, Vec<(u64, u32)>, Option<Duration>, Option<Pause>, Option<HeadWait>);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
@@ -86,6 +93,8 @@ pub(crate) struct Model {
     rounds: Vec<Round>,
     /// Every domain that is in use or remembered; those that are idle, the one idle longest first.
     runs: Vec<(Domain, Vec<Duration>)>,
+    rules: Vec<Rule>,
+    pauses: Vec<(Domain, Pause)>,
     out: Vec<Effect>,
 }
 
@@ -107,6 +116,8 @@ impl Model {
             waits: Vec::new(),
             rounds: Vec::new(),
             runs: Vec::new(),
+            rules: Vec::new(),
+            pauses: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -169,13 +180,15 @@ impl Model {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         let mut runs = self.runs.clone();
+        let unknown = self.pauses.iter().filter(|(paused, _)| !runs.iter().any(|(known, _)| known == paused));
+        let unknown: Vec<_> = unknown.map(|(paused, _)| (paused.clone(), Vec::new())).collect();
+        runs.extend(unknown);
         runs.sort();
         let of = |domain: &Domain| {
-            let requests = self.requests.iter().filter(|request| request.domain == *domain);
-            let holders = requests
-                .clone()
-                .filter_map(|request| Some((request.ticket, request.turn?.0, state(request), request.pid)));
-            let waiters = requests.clone().filter(|request| request.turn.is_none());
+            let holders = self.holders(domain).into_iter().map(|index| &self.requests[index]);
+            let holders =
+                holders.filter_map(|request| Some((request.ticket, request.turn?.0, state(request), request.pid)));
+            let waiters = self.waiters(domain).into_iter().map(|index| &self.requests[index]);
             (holders.collect(), waiters.map(|request| (request.ticket, request.pid)).collect())
         };
         runs.into_iter()
@@ -184,7 +197,9 @@ impl Model {
                 runs.sort();
                 let (below, above) = (runs.len().saturating_sub(1) / 2, runs.len() / 2);
                 let median = (!runs.is_empty()).then(|| (runs[below] + runs[above]) / 2);
-                (domain, holders, waiters, median)
+                let head = self.waiters(&domain).first().and_then(|head| self.head_waits(*head));
+                let pause = self.pause_of(&domain).cloned();
+                (domain, holders, waiters, median, pause, head)
             })
             .collect()
     }
@@ -214,6 +229,27 @@ impl Model {
             Input::Restore(restored) => self.restore(restored),
             Input::PastEnd { ticket, uid, had_turn, outcome } => self.past_end(ticket.0, uid, had_turn, outcome),
             Input::PastRuns { domain, runs } => self.past_runs(&domain, runs),
+            Input::SetPolicy { connection, peer, pattern, policy, request_id } => {
+                self.set_policy(connection, peer, &pattern, &policy, request_id);
+            }
+            Input::UnsetPolicy { connection, peer, pattern, request_id } => {
+                self.unset_policy(connection, peer, &pattern, request_id);
+            }
+            Input::FilePolicies(entries) => self.file_policies(entries),
+            Input::Pause { connection, peer, domain, reason, request_id } => {
+                self.pause(connection, peer, domain, reason, request_id);
+            }
+            Input::Resume { connection, peer, domain, request_id } => {
+                self.unpause(connection, peer, domain, request_id);
+            }
+            Input::PastPolicy { pattern, policy } => {
+                self.set(&pattern, &policy);
+                self.look_anew(Some(&pattern));
+            }
+            Input::PastPause { domain, pause } => {
+                self.pauses.retain(|(paused, _)| *paused != domain);
+                self.pauses.push((domain, pause));
+            }
             Input::Leave { keep_places: true } => self.freeze(),
             Input::Leave { keep_places: false } => self.leave(),
             Input::Tick => {}
@@ -240,8 +276,13 @@ impl Model {
         self.requests.iter().any(|request| request.domain == *domain)
     }
 
-    fn holder(&self, domain: &Domain) -> Option<usize> {
-        self.requests.iter().position(|request| request.domain == *domain && request.turn.is_some())
+    /// The oldest turn first.
+    fn holders(&self, domain: &Domain) -> Vec<usize> {
+        let is_holder = |request: &Request| request.domain == *domain && request.turn.is_some();
+        let mut holders: Vec<usize> =
+            (0..self.requests.len()).filter(|index| is_holder(&self.requests[*index])).collect();
+        holders.sort_by_key(|index| (self.requests[*index].turn.unwrap().0, self.requests[*index].ticket));
+        holders
     }
 
     fn waiters(&self, domain: &Domain) -> Vec<usize> {
@@ -268,14 +309,14 @@ impl Model {
     fn place(&self, index: usize) -> (u64, u64) {
         let domain = &self.requests[index].domain;
         let ahead = self.waiters(domain).iter().filter(|waiter| **waiter < index).count() as u64;
-        (ahead + 1, ahead + u64::from(self.holder(domain).is_some()))
+        (ahead + 1, ahead + self.holders(domain).len() as u64)
     }
 
     fn find(&self, which: &Which) -> Option<usize> {
         match which {
             Which::Ticket(ticket) => self.index(ticket.0),
             Which::Request(domain, id) => self.by_id(domain, id),
-            Which::Domain(domain) => self.holder(domain),
+            Which::Domain(domain) => self.holders(domain).first().copied(),
             Which::TicketOf(ticket, domain, id) => {
                 let index = self.index(ticket.0)?;
                 let request = &self.requests[index];

@@ -6,15 +6,13 @@ use seq::sequencer::Change;
 use super::{Model, Request, Round, SECOND, Waiting};
 
 impl Model {
-    /// Gives a free turn to the next, or answers those who waited for an idle domain.
+    /// Gives free turns to the next ones, or answers those who waited for an idle domain.
     pub(super) fn settle(&mut self, domain: &Domain) {
-        if self.holder(domain).is_some() {
-            return;
-        }
-        if let Some(index) = self.waiters(domain).first().copied() {
-            if self.requests[index].is_away() {
+        while let Some(index) = self.waiters(domain).first().copied() {
+            if self.head_waits(index).is_some() {
                 return;
             }
+            let max_run = self.max_run(domain);
             let token = self.next_token;
             self.next_token += 1;
             self.turns += 1;
@@ -22,14 +20,22 @@ impl Model {
             let request = &mut self.requests[index];
             request.turn = Some((token, now));
             request.positions = false;
-            request.deadline = request.lease.filter(|_| request.binding == Binding::Lease).map(|lease| now + lease);
+            request.max_run = max_run;
+            request.deadline = match (request.binding, request.lease) {
+                (Binding::Lease, Some(lease)) => Some(now + max_run.unwrap_or(lease).min(lease)),
+                _ => None,
+            };
             let request = request.clone();
             self.places_changed(domain);
             let waited = now.since(request.queued_at);
             self.record(&request, Change::Active { token: Token(token), waited });
             let (domain, ticket) = (request.domain, Ticket(request.ticket));
-            let reply = Active { domain, request_id: request.id, ticket, token: Token(token), resumed: false };
+            let max_run_ms = max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
+            let (request_id, token) = (request.id, Token(token));
+            let reply = Active { domain, request_id, ticket, token, resumed: false, max_run_ms };
             self.tell(request.connection.unwrap(), Reply::Active(reply));
+        }
+        if self.is_in_use(domain) {
             return;
         }
         self.rounds.retain(|round| round.domain != *domain);
@@ -71,16 +77,13 @@ impl Model {
         let change = self.end_of(&request, outcome, exit_status);
         self.record(&request, change);
         self.past_end(request.ticket, request.uid, request.turn.is_some(), outcome);
-        if let Change::Ended { held, .. } = change {
-            if outcome == Outcome::Done {
-                let (_, runs) = self.runs.iter_mut().find(|(domain, _)| *domain == request.domain).unwrap();
-                runs.push(held);
-                let extra = runs.len().saturating_sub(self.limits.past_runs);
-                runs.drain(..extra);
-            }
-        } else {
-            self.places_changed(&request.domain);
+        if let Change::Ended { held, outcome: Outcome::Done, .. } = change {
+            let (_, runs) = self.runs.iter_mut().find(|(domain, _)| *domain == request.domain).unwrap();
+            runs.push(held);
+            let extra = runs.len().saturating_sub(self.limits.past_runs);
+            runs.drain(..extra);
         }
+        self.places_changed(&request.domain);
         request
     }
 

@@ -28,9 +28,11 @@ impl Model {
                 token: Token(token),
                 active_at,
                 lease_until: request.deadline,
+                max_run: request.max_run,
             }),
             pipes: request.pipes,
             processes: request.processes,
+            wishes: request.wishes.clone(),
         });
         saved.collect()
     }
@@ -40,7 +42,7 @@ impl Model {
         self.next_token = self.next_token.max(old.turn.map_or(0, |turn| turn.token.0 + 1));
         let last = self.waiters(&old.domain).last().map(|index| self.requests[*index].ticket);
         let has_no_place = match old.turn {
-            Some(_) => self.holder(&old.domain).is_some(),
+            Some(_) => false,
             None => last.is_some_and(|last| last >= old.ticket.0),
         };
         if has_no_place || self.index(old.ticket.0).is_some() || self.by_id(&old.domain, &old.request_id).is_some() {
@@ -67,6 +69,8 @@ impl Model {
             told: (0, 0),
             told_at: None,
             turn: old.turn.map(|turn| (turn.token.0, turn.active_at)),
+            max_run: old.turn.and_then(|turn| turn.max_run),
+            wishes: old.wishes,
         };
         let is_kept = match request.turn {
             Some(_) => request.binding == Binding::Lease || request.pipes + request.processes > 0,
@@ -145,7 +149,12 @@ impl Model {
                 let (domain, id, ticket) = asked(&which);
                 self.error(connection, code, domain, id, ticket);
             }
-            Input::Wait { connection, domain, request_id, .. } => {
+            Input::SetPolicy { connection, request_id, .. } | Input::UnsetPolicy { connection, request_id, .. } => {
+                self.error(connection, code, None, request_id, None);
+            }
+            Input::Wait { connection, domain, request_id, .. }
+            | Input::Pause { connection, domain, request_id, .. }
+            | Input::Resume { connection, domain, request_id, .. } => {
                 self.error(connection, code, Some(domain), request_id, None);
             }
             _ => {}
@@ -154,12 +163,19 @@ impl Model {
 
     pub(super) fn leave(&mut self) {
         self.leaving = true;
+        let mut left: Vec<Domain> = Vec::new();
         while let Some(index) = self.requests.iter().position(|request| request.turn.is_none()) {
             let request = self.end(index, Outcome::Stopped, None);
             self.tell_owner(&request, ErrorCode::Leaving);
+            if !left.contains(&request.domain) {
+                left.push(request.domain);
+            }
         }
         for wait in std::mem::take(&mut self.waits) {
             self.error(wait.connection, ErrorCode::Leaving, Some(wait.domain), wait.id, None);
+        }
+        for domain in left {
+            self.settle(&domain);
         }
         for request in self.requests.clone() {
             let by_connection_alone = request.binding == Binding::Connection && request.pipes + request.processes == 0;

@@ -1,0 +1,109 @@
+//! Why a request does not have its turn yet.
+
+use crate::protocol::{Domain, HeadWait, Ticket};
+
+use super::line::Line;
+use super::refusal::Refusal;
+use super::{Policy, Sequencer, Wishes};
+
+/// What the head of a line waits for. Of several things the first one in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// For the domain to be resumed.
+    Paused,
+    /// For its own client to come back after a restart.
+    Away,
+    /// For those who have the turn.
+    Held,
+    /// For as many free slots as it takes; some are free.
+    Slots {
+        /// How many it takes.
+        takes: u32,
+        /// How many are free.
+        free: u32,
+    },
+}
+
+impl From<Obstacle> for HeadWait {
+    fn from(obstacle: Obstacle) -> HeadWait {
+        match obstacle {
+            Obstacle::Paused => HeadWait::Resume,
+            Obstacle::Away => HeadWait::Client,
+            Obstacle::Held => HeadWait::Holders,
+            Obstacle::Slots { .. } => HeadWait::Slots,
+        }
+    }
+}
+
+impl Sequencer {
+    /// Why the head of a line has no turn; `None` when it must get one.
+    pub(super) fn obstacle(&self, domain: &Domain, line: &Line, head: Ticket) -> Option<Obstacle> {
+        if self.pauses.contains_key(domain) {
+            return Some(Obstacle::Paused);
+        }
+        if self.away.has(head) {
+            return Some(Obstacle::Away);
+        }
+        let entry = self.tickets.get(&head)?;
+        line.want_of_room(&entry.wishes)
+    }
+
+    /// Whose turn it is in a line.
+    pub(super) fn due(&self, domain: &Domain) -> Option<Ticket> {
+        let line = self.lines.get(domain)?;
+        line.order.head().filter(|head| self.obstacle(domain, line, *head).is_none())
+    }
+
+    /// Why a newcomer would have to wait, if it would.
+    pub(super) fn obstacle_of_newcomer(
+        &self,
+        domain: &Domain,
+        line: Option<&Line>,
+        wishes: &Wishes,
+    ) -> Option<Obstacle> {
+        if self.pauses.contains_key(domain) {
+            return Some(Obstacle::Paused);
+        }
+        let line = line?;
+        match line.order.head() {
+            Some(head) => self.obstacle(domain, line, head),
+            None => line.want_of_room(wishes),
+        }
+    }
+
+    /// What a newcomer is told that would have to wait and will not.
+    pub(super) fn busy(&self, domain: &Domain, line: Option<&Line>, obstacle: Obstacle) -> Option<Refusal> {
+        let domain = domain.clone();
+        if obstacle == Obstacle::Paused {
+            let reason = self.pauses.get(&domain).and_then(|pause| pause.reason.clone());
+            return Some(Refusal::Paused { domain, reason });
+        }
+        let line = line?;
+        if obstacle == Obstacle::Away {
+            let next = self.tickets.get(&line.order.head()?)?;
+            return Some(Refusal::Awaited { domain, next: next.ticket, pid: next.pid });
+        }
+        let (holder, turn) = self.holder(line.oldest_holder()?)?;
+        let held = self.now.since(turn.active_at);
+        Some(Refusal::Busy { domain, holder: holder.ticket, pid: holder.pid, held })
+    }
+}
+
+impl Line {
+    /// What a request must wait for that is the first in this line.
+    fn want_of_room(&self, wishes: &Wishes) -> Option<Obstacle> {
+        let (takes, free) = (self.slots(wishes.take), self.free());
+        match free {
+            _ if takes <= free => None,
+            0 => Some(Obstacle::Held),
+            _ => Some(Obstacle::Slots { takes, free }),
+        }
+    }
+}
+
+impl Policy {
+    /// Turns at once.
+    pub(super) fn slots(&self) -> u32 {
+        self.concurrency.unwrap_or(1).max(1)
+    }
+}

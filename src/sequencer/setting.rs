@@ -1,0 +1,104 @@
+//! Setting policies, and what follows for the lines.
+
+use crate::protocol::{Domain, PolicySetReply, PolicyUnsetReply, PolicyValues, Reply};
+
+use super::effect::PolicyChange;
+use super::line::Line;
+use super::refusal::{About, Refusal};
+use super::{ConnectionId, Effect, FilePolicy, Pattern, Peer, Policies, Policy, Sequencer};
+
+impl Sequencer {
+    /// Every policy there is.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    pub(super) fn set_policy(
+        &mut self,
+        (connection, peer): (ConnectionId, Peer),
+        (pattern, policy): (Pattern, &Policy),
+        request_id: Option<String>,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(refusal) = self.refusal_of_setting(peer, &pattern) {
+            out.push(refusal.tell(connection, About { request_id, ..About::default() }));
+            return;
+        }
+        let policy = self.policies.set(pattern.clone(), policy);
+        out.push(Effect::Policy(PolicyChange::Set { pattern: pattern.clone(), policy }));
+        let values = PolicyValues::from(&policy);
+        let reply = Reply::PolicySet(PolicySetReply { pattern: pattern.to_string(), policy: values, request_id });
+        out.push(Effect::Tell { connection, reply });
+        self.apply(&pattern, out);
+    }
+
+    pub(super) fn unset_policy(
+        &mut self,
+        (connection, peer): (ConnectionId, Peer),
+        pattern: &Pattern,
+        request_id: Option<String>,
+        out: &mut Vec<Effect>,
+    ) {
+        if !peer.is_operator {
+            out.push(Refusal::NotOperator.tell(connection, About { request_id, ..About::default() }));
+            return;
+        }
+        let was_set = self.policies.unset(pattern);
+        if was_set {
+            out.push(Effect::Policy(PolicyChange::Unset { pattern: pattern.clone() }));
+        }
+        let reply = Reply::PolicyUnset(PolicyUnsetReply { pattern: pattern.to_string(), was_set, request_id });
+        out.push(Effect::Tell { connection, reply });
+        self.apply(pattern, out);
+    }
+
+    pub(super) fn past_policy(&mut self, pattern: &Pattern, policy: &Policy, out: &mut Vec<Effect>) {
+        self.policies.set(pattern.clone(), policy);
+        self.apply(pattern, out);
+    }
+
+    pub(super) fn file_policies(&mut self, entries: Vec<FilePolicy>, out: &mut Vec<Effect>) {
+        self.policies.replace_file(entries);
+        self.apply_to(|_| true, out);
+    }
+
+    fn refusal_of_setting(&self, peer: Peer, pattern: &Pattern) -> Option<Refusal> {
+        if !peer.is_operator {
+            return Some(Refusal::NotOperator);
+        }
+        let policies = self.limits.policies;
+        let is_one_more = self.policies.get_set(pattern).is_none() && self.policies.set_len() >= policies;
+        is_one_more.then_some(Refusal::TooManyPolicies { policies })
+    }
+
+    /// Policies of `pattern` have changed. A glob takes time for each line there is.
+    fn apply(&mut self, pattern: &Pattern, out: &mut Vec<Effect>) {
+        match pattern {
+            Pattern::Name(domain) => self.apply_to_one(domain, out),
+            Pattern::Glob(_) => self.apply_to(|domain| pattern.matches(domain), out),
+        }
+    }
+
+    fn apply_to(&mut self, concerns: impl Fn(&Domain) -> bool, out: &mut Vec<Effect>) {
+        let mut domains: Vec<Domain> = self.lines.keys().filter(|domain| concerns(domain)).cloned().collect();
+        domains.sort_unstable();
+        for domain in domains {
+            self.apply_to_one(&domain, out);
+        }
+    }
+
+    fn apply_to_one(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
+        let Some(line) = self.lines.get_mut(domain) else { return };
+        line.policy = self.policies.resolve(domain);
+        self.settle(domain, out);
+    }
+
+    /// The line of a domain that is in use from now on, if it was not.
+    pub(super) fn line_in_use(&mut self, domain: &Domain) -> &mut Line {
+        self.lines.entry(domain.clone()).or_insert_with(|| Line {
+            runs: self.idle.take(domain),
+            policy: self.policies.resolve(domain),
+            ..Line::default()
+        })
+    }
+}
