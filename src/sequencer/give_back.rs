@@ -90,17 +90,27 @@ impl Sequencer {
             Some(entry) if entry.turn().is_none() => Refusal::NotActive { ticket: entry.ticket },
             Some(entry) => {
                 let ticket = entry.ticket;
-                let Some(entry) = self.end(now, ticket, Outcome::Released, None, out) else { return };
-                let refusal = Refusal::Released { ticket };
-                out.extend(entry.connection.map(|holder| refusal.tell(holder, entry.about())));
-                let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
-                let reply = Reply::Released(Released { domain, holder, ticket, request_id });
-                out.push(Effect::Tell { connection, reply });
-                self.settle(&entry.domain, out);
+                self.release_holder(now, (connection, request_id), ticket, out);
                 return;
             }
         };
         out.push(refusal.tell(connection, about));
+    }
+
+    fn release_holder(
+        &mut self,
+        now: Time,
+        (connection, request_id): (ConnectionId, Option<String>),
+        ticket: Ticket,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = self.end(now, ticket, Outcome::Released, None, out) else { return };
+        let refusal = Refusal::Released { ticket };
+        out.extend(entry.connection.map(|holder| refusal.tell(holder, entry.about())));
+        let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
+        let reply = Reply::Released(Released { domain, holder, ticket, request_id });
+        out.push(Effect::Tell { connection, reply });
+        self.settle(&entry.domain, out);
     }
 
     /// The ticket that all of `which` is true of.

@@ -7,6 +7,7 @@ use super::connections::Attached;
 use super::leaving::Leaving;
 use super::line::Line;
 use super::refusal::{About, Refusal};
+use super::spoken::Spoken;
 use super::ticket::{Entry, Keepers, Place, State, Waiting};
 use super::timers::Timer;
 use super::{Change, ConnectionId, Effect, Enqueue, Sequencer};
@@ -93,7 +94,7 @@ impl Sequencer {
             return Some(Refusal::Awaited { domain: next.domain.clone(), next: next.ticket, pid: next.pid });
         };
         let holder = self.tickets.get(holder)?;
-        let held = now.since(holder.turn()?.active_at);
+        let held = Spoken(now.since(holder.turn()?.active_at));
         Some(Refusal::Busy { domain: holder.domain.clone(), holder: holder.ticket, pid: holder.pid, held })
     }
 
