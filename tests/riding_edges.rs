@@ -2,15 +2,7 @@
 
 mod support;
 
-use rustix::process::Signal;
 use support::Home;
-
-#[track_caller]
-fn kill_daemon(home: &Home) {
-    let daemon = home.daemon();
-    assert!(daemon.signal(Signal::KILL));
-    assert!(daemon.has_ended_within(10));
-}
 
 #[test]
 fn a_daemon_started_anew_is_not_one_of_those_that_until_all_exit_waits_for() {
@@ -20,7 +12,7 @@ fn a_daemon_started_anew_is_not_one_of_those_that_until_all_exit_waits_for() {
     let running = home.start(&["run", "--until-all-exit", "-d", "foo.com", "--", "bash", "-c", script]);
     home.await_line("start");
     let before = home.daemon_pid();
-    kill_daemon(&home);
+    home.kill_daemon();
     home.await_fact("the next daemon", || home.daemon_pid().filter(|pid| Some(*pid) != before));
     gate.open();
     running.wait().is_silent(6);
@@ -37,7 +29,7 @@ fn nobody_is_told_idle_while_the_storage_is_incomplete() {
     home.await_line("start");
     let (mark, hidden) = (home.state().join("seq.mark"), home.file("hidden"));
     std::fs::rename(&mark, &hidden).unwrap();
-    kill_daemon(&home);
+    home.kill_daemon();
     for arguments in [&["status"][..], &["wait", "-d", "foo.com"], &["done", "-d", "foo.com"]] {
         home.seq(arguments).complains(125, "seq.mark");
     }

@@ -21,6 +21,7 @@ mod accept;
 mod place_watch;
 mod client;
 mod link;
+mod read;
 mod understand;
 mod wake;
 mod signals;
