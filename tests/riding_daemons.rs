@@ -137,7 +137,7 @@ fn a_place_that_is_lost_is_asked_for_anew() {
     for code in ["not_found", "forbidden", "bad_request"] {
         let home = Home::new();
         let mut daemon = Played::new(&home);
-        let running = daemon.run(&home, &["-v"], &["true"]);
+        let running = daemon.run(&home, &[], &["true"]);
         let (mut caller, first) = daemon.accept();
         caller.puts_in_line(5);
         daemon.dies();
@@ -151,10 +151,29 @@ fn a_place_that_is_lost_is_asked_for_anew() {
         assert_eq!(request, first);
         caller.gives_turn(1);
         caller.hears_the_end(1);
-        let ended = running.wait();
-        assert_eq!(ended.status.code(), Some(0));
-        let line = "seq: foo.com: the place in line is lost, and a new one is asked for\n";
-        assert!(ended.stderr().contains(line), "{}", ended.stderr());
+        let lost = "seq: foo.com: the daemon has lost the place of this request: it asked again";
+        running.wait().says(0, "", &format!("{lost}, and has the turn now\n"));
+    }
+}
+
+#[test]
+fn whoever_lost_the_place_is_told_the_new_one_unless_it_wants_to_hear_nothing() {
+    let lost = "seq: foo.com: the daemon has lost the place of this request: it asked again";
+    for (options, said) in [(&[][..], format!("{lost}, and is 1st in line now, 1 ahead\n")), (&["-q"], String::new())] {
+        let home = Home::new();
+        let mut daemon = Played::new(&home);
+        let running = daemon.run(&home, options, &["true"]);
+        let (mut caller, _) = daemon.accept();
+        caller.puts_in_line(5);
+        daemon.dies();
+        drop(caller);
+        let (mut caller, _) = daemon.accept();
+        caller.refuses("not_found", "no such ticket");
+        caller.request();
+        caller.puts_in_line(9);
+        caller.gives_turn(9);
+        caller.hears_the_end(9);
+        running.wait().says(0, "", &said);
     }
 }
 

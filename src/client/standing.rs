@@ -1,5 +1,6 @@
 //! What is known of a wait, and how it is said.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::cli::show_duration;
@@ -16,6 +17,8 @@ pub(super) struct Standing {
     /// Who has the turn, once the daemon has told.
     holder: Option<Holder>,
     usual_run: Option<Duration>,
+    /// Until when the head of the line is waited for, while nobody has the turn because of that.
+    awaited_until: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -32,6 +35,7 @@ impl Standing {
     /// Takes over what the daemon answered to `status` at `now`.
     pub(super) fn learn(&mut self, status: Option<&DomainStatus>, now: Time) {
         self.usual_run = status.and_then(|status| status.usual_run_ms).map(Duration::from_millis);
+        self.awaited_until = status.and_then(|status| status.awaited_ms).map(|left| now + Duration::from_millis(left));
         self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
     }
 
@@ -44,6 +48,9 @@ impl Standing {
             if let Some(left) = self.left(position, holder, now) {
                 text.push_str(&left);
             }
+        } else if let Some(until) = self.awaited_until {
+            let left = show_duration(until.since(now));
+            _ = write!(text, "; waiting up to {left} for the 1st to come back after the daemon was started anew");
         }
         Some(text)
     }
@@ -99,7 +106,14 @@ mod tests {
             left_ms,
         };
         let domain = Domain::parse("foo.com").unwrap();
-        DomainStatus { domain, holders: vec![holder], waiters: vec![], waiting: 2, usual_run_ms: Some(120_000) }
+        DomainStatus {
+            domain,
+            holders: vec![holder],
+            waiters: vec![],
+            waiting: 2,
+            awaited_ms: None,
+            usual_run_ms: Some(120_000),
+        }
     }
 
     /// The line five seconds after the daemon said `status`.
@@ -118,6 +132,18 @@ mod tests {
         );
         assert!(text(1, Some(2_000)).ends_with("runs for 1m 5s, longer than usual"));
         assert!(text(1, None).ends_with("runs for 1m 5s"));
+    }
+
+    #[test]
+    fn the_line_says_when_the_head_is_waited_for() {
+        let mut standing = Standing { place: Some((2, 1)), ..Standing::default() };
+        let status = DomainStatus { holders: vec![], awaited_ms: Some(9_000), ..status(None) };
+        standing.learn(Some(&status), Time::ZERO);
+        assert_eq!(
+            standing.text("foo.com", Time::ZERO + Duration::from_secs(2)).unwrap(),
+            "seq: foo.com: 2nd in line, 1 ahead; waiting up to 7s for the 1st to come back after the daemon was \
+             started anew"
+        );
     }
 
     #[test]

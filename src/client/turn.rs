@@ -18,6 +18,7 @@ use super::pause::RETURN_TIMEOUT;
 use super::refusal::{is_restarting, unless_leaving};
 use super::rejoin::{Known, Rejoin, check_version, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
+use super::table::ordinal;
 use super::waiting::Waiting;
 
 /// How waiting for a turn ended.
@@ -53,6 +54,8 @@ struct Asker<'a> {
     known: Option<(Ticket, RequestId)>,
     /// Whether it was just taken up again, and the next reply says what became of it.
     is_resuming: bool,
+    /// Whether its place was lost, and the user does not know yet.
+    has_lost_place: bool,
 }
 
 /// Asks for a turn and waits for it, as long as it takes, and whatever becomes of the daemon. A signal ends the wait:
@@ -65,7 +68,9 @@ pub(super) fn take_turn(
     waiting: &mut Waiting,
 ) -> Result<Outcome, Error> {
     let asked = Time::now();
-    let mut request = Asker { daemon, sequence, descriptors, signals, waiting, asked, known: None, is_resuming: false };
+    let (is_resuming, has_lost_place) = (false, false);
+    let mut request =
+        Asker { daemon, sequence, descriptors, signals, waiting, asked, known: None, is_resuming, has_lost_place };
     let outcome = request.until_end();
     waiting.end();
     outcome
@@ -80,6 +85,7 @@ impl Asker<'_> {
                 Wake::Signal(status) => return Ok(Outcome::Signal(status)),
                 Wake::Reply(Reply::Active(active)) => {
                     self.learn(active.ticket, active.request_id.clone());
+                    self.own_up(|| "and has the turn now".to_owned());
                     return Ok(Outcome::Turn(link, active));
                 }
                 Wake::Reply(Reply::Error(error)) if is_resuming && is_no_ticket_of_ours(error.code) => {
@@ -125,7 +131,7 @@ impl Asker<'_> {
     /// Asks for a new place, since the old one is lost.
     fn ask_anew(&mut self, link: &Link) -> Result<(), Error> {
         self.known = None;
-        self.waiting.tell("the place in line is lost, and a new one is asked for");
+        self.has_lost_place = true;
         let left = self.left(Duration::ZERO).map(milliseconds);
         let sequence = Sequence { max_wait_ms: left, ..self.sequence.clone() };
         match link.send(&Request::Sequence(sequence), self.descriptors) {
@@ -139,7 +145,9 @@ impl Asker<'_> {
         match reply {
             Reply::Queued(queued) => {
                 self.learn(queued.ticket, queued.request_id);
-                self.waiting.position(queued.position, queued.total_ahead);
+                let (position, total_ahead) = (queued.position, queued.total_ahead);
+                self.own_up(|| format!("and is {} in line now, {total_ahead} ahead", ordinal(position)));
+                self.waiting.position(position, total_ahead);
                 self.ask_who_holds(link)
             }
             Reply::QueuePosition(place) => {
@@ -157,9 +165,17 @@ impl Asker<'_> {
     /// A daemon from before there was `resume` gives a new place in line instead.
     fn learn(&mut self, ticket: Ticket, request_id: RequestId) {
         if self.known.as_ref().is_some_and(|(known, _)| *known != ticket) {
-            self.waiting.tell("the place in line is lost, and a new one is taken");
+            self.has_lost_place = true;
         }
         self.known = Some((ticket, request_id));
+    }
+
+    /// Says that the place was lost, once it is known what came instead.
+    fn own_up(&mut self, instead: impl Fn() -> String) {
+        if std::mem::take(&mut self.has_lost_place) {
+            let instead = instead();
+            self.waiting.warn(&format!("the daemon has lost the place of this request: it asked again, {instead}"));
+        }
     }
 
     /// How long until the longest wait is over, and `grace` with it; none when there is no longest wait.

@@ -54,8 +54,7 @@ enum Style {
 pub(super) struct Waiting {
     domain: String,
     style: Style,
-    /// Whether what befalls the daemon is told, too.
-    is_verbose: bool,
+    loudness: Loudness,
     standing: Standing,
     /// When to show it next; none before the place is known, and when only a change is worth a word.
     due: Option<Time>,
@@ -70,8 +69,7 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
-        let is_verbose = loudness == Loudness::Verbose;
-        Waiting { domain, style, is_verbose, standing: Standing::default(), due: None, columns_drawn: 0 }
+        Waiting { domain, style, loudness, standing: Standing::default(), due: None, columns_drawn: 0 }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -123,11 +121,17 @@ impl Waiting {
 
     /// Says what happened on the way, if that much is wanted.
     pub(super) fn tell(&mut self, what: &str) {
-        if !self.is_verbose {
-            return;
+        if self.loudness == Loudness::Verbose {
+            self.warn(what);
         }
-        self.erase();
-        write(&format!("seq: {}: {what}\n", self.domain));
+    }
+
+    /// Says what the user has to know.
+    pub(super) fn warn(&mut self, what: &str) {
+        if self.loudness != Loudness::Quiet {
+            self.erase();
+            write(&format!("seq: {}: {what}\n", self.domain));
+        }
     }
 
     /// The wait is over: nothing of a live line stays on the screen.

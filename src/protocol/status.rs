@@ -25,6 +25,9 @@ pub struct DomainStatus {
     pub waiters: Vec<WaiterStatus>,
     /// How many wait in all.
     pub waiting: u64,
+    /// While a turn is free but the head of the line is away: how long it is waited for still, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited_ms: Option<u64>,
     /// The median of the last runs, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_run_ms: Option<u64>,
@@ -91,6 +94,9 @@ pub struct WaiterStatus {
     pub position: u64,
     /// When it took its place, for people: RFC 3339.
     pub since: String,
+    /// Whether its client has not come back yet since the daemon was started anew.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub away: bool,
     /// How long it has waited, in milliseconds.
     pub waited_ms: u64,
     /// About how long until its turn by past runs, in milliseconds.

@@ -171,6 +171,7 @@ impl Entry {
             command: self.command.as_deref(),
             queued_at: self.queued_at,
             active_at: self.turn().map(|turn| turn.active_at),
+            is_away: self.is_away(),
         }
     }
 }

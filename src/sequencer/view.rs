@@ -19,6 +19,8 @@ pub struct LineView<'a> {
     pub waiters: Vec<TicketView<'a>>,
     /// How many wait in all.
     pub waiting: u64,
+    /// While a turn is free but the head of the line is away: until when it is waited for.
+    pub awaited_until: Option<Time>,
     /// The median of the last runs that ended by `done`.
     pub usual_run: Option<Duration>,
 }
@@ -40,6 +42,8 @@ pub struct TicketView<'a> {
     pub queued_at: Time,
     /// When its turn came.
     pub active_at: Option<Time>,
+    /// Whether it waits, and its client has not come back since a restart.
+    pub is_away: bool,
 }
 
 impl Sequencer {
@@ -59,7 +63,8 @@ impl Sequencer {
         let Some((domain, line)) = self.lines.get_key_value(domain) else {
             let (domain, runs) = self.idle.get(domain).filter(|_| idle)?;
             let usual_run = usual_run(runs);
-            return Some(LineView { domain, holders: Vec::new(), waiters: Vec::new(), waiting: 0, usual_run });
+            let (holders, waiters) = (Vec::new(), Vec::new());
+            return Some(LineView { domain, holders, waiters, waiting: 0, awaited_until: None, usual_run });
         };
         let holders = line.holders.iter().filter_map(|ticket| self.holder(*ticket));
         let waiters = line.order.iter().take(waiters_max).filter_map(|ticket| self.tickets.get(&ticket));
@@ -68,6 +73,7 @@ impl Sequencer {
             holders: holders.map(|(entry, turn)| (entry.view(), turn.token, entry.holder_state())).collect(),
             waiters: waiters.map(|entry| entry.view()).collect(),
             waiting: line.order.len() as u64,
+            awaited_until: line.due().filter(|head| self.away.has(*head)).and_then(|_| self.away.until()),
             usual_run: usual_run(&line.runs),
         })
     }
