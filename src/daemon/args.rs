@@ -52,6 +52,9 @@ pub struct SeqdArgs {
     pub log: Option<PathBuf>,
 
     /// Keep nothing on disk: a daemon that is killed forgets its lines, and there is no history
+    ///
+    /// Commands of before run on then, and the next daemon does not know of them: one that is given the turn may run
+    /// beside one of those.
     #[arg(long)]
     pub in_memory: bool,
 
