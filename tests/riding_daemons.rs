@@ -303,13 +303,29 @@ fn a_daemon_that_cannot_resume_gets_no_second_request_of_a_running_command() {
 
 #[test]
 fn a_daemon_of_another_protocol_is_named() {
-    let home = Home::new();
-    let daemon = Played::new(&home);
-    let running = daemon.run(&home, &[], &["true"]);
-    let (stream, _) = daemon.listener.accept().expect("a client");
-    let mut caller = Caller(BufReader::new(stream));
-    caller.says(&json!({"type": "hello", "protocol": 2, "version": "9.9.9", "pid": 1}));
-    running.wait().complains(125, "it is version 9.9.9 and speaks protocol 2, this seq speaks 1");
+    // Each is told at once, although no answer to what it asked ever comes.
+    for words in [
+        &["run", "-d", "foo.com", "--", "true"][..],
+        &["sequence", "-d", "foo.com"],
+        &["wait", "-d", "foo.com"],
+        &["watch"],
+        &["status"],
+        &["done", "-d", "foo.com"],
+        &["cancel", "1"],
+        &["release", "1"],
+        &["log"],
+        &["info"],
+        &["restart"],
+        &["stop"],
+    ] {
+        let home = Home::new();
+        let daemon = Played::new(&home);
+        let running = home.start(&[&words[..1], &["--socket", "played.sock"], &words[1..]].concat());
+        let (stream, _) = daemon.listener.accept().expect("a client");
+        let mut caller = Caller(BufReader::new(stream));
+        caller.says(&json!({"type": "hello", "protocol": 2, "version": "9.9.9", "pid": 1}));
+        running.wait().complains(125, "it is version 9.9.9 and speaks protocol 2, this seq speaks 1");
+    }
 }
 
 #[test]

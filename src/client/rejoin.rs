@@ -10,9 +10,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::WAITERS_PER_DOMAIN_MAX;
-use crate::protocol::{
-    ErrorCode, HelloReply, PROTOCOL_VERSION, Reply, Request, RequestId, Sequence, Started, Status, Ticket,
-};
+use crate::protocol::{ErrorCode, Reply, Request, RequestId, Sequence, Started, Status, Ticket};
 
 use super::connect::Daemon;
 use super::errand::Errand;
@@ -60,17 +58,6 @@ pub(super) fn secret() -> Option<String> {
 /// Copies of descriptors, to be sent once more.
 pub(super) fn copies(descriptors: &[BorrowedFd<'_>]) -> std::io::Result<Vec<OwnedFd>> {
     descriptors.iter().map(BorrowedFd::try_clone_to_owned).collect()
-}
-
-/// Fails unless the daemon speaks this client's protocol.
-pub(super) fn check_version(hello: &HelloReply) -> Result<(), LinkError> {
-    if hello.protocol == PROTOCOL_VERSION {
-        return Ok(());
-    }
-    Err(LinkError::Garbage(format!(
-        "it is version {} and speaks protocol {}, this seq speaks {PROTOCOL_VERSION}",
-        hello.version, hello.protocol
-    )))
 }
 
 impl Rejoin {
@@ -150,12 +137,7 @@ pub(super) fn is_no_ticket_of_ours(code: ErrorCode) -> bool {
 }
 
 fn first_reply(link: &mut Link) -> Result<Reply, LinkError> {
-    loop {
-        match unless_leaving(link.receive(None)?)? {
-            Reply::Hello(hello) => check_version(&hello)?,
-            reply => return Ok(reply),
-        }
-    }
+    unless_leaving(link.answer(None)?)
 }
 
 fn borrowed(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {

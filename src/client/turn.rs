@@ -13,10 +13,10 @@ use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
 
 use super::connect::Daemon;
-use super::link::{Link, LinkError, timespec};
+use super::link::{Link, LinkError, check_version, timespec};
 use super::pause::RETURN_TIMEOUT;
 use super::refusal::{is_restarting, unless_leaving};
-use super::rejoin::{Known, Rejoin, check_version, copies, is_no_ticket_of_ours};
+use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
 use super::table::ordinal;
 use super::waiting::Waiting;

@@ -10,7 +10,7 @@ use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 
 use super::connect::Daemon;
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, check_version};
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::refusal::{is_leaving, is_restarting, refused};
 
@@ -25,8 +25,8 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             request_id: None,
             max_wait_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         });
-        let mut link = match daemon.talk_if_there(|link| greet(link, &request)) {
-            Ok(Some((link, ()))) => link,
+        let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request)) {
+            Ok(Some(heard)) => heard,
             Ok(None) => return Ok(status::OK),
             Err(error) => match &mut lost {
                 // The daemon has died, and the next one is not there yet.
@@ -42,7 +42,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             },
         };
         lost = Some((Time::now() + RETURN_TIMEOUT, Pause::new()));
-        match link.answer(left.map(|left| left + ANSWER_TIMEOUT)) {
+        match first.map_or_else(|| link.answer(left.map(|left| left + ANSWER_TIMEOUT)), Ok) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
             Ok(reply) if is_restarting(&reply) => {}
@@ -54,10 +54,14 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     }
 }
 
-/// Asks, and makes sure that somebody hears it: the answer itself may take its time.
-fn greet(link: &mut Link, request: &Request) -> Result<(), LinkError> {
+/// Asks, and makes sure that somebody hears it who understands: the answer itself may take its time, and is given here
+/// only if it comes instead of the `hello`.
+fn greet(link: &mut Link, request: &Request) -> Result<Option<Reply>, LinkError> {
     link.open_with(request, &[])?;
-    link.receive(Some(ANSWER_TIMEOUT)).map(|_| ())
+    match link.receive(Some(ANSWER_TIMEOUT))? {
+        Reply::Hello(hello) => check_version(&hello).map(|()| None),
+        reply => Ok(Some(reply)),
+    }
 }
 
 /// It was told to leave, so that nothing is started behind the user's back.
