@@ -301,6 +301,21 @@ fn a_directory_that_is_taken_away_is_put_back_and_there_is_still_one_daemon() {
 }
 
 #[test]
+fn a_directory_above_that_is_taken_away_is_put_back_as_well() {
+    let home = tempfile::tempdir().unwrap();
+    let above = home.path().join("a");
+    let daemon = Daemon::start_at(&above.join("b/seq/seqd.sock"));
+    let mut before = daemon.connect();
+    before.takes_turn("a");
+    for away in ["away", "away again"] {
+        fs::rename(&above, home.path().join(away)).unwrap();
+        until("the socket is back", || fs::symlink_metadata(&daemon.socket).ok());
+        assert_eq!(refusal(&daemon.socket), "busy\n");
+        assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+    }
+}
+
+#[test]
 fn a_daemon_whose_place_another_has_taken_leaves_and_writes_nothing() {
     let mut first = Daemon::start();
     let mut client = first.connect();
