@@ -75,7 +75,7 @@ fn a_place_that_was_not_taken_up_in_time_is_lost_with_a_word() {
             && line["waiters"][1]["away"].is_null()
     });
     let other_gate = home.gate("other-gate");
-    let last = home.start(&["run", "-d", "foo.com", "--", "./worker", "d", "other-gate"]);
+    let newcomer = home.start(&["run", "-d", "foo.com", "--", "./worker", "d", "other-gate"]);
     home.await_waiters("foo.com", 3);
     gate.open();
     holder.wait().is_silent(0);
@@ -91,7 +91,7 @@ fn a_place_that_was_not_taken_up_in_time_is_lost_with_a_word() {
     slow.signal(Signal::CONT);
     home.await_waiters("foo.com", 1);
     other_gate.open();
-    last.wait().is_silent(0);
+    newcomer.wait().is_silent(0);
     let lost = "seq: foo.com: the daemon has lost the place of this request: it asked again";
     slow.wait().says(0, "", &format!("{lost}, and is 1st in line now, 1 ahead\n"));
     let order = ["a", "c", "d", "b"].map(|name| [format!("start {name}"), format!("end {name}")]);
