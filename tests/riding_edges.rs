@@ -83,8 +83,7 @@ fn a_place_that_was_not_taken_up_in_time_is_lost_with_a_word() {
         line["awaited_ms"].as_u64().is_some_and(|left| left > 0)
     });
     let shown = home.seq(&["status", "-d", "foo.com"]).stdout();
-    let why =
-        "  nobody has the turn: the 1st has not come back since the daemon was started anew, and is waited for up to ";
+    let why = "\n  nobody has the turn: the 1st is away since the daemon was started anew;\n  its place is kept for ";
     assert!(shown.contains(why) && shown.contains("1st, away"), "{shown}");
     quick.wait().is_silent(0);
     home.await_line("start d");

@@ -86,12 +86,12 @@ fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut 
         add(&screen.cut(&format!("  and {more} more")));
     }
     if let Some(awaited) = line.awaited_ms {
-        let sentence = format!(
-            "  nobody has the turn: the 1st has not come back since the daemon was started anew, \
-             and is waited for up to {}",
-            milliseconds(awaited)
-        );
-        add(&screen.warning(&screen.cut(&sentence)));
+        for sentence in [
+            "  nobody has the turn: the 1st is away since the daemon was started anew;".to_owned(),
+            format!("  its place is kept for {} more", milliseconds(awaited)),
+        ] {
+            add(&screen.warning(&screen.cut(&sentence)));
+        }
     }
     for holder in line.holders.iter().filter(|holder| holder.state == HolderState::Orphaned) {
         let ticket = holder.ticket;
