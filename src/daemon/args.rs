@@ -67,6 +67,8 @@ pub struct SeqdArgs {
     pub history_age: Duration,
 
     /// Run in the background, and say `ready PID`, `busy` or `error: REASON` on standard output
+    ///
+    /// When this returns the daemon is there.
     #[arg(long)]
     pub detach: bool,
 

@@ -36,22 +36,39 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 /// With the reason why it could not start or serve. That another daemon is there already is said by an error too,
 /// with the exit status 0. With `--detach` all of that is said on standard output, as the client expects it.
 pub fn run(args: &SeqdArgs) -> Result<(), Error> {
-    if !args.detach && !args.detached {
-        return start(args);
+    if args.detach {
+        return start_in_background(args);
     }
-    let started = if args.detach {
-        find_place(args).and_then(|place| detach::spawn_second_stage(args, &place))
-    } else {
-        start(args)
-    };
-    if let Err(error) = &started {
-        detach::report(&if error.exit_status() == status::OK {
-            "busy".to_owned()
-        } else {
-            format!("error: {}", error.to_string().replace('\n', " "))
-        });
+    let started = start(args);
+    if let Err(error) = &started
+        && args.detached
+    {
+        detach::report(&outcome(error));
     }
     started
+}
+
+fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
+    match find_place(args).and_then(|place| detach::spawn_second_stage(args, &place)) {
+        Ok(Some(said)) => {
+            detach::report(&said);
+            said.strip_prefix("error: ").map_or(Ok(()), |why| Err(Error::failure(why)))
+        }
+        // Nothing is said of that: a client that started it tries again.
+        Ok(None) => Err(Error::failure("the daemon in the background was killed, or not ready in time: see its log")),
+        Err(error) => {
+            detach::report(&outcome(&error));
+            Err(error)
+        }
+    }
+}
+
+/// Why a daemon does not run in the background, as whoever started it expects it.
+fn outcome(error: &Error) -> String {
+    if error.exit_status() == status::OK {
+        return "busy".to_owned();
+    }
+    format!("error: {}", error.to_string().replace('\n', " "))
 }
 
 fn start(args: &SeqdArgs) -> Result<(), Error> {
