@@ -161,7 +161,7 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
     let enums = [
         (request, "Request", 11),
         (request, "Binding", 3),
-        (reply, "Reply", 15),
+        (reply, "Reply", 16),
         (reply, "ErrorCode", 24),
         (reply, "EventKind", 5),
         (reply, "Outcome", 7),

@@ -54,8 +54,9 @@ enum Style {
 pub(super) struct Waiting {
     domain: String,
     style: Style,
-    /// Whether what befalls the daemon is told, too.
-    is_verbose: bool,
+    loudness: Loudness,
+    /// The trouble that was told last, until it is over.
+    trouble: Option<String>,
     wait: Wait,
     /// When to show it next; none before the place is known, and when only a change is worth a word.
     due: Option<Time>,
@@ -90,8 +91,7 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
-        let is_verbose = loudness == Loudness::Verbose;
-        Waiting { domain, style, is_verbose, wait: Wait::default(), due: None, columns_drawn: 0 }
+        Waiting { domain, style, loudness, trouble: None, wait: Wait::default(), due: None, columns_drawn: 0 }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -143,9 +143,30 @@ impl Waiting {
 
     /// Says what happened on the way, if that much is wanted.
     pub(super) fn tell(&mut self, what: &str) {
-        if !self.is_verbose {
-            return;
+        if self.loudness == Loudness::Verbose {
+            self.say(what);
         }
+    }
+
+    /// Says what somebody has to do before anything goes on, once unless all is wanted: one trouble brings another.
+    pub(super) fn warn(&mut self, trouble: &str) {
+        let is_wanted = match self.loudness {
+            Loudness::Quiet => false,
+            Loudness::Normal => self.trouble.is_none(),
+            Loudness::Verbose => self.trouble.as_deref() != Some(trouble),
+        };
+        if is_wanted {
+            self.say(&format!("{trouble}; waiting until that is done"));
+            self.trouble = Some(trouble.to_owned());
+        }
+    }
+
+    /// It was done, so that the next trouble is another.
+    pub(super) fn forget_trouble(&mut self) {
+        self.trouble = None;
+    }
+
+    fn say(&mut self, what: &str) {
         self.erase();
         write(&format!("seq: {}: {what}\n", self.domain));
     }

@@ -25,6 +25,7 @@ mod understand;
 mod wake;
 mod signals;
 mod owner;
+mod stall;
 mod ledger;
 mod kept;
 mod watch;

@@ -13,7 +13,7 @@ pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use reply::{
     Active, Cancelled, Counts, DomainStatus, DoneReply, EndedTurn, ErrorCode, ErrorReply, Event, EventKind, HelloReply,
     HolderState, HolderStatus, Idle, InfoReply, Lagged, Limits, LogReply, Outcome, QueuePosition, Queued, Released,
-    Reply, Restarting, StatusReply, Stopping, WaiterStatus, Watching,
+    Reply, Restarting, Stalled, StatusReply, Stopping, WaiterStatus, Watching,
 };
 pub use request::{
     Binding, Cancel, Done, Hello, Info, Log, Release, Request, Restart, Sequence, Started, Status, Stop, Wait, Watch,
