@@ -88,6 +88,12 @@ pub fn take_passed(descriptor: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// Lets a write past the limit on the size of files fail, instead of ending this process (`setrlimit(2)`).
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler is set that could do anything unsafe.
+    _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
 /// Puts `SIGCHLD` back to its default, in case the parent ignores it: with `SIGCHLD` ignored the kernel throws a
 /// child's exit status away (`wait(2)`, NOTES).
 pub fn default_sigchld() {

@@ -160,7 +160,7 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
     let enums = [
         ("request", "Request", 11),
         ("request", "Binding", 3),
-        ("reply", "Reply", 15),
+        ("reply", "Reply", 16),
         ("error", "ErrorCode", 24),
         ("event", "EventKind", 5),
         ("event", "Outcome", 7),

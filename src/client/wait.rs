@@ -1,5 +1,6 @@
 //! `seq wait`: until a domain is idle, without taking a turn.
 
+use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::refusal::{is_leaving, is_restarting, refused};
 pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     let deadline = args.max_wait.map(|longest| Time::now() + longest);
     let mut lost: Option<(Time, Pause)> = None;
+    let mut stalled = String::new();
     loop {
         let left = deadline.map(|deadline| deadline.since(Time::now()));
         let request = Request::Wait(Wait {
@@ -42,7 +44,8 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             },
         };
         lost = Some((Time::now() + RETURN_TIMEOUT, Pause::new()));
-        match first.map_or_else(|| link.answer(left.map(|left| left + ANSWER_TIMEOUT)), Ok) {
+        let patience = left.map(|left| left + ANSWER_TIMEOUT);
+        match first.map_or_else(|| answer(&mut link, patience, &mut stalled), Ok) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
             Ok(reply) if is_restarting(&reply) => {}
@@ -50,6 +53,22 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             Ok(other) => return Err(refused(other)),
             Err(LinkError::Closed) => {}
             Err(error) => return Err(daemon.explain(error)),
+        }
+    }
+}
+
+/// The answer. That the daemon cannot write is said once, for somebody has to do something about it.
+fn answer(link: &mut Link, patience: Option<Duration>, stalled: &mut String) -> Result<Reply, LinkError> {
+    let deadline = patience.map(|patience| Time::now() + patience);
+    loop {
+        match link.answer(deadline.map(|deadline| deadline.since(Time::now())))? {
+            Reply::Stalled(found) => {
+                if *stalled != found.message {
+                    _ = writeln!(std::io::stderr(), "seq: {}; waiting until that is done", found.message);
+                    *stalled = found.message;
+                }
+            }
+            reply => return Ok(reply),
         }
     }
 }

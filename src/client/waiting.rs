@@ -56,6 +56,8 @@ pub(super) struct Waiting {
     style: Style,
     loudness: Loudness,
     standing: Standing,
+    /// The trouble that was told last, until it is over.
+    trouble: Option<String>,
     /// When to show it next; none before the place is known, and when only a change is worth a word.
     due: Option<Time>,
     /// Columns of the live line that is on the screen; zero when none is.
@@ -69,7 +71,8 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
-        Waiting { domain, style, loudness, standing: Standing::default(), due: None, columns_drawn: 0 }
+        let standing = Standing::default();
+        Waiting { domain, style, loudness, standing, trouble: None, due: None, columns_drawn: 0 }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -122,16 +125,38 @@ impl Waiting {
     /// Says what happened on the way, if that much is wanted.
     pub(super) fn tell(&mut self, what: &str) {
         if self.loudness == Loudness::Verbose {
-            self.warn(what);
+            self.say(what);
         }
     }
 
     /// Says what the user has to know.
     pub(super) fn warn(&mut self, what: &str) {
         if self.loudness != Loudness::Quiet {
-            self.erase();
-            write(&format!("seq: {}: {what}\n", self.domain));
+            self.say(what);
         }
+    }
+
+    /// Says what somebody has to do before anything goes on, once unless all is wanted: one trouble brings another.
+    pub(super) fn warn_of_trouble(&mut self, trouble: &str) {
+        let is_wanted = match self.loudness {
+            Loudness::Quiet => false,
+            Loudness::Normal => self.trouble.is_none(),
+            Loudness::Verbose => self.trouble.as_deref() != Some(trouble),
+        };
+        if is_wanted {
+            self.say(&format!("{trouble}; waiting until that is done"));
+            self.trouble = Some(trouble.to_owned());
+        }
+    }
+
+    /// It was done, so that the next trouble is another.
+    pub(super) fn forget_trouble(&mut self) {
+        self.trouble = None;
+    }
+
+    fn say(&mut self, what: &str) {
+        self.erase();
+        write(&format!("seq: {}: {what}\n", self.domain));
     }
 
     /// The wait is over: nothing of a live line stays on the screen.

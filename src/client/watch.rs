@@ -112,6 +112,7 @@ fn show(reply: &Reply, users: &Users) -> String {
         Reply::Status(status) if status.domains.is_empty() => String::new(),
         Reply::Status(status) => describe(status, screen, users),
         Reply::Event(event) => format!("{}\n", screen.cut(&describe_event(event))),
+        Reply::Stalled(stalled) => format!("{}: nothing is told until then\n", stalled.message),
         Reply::Lagged(lagged) => format!("{} events were missed: what is now follows\n", lagged.missed),
         _ => String::new(),
     }

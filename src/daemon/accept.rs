@@ -69,6 +69,9 @@ impl Door {
         {
             warn!("cannot remove {}: {error}", self.place.socket.display());
         }
+        if self.lock.is_in_place() {
+            self.lock.say_nobody();
+        }
     }
 
     async fn welcome(&mut self, stream: UnixStream) {

@@ -25,8 +25,10 @@ impl Owner {
     pub(super) async fn leave(mut self, reason: Leaving) -> Result<(), Error> {
         info!("leaving: {reason}");
         self.begin_batch();
+        self.try_at_once();
         self.input(Input::Leave { keep_places: reason != Leaving::Client });
         self.end_batch()?;
+        self.end_unwritten()?;
         let counts = self.sequencer.counts();
         if counts.holders + counts.waiters > 0 {
             let (turns, places) = (counted(counts.holders, "turn"), counted(counts.waiters, "place"));

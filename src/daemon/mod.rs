@@ -26,6 +26,7 @@ mod understand;
 mod wake;
 mod signals;
 mod owner;
+mod stall;
 mod ledger;
 mod kept;
 mod watch;

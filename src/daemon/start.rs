@@ -73,6 +73,8 @@ fn outcome(error: &Error) -> String {
 
 fn start(args: &SeqdArgs) -> Result<(), Error> {
     let started = Time::now();
+    crate::sys::ignore_file_size_signal();
+    raise_file_size_limit();
     let passed = if args.detached { None } else { listen::passed()? };
     let place = match &passed {
         Some((_, path)) => Place::of_socket(path)?,
@@ -89,6 +91,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     std::panic::set_hook(Box::new(say_and_abort));
     let connections_max = raise_descriptor_limit();
     let begin = || {
+        Numbers::check(&place.numbers)?;
         let storage = storage::open(args, &place)?;
         let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
         let Listening { listener, identity } = match passed {
@@ -147,6 +150,12 @@ fn idle_exit(args: &SeqdArgs) -> Option<Duration> {
         IdleExit::After(duration) => Some(duration),
         IdleExit::Never => None,
     }
+}
+
+/// A client's limit on the size of files is not meant for the daemon that it happens to start.
+fn raise_file_size_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
+    _ = setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum });
 }
 
 /// Takes as many descriptors as the system allows, and says for how many connections they are enough.

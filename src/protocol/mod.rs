@@ -20,7 +20,8 @@ pub use info::{Counts, InfoReply, Limits};
 pub use log::{EndedTurn, LogReply};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use reply::{
-    Active, Cancelled, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting, Stopping,
+    Active, Cancelled, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting, Stalled,
+    Stopping,
 };
 pub use request::{
     Binding, Cancel, Done, Hello, Info, Log, Release, Request, Restart, Sequence, Started, Status, Stop, Wait, Watch,

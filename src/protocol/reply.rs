@@ -45,6 +45,8 @@ pub enum Reply {
     Restarting(Restarting),
     /// Turns that have ended.
     Log(LogReply),
+    /// The storage cannot be written, so that answers take their time.
+    Stalled(Stalled),
     /// The request was refused, or has ended without a turn, or the turn was taken away.
     Error(ErrorReply),
     /// A reply that this version does not know.
@@ -182,4 +184,11 @@ pub struct Restarting {
     /// From the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+}
+
+/// Body of `stalled`: nothing is told or given before there is room on the disk again, or before the next daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// What is wrong with which file, and the way out.
+    pub message: String,
 }

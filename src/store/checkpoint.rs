@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 /// Pages of the log past which the writer has to wait for the last part of a checkpoint, a few milliseconds: a log
 /// starts again from its beginning only when all of it is in the database, and a writer that never rests would make it
@@ -25,7 +25,10 @@ impl Checkpointer {
         let (fail, failures) = sync_channel(1);
         let thread = thread::spawn(move || {
             while orders.recv().is_ok() {
-                if let Err(error) = checkpoint(&connection) {
+                // Where there was no room it had no `fsync` yet, and the next may succeed.
+                if let Err(error) = checkpoint(&connection)
+                    && error.sqlite_error_code() != Some(ErrorCode::DiskFull)
+                {
                     // After a failed fsync nobody knows what is on disk: it is never tried again.
                     _ = fail.send(error);
                     return;
