@@ -152,16 +152,16 @@ impl Words {
     ///
     /// When there is no such word.
     pub fn load(&self, index: usize) -> u64 {
-        self.word(index).load(Ordering::SeqCst)
+        self.word(index).load(Ordering::Acquire)
     }
 
-    /// Sets the word at `index`.
+    /// Sets the word at `index`. Whoever sees it sees all that was set before.
     ///
     /// # Panics
     ///
     /// When there is no such word.
     pub fn store(&self, index: usize, value: u64) {
-        self.word(index).store(value, Ordering::SeqCst);
+        self.word(index).store(value, Ordering::Release);
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {

@@ -21,6 +21,9 @@ const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two small steps of letting go of them.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 
+/// Bytes that the form of a ticket seldom exceeds.
+const FORM_BYTES: usize = 512;
+
 /// The database, and what is to go into it.
 pub(super) struct Ledger {
     /// None in a daemon that keeps everything in memory.
@@ -72,10 +75,10 @@ impl Ledger {
     }
 
     /// This has happened.
-    pub(super) fn note(&mut self, record: &Record) {
+    pub(super) fn note(&mut self, record: Record) {
         if self.database.is_some() {
             let is_end = matches!(record.change, Change::Ended { .. } | Change::Left { .. });
-            self.touched.push(Touched { ticket: record.ticket, end: is_end.then(|| Box::new(record.clone())) });
+            self.touched.push(Touched { ticket: record.ticket, end: is_end.then(|| Box::new(record)) });
         }
     }
 
@@ -200,5 +203,7 @@ fn ended(record: &Record, clock: &WallClock, done: &Path, notes: &mut Vec<PathBu
 }
 
 fn form(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_else(|error| panic!("it has no form: {error}"))
+    let mut form = Vec::with_capacity(FORM_BYTES);
+    serde_json::to_writer(&mut form, value).unwrap_or_else(|error| panic!("it has no form: {error}"));
+    form
 }

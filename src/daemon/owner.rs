@@ -245,7 +245,7 @@ impl Owner {
                         self.admit(ticket, brought, &mut after);
                     }
                 }
-                Effect::Record(record) => self.record(&record),
+                Effect::Record(record) => self.record(record),
                 Effect::Changed { ticket } => self.ledger.touch(ticket),
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
@@ -280,20 +280,19 @@ impl Owner {
         None
     }
 
-    fn record(&mut self, record: &Record) {
-        self.ledger.note(record);
+    fn record(&mut self, record: Record) {
         match record.change {
             Change::Active { .. } => self.kept.activate(record.ticket),
             Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
             Change::Orphaned { .. } => self.kept.orphan(record.ticket),
             Change::Queued => {}
         }
-        if self.audience.is_empty() {
-            return;
+        if !self.audience.is_empty() {
+            let event = report::event(&record, self.wall_clock());
+            let dirty = &mut self.batch.dirty;
+            self.audience.hear(&record.domain, &event, |link| mark(dirty, link));
         }
-        let event = report::event(record, self.wall_clock());
-        let dirty = &mut self.batch.dirty;
-        self.audience.hear(&record.domain, &event, |link| mark(dirty, link));
+        self.ledger.note(record);
     }
 
     fn tell(&mut self, connection: ConnectionId, reply: &Reply) {

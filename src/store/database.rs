@@ -25,7 +25,7 @@ use crate::protocol::{Domain, Ticket};
 const SURPLUS_MAX: u64 = 4_096;
 
 /// Commits after which the checkpointer is woken.
-const CHECKPOINT_COMMITS: u32 = 1_024;
+const CHECKPOINT_COMMITS: u32 = 4_096;
 
 /// What became of one ticket, to be written in one transaction with others.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 mod database;
 mod opening;
+#[expect(unsafe_code, reason = "SQLite calls it, and is called, as C is")]
+mod vfs;
 mod schema;
 mod machine;
 mod mark;

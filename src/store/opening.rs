@@ -15,6 +15,7 @@ use super::machine::Machine;
 use super::mark::{Seen, Summary};
 use super::problem::{Problem, problem};
 use super::schema::APPLICATION_ID;
+use super::vfs;
 use crate::protocol::Ticket;
 
 /// Bytes of a page. A commit writes the pages that it touched, whole; a row is about 400 bytes.
@@ -22,10 +23,6 @@ const PAGE_BYTES: u32 = 1_024;
 
 /// How long the writer waits for the last part of a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How SQLite locks: this process alone, but with several connections of its own, and without a file for shared
-/// memory (<https://sqlite.org/vfs.html>).
-const VFS: &str = "unix-excl";
 
 /// What every SQLite database begins with (<https://sqlite.org/fileformat.html>).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -128,7 +125,8 @@ pub(super) fn check_writable(connection: &Connection, path: &Path) -> Result<(),
 
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
+    vfs::register()?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // What turns out to be damaged is left as it is, the log too.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
