@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 
 /// Exit statuses of `seq` and `seqd`. They are an interface: each has a line in `seq(1)` and a test.
 pub mod status {
@@ -40,17 +41,42 @@ pub struct Error {
     message: String,
     /// One of [`status`].
     exit_status: u8,
+    cure: Cure,
+}
+
+/// What has to happen before it is of any use to try again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cure {
+    /// Nothing is known of that.
+    #[default]
+    Unknown,
+    /// The disk has to take what is written, for instance because there is room again. Nothing was changed, so the same
+    /// may be tried again then.
+    Write,
+    /// Somebody has to do what the message says.
+    Person,
 }
 
 impl Error {
     /// An error that is said with `message` and exits with `exit_status`.
     pub fn new(exit_status: u8, message: impl fmt::Display) -> Error {
-        Error { message: message.to_string(), exit_status }
+        Error { message: message.to_string(), exit_status, cure: Cure::Unknown }
     }
 
     /// A failure of seq itself: status 125.
     pub fn failure(message: impl fmt::Display) -> Error {
         Error::new(status::FAILURE, message)
+    }
+
+    /// This error, which `cure` is needed for.
+    #[must_use]
+    pub fn with_cure(self, cure: Cure) -> Error {
+        Error { cure, ..self }
+    }
+
+    /// What has to happen before it is of any use to try again.
+    pub fn cure(&self) -> Cure {
+        self.cure
     }
 
     /// Standard output cannot be written. When nobody reads it any more nothing is said, as if `SIGPIPE` had come.
@@ -69,6 +95,18 @@ impl Error {
     /// The status to exit with.
     pub fn exit_status(&self) -> u8 {
         self.exit_status
+    }
+}
+
+/// The way out when `directory`, or a file in it, cannot be written.
+pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
+    let directory = directory.display();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room in {directory}"),
+        _ => format!(
+            "make {directory} writable, or name a socket elsewhere with --socket or SEQ_SOCKET, the same for all \
+             commands that take turns"
+        ),
     }
 }
 

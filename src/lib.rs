@@ -23,5 +23,6 @@ pub mod store;
 
 pub mod clock;
 pub mod error;
+mod words;
 #[expect(unsafe_code, reason = "the one file for system calls that no safe library offers")]
 pub mod sys;

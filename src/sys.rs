@@ -88,6 +88,12 @@ pub fn take_passed(descriptor: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
+/// Lets a write past the limit on the size of files fail, instead of ending this process (`setrlimit(2)`).
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler is set that could do anything unsafe.
+    _ = unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+}
+
 /// Puts `SIGCHLD` back to its default, in case the parent ignores it: with `SIGCHLD` ignored the kernel throws a
 /// child's exit status away (`wait(2)`, NOTES).
 pub fn default_sigchld() {
@@ -146,16 +152,16 @@ impl Words {
     ///
     /// When there is no such word.
     pub fn load(&self, index: usize) -> u64 {
-        self.word(index).load(Ordering::SeqCst)
+        self.word(index).load(Ordering::Acquire)
     }
 
-    /// Sets the word at `index`.
+    /// Sets the word at `index`. Whoever sees it sees all that was set before.
     ///
     /// # Panics
     ///
     /// When there is no such word.
     pub fn store(&self, index: usize, value: u64) {
-        self.word(index).store(value, Ordering::SeqCst);
+        self.word(index).store(value, Ordering::Release);
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {

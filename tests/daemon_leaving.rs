@@ -8,10 +8,13 @@ mod wire;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use serde_json::Value;
 use wire::{Client, Daemon, Sleeper, seqd, until};
@@ -243,44 +246,94 @@ fn a_damaged_number_file_is_refused_by_name_and_left_alone() {
     Daemon::start_at(&daemon.socket).connect().takes_turn("a");
 }
 
+/// What a service manager does: it owns the socket, and starts the daemon when somebody connects.
+struct Manager {
+    home: tempfile::TempDir,
+    socket: PathBuf,
+    listener: UnixListener,
+    notified: UnixDatagram,
+}
+
+impl Manager {
+    fn new() -> Manager {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("d");
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, PermissionsExt::from_mode(0o700)).unwrap();
+        let socket = directory.join("seqd.sock");
+        let notified = UnixDatagram::bind(home.path().join("notify")).unwrap();
+        notified.set_read_timeout(Some(wire::DEADLINE)).unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        Manager { home, socket, listener, notified }
+    }
+
+    /// Starts the daemon. The descriptor becomes number 3, as `sd_listen_fds(3)` has it; the shell says whose it is.
+    fn start(&self) -> Sleeper {
+        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\"";
+        let daemon = Command::new("sh")
+            .args(["-c", script, env!("CARGO_BIN_EXE_seqd")])
+            .env("NOTIFY_SOCKET", self.home.path().join("notify"))
+            .env_remove("SEQ_SOCKET")
+            .stdin(OwnedFd::from(self.listener.try_clone().unwrap()))
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        Sleeper(daemon.unwrap())
+    }
+
+    /// What the daemon says next.
+    fn hears(&self) -> String {
+        let mut told = [0; 64];
+        let count = self.notified.recv(&mut told).unwrap();
+        String::from_utf8_lossy(&told[..count]).trim_end().to_owned()
+    }
+}
+
 #[test]
 fn a_socket_that_the_service_manager_passes_is_used_and_left_in_place() {
-    let home = tempfile::tempdir().unwrap();
-    let directory = home.path().join("d");
-    fs::create_dir(&directory).unwrap();
-    fs::set_permissions(&directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let socket = directory.join("seqd.sock");
-    let (notify, manager) = (home.path().join("notify"), home.path().join("notify"));
-    let manager = std::os::unix::net::UnixDatagram::bind(manager).unwrap();
-    manager.set_read_timeout(Some(wire::DEADLINE)).unwrap();
-    let listener = UnixListener::bind(&socket).unwrap();
+    let manager = Manager::new();
     // A client may connect before the daemon is there.
-    let mut client = Client::connect(&socket);
+    let mut client = Client::connect(&manager.socket);
     client.send(r#"{"op":"sequence","domain":"a"}"#);
-
-    // The descriptor becomes number 3, as `sd_listen_fds(3)` has it; the shell says whose it is.
-    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\"";
-    let mut child = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_seqd")])
-        .env("NOTIFY_SOCKET", &notify)
-        .env_remove("SEQ_SOCKET")
-        .stdin(OwnedFd::from(listener))
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    let mut told = [0; 64];
-    let mut hears = || {
-        let count = manager.recv(&mut told).unwrap();
-        String::from_utf8_lossy(&told[..count]).trim_end().to_owned()
-    };
-    assert_eq!(hears(), "READY=1");
+    let mut daemon = manager.start();
+    assert_eq!(manager.hears(), "READY=1");
     assert_eq!(client.reply()["type"], "active");
-    assert!(directory.join("life.lock").exists());
+    assert!(manager.socket.with_file_name("life.lock").exists());
     client.ask(r#"{"op":"stop"}"#);
-    assert_eq!(hears(), "STOPPING=1");
-    assert!(child.wait().unwrap().success());
-    assert!(socket.exists(), "it belongs to the service manager");
+    assert_eq!(manager.hears(), "STOPPING=1");
+    assert!(daemon.0.wait().unwrap().success());
+    assert!(manager.socket.exists(), "it belongs to the service manager");
+}
+
+/// `seq restart` starts no daemon of its own then: the service manager does, because somebody connects.
+#[test]
+fn a_daemon_of_the_service_manager_is_restarted_by_it_on_the_same_socket() {
+    let manager = Manager::new();
+    let mut old = manager.start();
+    assert_eq!(manager.hears(), "READY=1");
+    let mut client = Client::connect(&manager.socket);
+    client.ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+    let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+    let before = inode(&manager.socket);
+    let mut restart = Command::new(env!("CARGO_BIN_EXE_seq"));
+    restart.args(["restart", "--socket"]).arg(&manager.socket).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let restart = restart.spawn().unwrap();
+    assert_eq!(manager.hears(), "STOPPING=1");
+    assert!(old.0.wait().unwrap().success());
+    // Nobody is at the socket now, and it still takes connections: that is what wakes the service manager.
+    let mut somebody = [PollFd::new(&manager.listener, PollFlags::IN)];
+    assert_eq!(poll(&mut somebody, Some(&wire::DEADLINE.try_into().unwrap())), Ok(1));
+    let mut new = manager.start();
+    assert_eq!(manager.hears(), "READY=1");
+    let output = restart.wait_with_output().unwrap();
+    let said = format!("seqd {} (pid {}) took over 1 turn and 0 waiters\n", env!("CARGO_PKG_VERSION"), new.0.id());
+    assert_eq!(
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        (said.into(), "".into())
+    );
+    assert_eq!(inode(&manager.socket), before);
+    Client::connect(&manager.socket).ask(r#"{"op":"stop"}"#);
+    assert!(new.0.wait().unwrap().success());
 }
 
 #[test]

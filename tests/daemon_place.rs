@@ -226,6 +226,28 @@ impl Drop for Ending {
     }
 }
 
+/// Standard output is a file here, whose end nobody waits for.
+#[test]
+fn when_detach_returns_the_daemon_is_there() {
+    let (home, socket) = home();
+    let said = fs::File::create(home.path().join("said")).unwrap();
+    let detach = || {
+        let mut first = seqd();
+        first.args(["--detach", "--idle-exit", "0.2", "--socket"]).arg(&socket).stdout(said.try_clone().unwrap());
+        first.stderr(Stdio::null()).status().unwrap()
+    };
+    assert!(detach().success());
+    let client = Client::connect(&socket);
+    assert!(detach().success(), "another one is there");
+    drop(client);
+    until("the idle daemon leaves", || (!socket.exists()).then_some(()));
+    fs::write(&socket, "").unwrap();
+    assert_eq!(detach().code(), Some(125));
+    let said = fs::read_to_string(home.path().join("said")).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("ready ") && lines[1] == "busy" && lines[2].starts_with("error: "), "{said}");
+}
+
 #[test]
 fn a_detached_daemon_is_nobodys_child_and_keeps_nothing_open() {
     let (_home, socket) = home();
@@ -298,6 +320,21 @@ fn a_directory_that_is_taken_away_is_put_back_and_there_is_still_one_daemon() {
     assert_eq!(refusal(&daemon.socket), "busy\n");
     assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
     until("the numbers are back", || daemon.file("numbers").exists().then_some(()));
+}
+
+#[test]
+fn a_directory_above_that_is_taken_away_is_put_back_as_well() {
+    let home = tempfile::tempdir().unwrap();
+    let above = home.path().join("a");
+    let daemon = Daemon::start_at(&above.join("b/seq/seqd.sock"));
+    let mut before = daemon.connect();
+    before.takes_turn("a");
+    for away in ["away", "away again"] {
+        fs::rename(&above, home.path().join(away)).unwrap();
+        until("the socket is back", || fs::symlink_metadata(&daemon.socket).ok());
+        assert_eq!(refusal(&daemon.socket), "busy\n");
+        assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+    }
 }
 
 #[test]

@@ -250,3 +250,61 @@ fn tokens_rise_over_every_kill() {
         daemon = killed(daemon);
     }
 }
+
+#[test]
+fn a_done_that_was_left_while_the_next_daemon_runs_is_in_the_history_with_its_status_and_time() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let mut wrapper = daemon.connect();
+    let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    wrapper.send_with(r#"{"op":"sequence","domain":"a","secret":"s","descriptors":1}"#, &[reading.as_fd()]);
+    drop(reading);
+    wrapper.line();
+    drop(wrapper);
+    until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
+    let daemon = killed(daemon);
+    let done = daemon.file("done");
+    std::fs::create_dir(&done).unwrap();
+    let began = jiff::Timestamp::now().as_millisecond() - 100_000;
+    let note = format!(r#"{{"ticket":1,"secret":"s","exit_status":9,"ended_at_ms":{began}}}"#);
+    std::fs::write(done.join("1"), note).unwrap();
+    drop(writing);
+    let mut next = daemon.connect();
+    next.ask(ASK);
+    until("the turn is over", || (state(&daemon) == "attached").then_some(()));
+    let mut client = daemon.connect();
+    client.send(r#"{"op":"log"}"#);
+    let turn = client.reply()["turns"][0].clone();
+    assert_eq!((&turn["outcome"], &turn["exit_status"]), (&"done".into(), &9.into()), "{turn}");
+    assert_eq!((&turn["run_ms"], &turn["ended_at"]), (&0.into(), &turn["started_at"]), "not before it began: {turn}");
+    assert_eq!(std::fs::read_dir(&done).unwrap().count(), 0);
+}
+
+#[test]
+fn what_keeps_a_turn_is_written_down_once_however_often_the_daemon_dies() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let command = Sleeper::start();
+    let (reading, _writing) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let mut wrapper = daemon.connect();
+    let ask = r#"{"op":"sequence","domain":"a","request_id":"r","secret":"s","descriptors":1"#;
+    wrapper.send_with(&format!("{ask}}}"), &[reading.as_fd()]);
+    wrapper.line();
+    let mut lengths = Vec::new();
+    for _ in 0..4 {
+        let pidfd = command.pidfd();
+        wrapper.send_with(r#"{"op":"started","ticket":1,"pid":7,"descriptors":1}"#, &[pidfd.as_fd()]);
+        wrapper.hears_nothing();
+        let socket = daemon.kill();
+        let database = rusqlite::Connection::open(socket.with_file_name("seq.db")).unwrap();
+        let body: Vec<u8> = database.query_row("SELECT body FROM turns WHERE state = 0", [], |row| row.get(0)).unwrap();
+        let row: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        lengths.push((row["workers"].as_array().unwrap().len(), row["pipes"].as_array().unwrap().len()));
+        drop(database);
+        daemon = Daemon::start_at(&socket);
+        wrapper = daemon.connect();
+        wrapper.send_with(&format!("{ask},\"resume\":1}}"), &[reading.as_fd()]);
+        wrapper.line();
+    }
+    assert_eq!(lengths, [(1, 1); 4]);
+}

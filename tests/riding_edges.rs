@@ -5,13 +5,6 @@ mod support;
 use rustix::process::Signal;
 use support::Home;
 
-#[track_caller]
-fn kill_daemon(home: &Home) {
-    let daemon = home.daemon();
-    assert!(daemon.signal(Signal::KILL));
-    assert!(daemon.has_ended_within(10));
-}
-
 #[test]
 fn a_daemon_started_anew_is_not_one_of_those_that_until_all_exit_waits_for() {
     let home = Home::new();
@@ -20,7 +13,7 @@ fn a_daemon_started_anew_is_not_one_of_those_that_until_all_exit_waits_for() {
     let running = home.start(&["run", "--until-all-exit", "-d", "foo.com", "--", "bash", "-c", script]);
     home.await_line("start");
     let before = home.daemon_pid();
-    kill_daemon(&home);
+    home.kill_daemon();
     home.await_fact("the next daemon", || home.daemon_pid().filter(|pid| Some(*pid) != before));
     gate.open();
     running.wait().is_silent(6);
@@ -37,7 +30,7 @@ fn nobody_is_told_idle_while_the_storage_is_incomplete() {
     home.await_line("start");
     let (mark, hidden) = (home.state().join("seq.mark"), home.file("hidden"));
     std::fs::rename(&mark, &hidden).unwrap();
-    kill_daemon(&home);
+    home.kill_daemon();
     for arguments in [&["status"][..], &["wait", "-d", "foo.com"], &["done", "-d", "foo.com"]] {
         home.seq(arguments).complains(125, "seq.mark");
     }
@@ -63,4 +56,43 @@ fn a_wait_for_an_idle_domain_starts_no_daemon_that_was_told_to_leave() {
     gate.open();
     holder.wait().is_silent(0);
     assert!(home.daemons().is_empty(), "nobody starts a daemon that was stopped");
+}
+
+/// A waiter that hangs does not come back in time. Who looks is told why nobody has the turn, and the waiter is told
+/// what became of its place.
+#[test]
+fn a_place_that_was_not_taken_up_in_time_is_lost_with_a_word() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a", "gate");
+    let slow = home.queue("foo.com", "b", 1);
+    let quick = home.queue("foo.com", "c", 2);
+    slow.signal(Signal::STOP);
+    home.kill_daemon();
+    home.await_status("foo.com", "the holder and one waiter are back", |line| {
+        line["holders"][0]["state"] == "attached"
+            && line["waiters"][0]["away"] == true
+            && line["waiters"][1]["away"].is_null()
+    });
+    let other_gate = home.gate("other-gate");
+    let newcomer = home.start(&["run", "-d", "foo.com", "--", "./worker", "d", "other-gate"]);
+    home.await_waiters("foo.com", 3);
+    gate.open();
+    holder.wait().is_silent(0);
+    home.await_status("foo.com", "nobody has the turn", |line| {
+        line["awaited_ms"].as_u64().is_some_and(|left| left > 0)
+    });
+    let shown = home.seq(&["status", "-d", "foo.com"]).stdout();
+    let why = "\n  nobody has the turn: the 1st is away since the daemon was started anew;\n  its place is kept for ";
+    assert!(shown.contains(why) && shown.contains("1st, away"), "{shown}");
+    quick.wait().is_silent(0);
+    home.await_line("start d");
+    slow.signal(Signal::CONT);
+    home.await_waiters("foo.com", 1);
+    other_gate.open();
+    newcomer.wait().is_silent(0);
+    let lost = "seq: foo.com: the daemon has lost the place of this request: it asked again";
+    slow.wait().says(0, "", &format!("{lost}, and is 1st in line now, 1 ahead\n"));
+    let order = ["a", "c", "d", "b"].map(|name| [format!("start {name}"), format!("end {name}")]);
+    assert_eq!(home.log(), order.concat());
 }

@@ -4,15 +4,7 @@ mod support;
 
 use std::fs;
 
-use rustix::process::Signal;
 use support::Home;
-
-#[track_caller]
-fn kill_daemon(home: &Home) {
-    let daemon = home.daemon();
-    assert!(daemon.signal(Signal::KILL));
-    assert!(daemon.has_ended_within(10));
-}
 
 #[test]
 fn a_turn_of_a_script_outlives_the_daemon() {
@@ -23,7 +15,7 @@ fn a_turn_of_a_script_outlives_the_daemon() {
     let shell = home.launch(home.command("sh").args(["-c", script]));
     home.await_line("start a");
     let waiter = home.queue("foo.com", "b", 1);
-    kill_daemon(&home);
+    home.kill_daemon();
     home.await_status("foo.com", "both are known", |line| {
         line["holders"][0]["state"] == "process" && line["waiting"].as_u64() == Some(1)
     });
@@ -42,7 +34,7 @@ fn a_script_in_line_keeps_its_place() {
     let shell = home.launch(home.command("sh").args(["-c", script]));
     home.await_waiters("foo.com", 1);
     let last = home.queue("foo.com", "c", 2);
-    kill_daemon(&home);
+    home.kill_daemon();
     home.await_waiters("foo.com", 2);
     gate.open();
     holder.wait().is_silent(0);
@@ -61,7 +53,7 @@ fn watch_goes_on_with_what_is_now() {
     command.stdout(fs::File::create(&out).expect("a file")).stderr(fs::File::create(home.file("said/watch")).unwrap());
     let watch = support::Running::start_as_is(&mut command, home.path(), out, home.file("said/watch"));
     home.await_file("watched");
-    kill_daemon(&home);
+    home.kill_daemon();
     let count = |what: &str| home.read("watched").lines().filter(|line| line.contains(what)).count();
     home.await_fact("a second status", || (count(r#""type":"status""#) == 2).then_some(()));
     gate.open();
@@ -88,7 +80,7 @@ fn wait_goes_on_waiting() {
     home.await_fact("the first two", || (connections() == Some(2)).then_some(()));
     let mut waits = home.start(&["wait", "-d", "foo.com"]);
     home.await_fact("one more connection", || (connections() == Some(3)).then_some(()));
-    kill_daemon(&home);
+    home.kill_daemon();
     home.await_fact("it is back", || (connections() == Some(3)).then_some(()));
     assert!(!waits.has_ended());
     gate.open();

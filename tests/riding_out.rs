@@ -7,19 +7,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 use support::{Home, Running, size};
 
-/// Kills the daemon with -9, and waits until it is gone.
-#[track_caller]
-fn kill_daemon(home: &Home) {
-    let daemon = home.daemon();
-    assert!(daemon.signal(Signal::KILL));
-    assert!(daemon.has_ended_within(10));
-}
-
 /// Kills the daemon, and waits until all of `domain` are with the next one: one that runs, and so many that wait.
 #[track_caller]
 fn replace_daemon(home: &Home, domain: &str, waiters: usize) {
     let before = home.daemon_pid();
-    kill_daemon(home);
+    home.kill_daemon();
     home.await_status(domain, "everybody is back", |line| {
         home.daemon_pid() != before
             && line["holders"][0]["state"] == "attached"
@@ -69,7 +61,7 @@ fn the_status_of_a_command_outlives_the_daemon() {
     let script = "echo start >>log; read -r line <gate; exit 7";
     let running = home.start(&["run", "-d", "foo.com", "--", "sh", "-c", script]);
     home.await_line("start");
-    kill_daemon(&home);
+    home.kill_daemon();
     gate.open();
     running.wait().is_silent(7);
     let logged = home.seq(&["log", "--json"]);
@@ -106,7 +98,7 @@ fn who_waits_for_a_daemon_can_be_stopped_at_once() {
     home.await_line("start a");
     let waiter = home.start(&["run", "--no-start", "-d", "foo.com", "--", "./worker", "b"]);
     home.await_waiters("foo.com", 1);
-    kill_daemon(&home);
+    home.kill_daemon();
     waiter.signal(Signal::TERM);
     let ended = waiter.wait();
     ended.is_silent(143);
@@ -124,7 +116,7 @@ fn signals_reach_the_command_while_there_is_no_daemon() {
     let script = "trap 'echo caught >>log; exit 3' TERM; read -r line <gate & echo start >>log; wait";
     let running = home.start(&["run", "--no-start", "-d", "foo.com", "--", "sh", "-c", script]);
     home.await_line("start");
-    kill_daemon(&home);
+    home.kill_daemon();
     running.signal(Signal::TERM);
     home.await_line("caught");
     running.wait().is_silent(3);
@@ -138,7 +130,7 @@ fn the_longest_run_holds_while_there_is_no_daemon() {
     let _gate = home.gate("gate");
     let running = home.start(&arguments);
     home.await_line("start a");
-    kill_daemon(&home);
+    home.kill_daemon();
     running.wait().is_silent(124);
 }
 
@@ -164,7 +156,7 @@ fn who_may_not_start_a_daemon_waits_until_somebody_does() {
     home.await_line("start a");
     let waiter = home.start(&["run", "--no-start", "-d", "foo.com", "--", "./worker", "b"]);
     home.await_waiters("foo.com", 1);
-    kill_daemon(&home);
+    home.kill_daemon();
     home.warm();
     home.await_status("foo.com", "both are back", |line| {
         line["holders"][0]["state"] == "attached" && line["waiting"].as_u64() == Some(1)
@@ -184,7 +176,7 @@ fn the_longest_wait_holds_while_there_is_no_daemon() {
     home.await_line("start a");
     let waiter = home.start(&["run", "--no-start", "-w", "2s", "-d", "foo.com", "--", "true"]);
     home.await_waiters("foo.com", 1);
-    kill_daemon(&home);
+    home.kill_daemon();
     waiter.wait().complains(75, "seq: no turn in foo.com after 2s: the daemon has gone");
     gate.open();
     holder.wait().is_silent(0);
@@ -198,7 +190,7 @@ fn a_status_is_told_to_the_next_daemon_whenever_that_comes() {
     let script = "echo start >>log; read -r line <gate; exit 9";
     let running = home.start(&["run", "--no-start", "-d", "foo.com", "--", "sh", "-c", script]);
     home.await_line("start");
-    kill_daemon(&home);
+    home.kill_daemon();
     gate.open();
     let ended = running.wait();
     ended.is_silent(9);

@@ -73,6 +73,7 @@ impl Template {
         let copied = tempfile::tempdir().unwrap();
         copy(self.0.path(), copied.path());
         damage(copied.path());
+        let before = contents(copied.path());
         match open(copied.path()) {
             Ok((_, found)) => {
                 let tickets: Vec<u64> = found.iter().map(|found| found.ticket.0).collect();
@@ -87,10 +88,17 @@ impl Template {
                 let words = error.to_string();
                 assert!(words.contains(&copied.path().display().to_string()), "{what}: {words}");
                 assert!(words.contains("away") || words.contains("writable"), "{what}: {words}");
+                assert!(contents(copied.path()) == before, "{what}: something has changed: {words}");
                 false
             }
         }
     }
+}
+
+/// All files in a directory, with what is in them.
+fn contents(directory: &Path) -> std::collections::BTreeMap<String, Option<Vec<u8>>> {
+    let entries = fs::read_dir(directory).unwrap().flatten();
+    entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).ok())).collect()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -176,11 +184,20 @@ fn killed() -> (TempDir, std::path::PathBuf) {
     (directory, daemon.kill())
 }
 
-/// What a daemon says that cannot start, after `error: `.
+/// The files of the storage at `socket`, with what is in them.
+fn files(socket: &Path) -> std::collections::BTreeMap<String, Option<Vec<u8>>> {
+    let mut files = contents(socket.parent().unwrap());
+    files.retain(|name, _| !["life.lock", "seqd.log", "seqd.sock"].contains(&name.as_str()));
+    files
+}
+
+/// What a daemon says that cannot start, after `error: `. It changes nothing.
 #[track_caller]
 fn refusal(socket: &Path) -> String {
+    let before = files(socket);
     let said = Daemon::start_with(socket, &[]).err().expect("it must not start");
     assert!(!socket.exists() || std::os::unix::net::UnixStream::connect(socket).is_err(), "nobody is let in");
+    assert!(files(socket) == before, "something has changed: {said}");
     said.strip_prefix("error: ").unwrap_or_else(|| panic!("{said}")).trim_end().to_owned()
 }
 
@@ -208,13 +225,7 @@ fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
     assert_eq!(fs::read(&db).unwrap(), garbage, "it is left alone");
     fs::remove_file(&db).unwrap();
     fs::create_dir(&db).unwrap();
-    assert_eq!(
-        refusal(&socket),
-        format!(
-            "cannot read {shown}: Is a directory (os error 21): make {} and the files in it writable",
-            socket.parent().unwrap().display()
-        )
-    );
+    assert_eq!(refusal(&socket), format!("{shown} is a directory: move it away, and restore the file that was there"));
     fs::remove_dir(&db).unwrap();
     fs::rename(&away, &db).unwrap();
 
@@ -245,8 +256,8 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
     assert_eq!(
         refusal(&socket),
         format!(
-            "the database {shown} has version 2, and this seqd knows versions up to 1: install the newer seqd again, \
-             or move the file away"
+            "the database {shown} has version 2, and this seqd knows versions up to 1: use the newer seq, or, once \
+             no command runs under seq any more, move it and the seq.mark beside it away"
         )
     );
     run("PRAGMA user_version = 1; PRAGMA application_id = 7");

@@ -1,7 +1,8 @@
 //! Something that is done on the side, in a thread, so that signals and the command's end wait for nothing.
 
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -59,6 +60,51 @@ impl<T: Send + 'static> Errand<T> {
                 Err(_) => return false,
             }
         }
+    }
+}
+
+/// What is heard on the way from somebody on an errand; readable when there may be something.
+#[derive(Debug)]
+pub(super) struct Reports<T> {
+    bell: PipeReader,
+    said: Receiver<T>,
+}
+
+/// The other end of [`Reports`].
+#[derive(Debug)]
+pub(super) struct Reporter<T> {
+    bell: PipeWriter,
+    say: Sender<T>,
+}
+
+/// A way to hear from an errand before it is done.
+pub(super) fn reports<T>() -> io::Result<(Reporter<T>, Reports<T>)> {
+    let ((heard, bell), (say, said)) = (io::pipe()?, channel());
+    Ok((Reporter { bell, say }, Reports { bell: heard, said }))
+}
+
+impl<T> Reporter<T> {
+    /// Says something. Whoever listened may be gone.
+    pub(super) fn say(&mut self, what: T) {
+        if self.say.send(what).is_ok() {
+            _ = self.bell.write_all(&[0]);
+        }
+    }
+}
+
+impl<T> Reports<T> {
+    /// What was said and not heard yet, without waiting; nothing when that is all.
+    pub(super) fn next(&mut self) -> Option<T> {
+        let said = self.said.try_recv().ok()?;
+        // Rung after it was said, so it is there, or is just coming.
+        _ = self.bell.read_exact(&mut [0]);
+        Some(said)
+    }
+}
+
+impl<T> AsFd for Reports<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 }
 

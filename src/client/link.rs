@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 
 use crate::clock::Time;
 use crate::protocol::limits::DESCRIPTORS_PER_REQUEST_MAX;
-use crate::protocol::{Framed, Hello, LineBuffer, PROTOCOL_VERSION, Reply, Request, encode};
+use crate::protocol::{Framed, Hello, HelloReply, LineBuffer, PROTOCOL_VERSION, Reply, Request, encode};
 
 /// Bytes of the longest reply taken: a `status` of very long lines.
 const REPLY_BYTES_MAX: usize = 1 << 30;
@@ -127,11 +127,11 @@ impl Link {
         self.answer(Some(patience))
     }
 
-    /// The next reply that is not a `hello`.
+    /// The next reply that is not a `hello`, which is checked.
     pub fn answer(&mut self, patience: Option<Duration>) -> Result<Reply, LinkError> {
         loop {
             match self.receive(patience)? {
-                Reply::Hello(_) => {}
+                Reply::Hello(hello) => check_version(&hello)?,
                 reply => return Ok(reply),
             }
         }
@@ -168,6 +168,17 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Fails unless the daemon speaks this client's protocol.
+pub(super) fn check_version(hello: &HelloReply) -> Result<(), LinkError> {
+    if hello.protocol == PROTOCOL_VERSION {
+        return Ok(());
+    }
+    Err(LinkError::Garbage(format!(
+        "it is version {} and speaks protocol {}, this seq speaks {PROTOCOL_VERSION}",
+        hello.version, hello.protocol
+    )))
 }
 
 /// A time-out as `ppoll(2)` takes it.

@@ -6,6 +6,7 @@ mod link;
 mod errand;
 mod pause;
 mod waiting;
+mod standing;
 mod process;
 mod streams;
 mod signals;

@@ -8,6 +8,9 @@ const FIRST: Duration = Duration::from_millis(20);
 /// The pause doubles up to this.
 const LONGEST: Duration = Duration::from_secs(1);
 
+/// As far as it goes while the daemon says why it cannot start.
+const LONGEST_AFTER_REFUSAL: Duration = Duration::from_secs(5);
+
 /// How long a client that waits looks for the next daemon.
 pub(super) const RETURN_TIMEOUT: Duration = Duration::from_mins(10);
 
@@ -23,8 +26,18 @@ impl Pause {
 
     /// The next one.
     pub(super) fn next(&mut self) -> Duration {
+        self.next_up_to(LONGEST)
+    }
+
+    /// The next one, while a daemon cannot start before somebody has done something about it: each try is a line in its
+    /// log.
+    pub(super) fn next_after_refusal(&mut self) -> Duration {
+        self.next_up_to(LONGEST_AFTER_REFUSAL)
+    }
+
+    fn next_up_to(&mut self, longest: Duration) -> Duration {
         let now = self.0;
-        self.0 = LONGEST.min(now * 2);
+        self.0 = longest.min(now * 2);
         now
     }
 }

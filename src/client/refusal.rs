@@ -9,6 +9,7 @@ use super::link::LinkError;
 pub(super) fn refused(reply: Reply) -> Error {
     match reply {
         Reply::Error(error) => Error::new(exit_status(error.code), error.message),
+        Reply::Stalled(stalled) => Error::failure(stalled.message),
         _ => {
             Error::failure("the daemon gave an answer that this seq does not understand: use the same version of both")
         }

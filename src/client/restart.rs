@@ -12,6 +12,7 @@ use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{ErrorCode, Info, InfoReply, Reply, Request, Restart};
+use crate::words::counted;
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
@@ -139,7 +140,6 @@ fn open(pid: u32) -> Option<OwnedFd> {
 }
 
 fn describe(info: &InfoReply) -> String {
-    let some = |number: u64, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
-    let (turns, waiters) = (some(info.counts.holders, "turn"), some(info.counts.waiters, "waiter"));
+    let (turns, waiters) = (counted(info.counts.holders, "turn"), counted(info.counts.waiters, "waiter"));
     format!("seqd {} (pid {}) took over {turns} and {waiters}\n", info.version, info.pid)
 }

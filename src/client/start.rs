@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
 use crate::daemon::{Place, prepare_own_directory};
-use crate::error::Error;
+use crate::error::{Cure, Error, way_to_write};
 
 use super::link::timespec;
 
@@ -39,6 +40,8 @@ enum Answer {
     /// It ended before it was ready: somebody has killed it, or it cannot start and could not say why.
     Died,
     Failed(String),
+    /// It was asked, and has not answered.
+    Silent(String),
 }
 
 /// Starts a daemon at `place` unless `connect` finds one, and gives the connection to it.
@@ -78,7 +81,11 @@ pub(super) fn start_through<T>(
         }
         if locked {
             match spawn(place, deadline)? {
-                Answer::Failed(why) => return Err(failed(place, &why)),
+                Answer::Failed(why) => {
+                    let words = format_args!("cannot start the daemon: {why}");
+                    return Err(Error::failure(words).with_cure(Cure::Person));
+                }
+                Answer::Silent(why) => return Err(failed(place, &why)),
                 Answer::Died if died + 1 == DEATHS_MAX => return Err(failed(place, "it ended before it was ready")),
                 Answer::Died => (died, last) = (died + 1, Some("it ended before it was ready")),
                 Answer::Ready => last = Some("it started and did not listen"),
@@ -102,13 +109,7 @@ pub(super) fn await_departure() {
 }
 
 fn open_lock(place: &Place) -> Result<File, Error> {
-    let cannot = |path: &std::path::Path, error: io::Error| {
-        Error::failure(format_args!(
-            "cannot start the daemon: {}: {error}: name a socket in a directory of yours with --socket",
-            path.display()
-        ))
-    };
-    prepare_own_directory(&place.directory)?;
+    prepare_own_directory(&place.directory).map_err(|error| error.with_cure(Cure::Person))?;
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -116,7 +117,13 @@ fn open_lock(place: &Place) -> Result<File, Error> {
         .mode(0o600)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(&place.start_lock)
-        .map_err(|error| cannot(&place.start_lock, error))
+        .map_err(|error| unwritable(&place.start_lock, &error))
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Error {
+    let way_out = way_to_write(error, path.parent().unwrap_or(path));
+    let words = format_args!("cannot start the daemon: cannot write {}: {error}: {way_out}", path.display());
+    Error::failure(words).with_cure(Cure::Person)
 }
 
 /// Runs this very program as the daemon: nothing needs to be found on PATH, and an upgrade does not disturb it.
@@ -133,7 +140,7 @@ fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
         .map_err(|error| Error::failure(format_args!("cannot start the daemon: {error}")))?;
     let answer = match child.stdout.take() {
         Some(stdout) => read_answer(stdout, deadline),
-        None => Answer::Failed("it has no standard output".to_owned()),
+        None => Answer::Silent("it has no standard output".to_owned()),
     };
     // The process that was started only starts the daemon, and ends at once.
     _ = child.wait();
@@ -146,14 +153,14 @@ fn read_answer(mut stdout: ChildStdout, deadline: Time) -> Answer {
     while !said.ends_with(b"\n") {
         let left = timespec(deadline.since(Time::now()));
         match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Answer::Failed(format!("it did not get ready within {} s", START_TIMEOUT.as_secs())),
+            Ok(0) => return Answer::Silent(format!("it did not get ready within {} s", START_TIMEOUT.as_secs())),
             Ok(_) => {}
             Err(_) => continue,
         }
         match stdout.read(&mut bytes) {
             Ok(0) => return Answer::Died,
             Ok(read) => said.extend_from_slice(&bytes[..read]),
-            Err(error) => return Answer::Failed(error.to_string()),
+            Err(error) => return Answer::Silent(error.to_string()),
         }
     }
     let said = String::from_utf8_lossy(&said);

@@ -85,6 +85,14 @@ fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut 
     if more > 0 {
         add(&screen.cut(&format!("  and {more} more")));
     }
+    if let Some(awaited) = line.awaited_ms {
+        for sentence in [
+            "  nobody has the turn: the 1st is away since the daemon was started anew;".to_owned(),
+            format!("  its place is kept for {} more", milliseconds(awaited)),
+        ] {
+            add(&screen.warning(&screen.cut(&sentence)));
+        }
+    }
     for holder in line.holders.iter().filter(|holder| holder.state == HolderState::Orphaned) {
         let ticket = holder.ticket;
         for sentence in [
@@ -134,7 +142,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
 
 fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
     [
-        ordinal(waiter.position),
+        ordinal(waiter.position) + if waiter.away { ", away" } else { "" },
         waiter.ticket.to_string(),
         users.name(waiter.uid),
         waiter.pid.to_string(),

@@ -1,6 +1,6 @@
 //! Asking for a turn, and waiting for it.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -8,16 +8,18 @@ use rustix::io::Errno;
 
 use crate::cli::show_duration;
 use crate::clock::Time;
-use crate::error::{Error, status};
+use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
 
 use super::connect::Daemon;
-use super::link::{Link, LinkError, timespec};
+use super::errand::reports;
+use super::link::{Link, LinkError, check_version, timespec};
 use super::pause::RETURN_TIMEOUT;
 use super::refusal::{is_restarting, unless_leaving};
-use super::rejoin::{Known, Rejoin, check_version, copies, is_no_ticket_of_ours};
+use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
+use super::table::ordinal;
 use super::waiting::Waiting;
 
 /// How waiting for a turn ended.
@@ -53,6 +55,10 @@ struct Asker<'a> {
     known: Option<(Ticket, RequestId)>,
     /// Whether it was just taken up again, and the next reply says what became of it.
     is_resuming: bool,
+    /// Whether its place was lost, and the user does not know yet.
+    has_lost_place: bool,
+    /// Why the daemon can neither write nor tell anything at present.
+    stalled: Option<String>,
 }
 
 /// Asks for a turn and waits for it, as long as it takes, and whatever becomes of the daemon. A signal ends the wait:
@@ -65,7 +71,9 @@ pub(super) fn take_turn(
     waiting: &mut Waiting,
 ) -> Result<Outcome, Error> {
     let asked = Time::now();
-    let mut request = Asker { daemon, sequence, descriptors, signals, waiting, asked, known: None, is_resuming: false };
+    let (known, is_resuming, has_lost_place, stalled) = (None, false, false, None);
+    let mut request =
+        Asker { daemon, sequence, descriptors, signals, waiting, asked, known, is_resuming, has_lost_place, stalled };
     let outcome = request.until_end();
     waiting.end();
     outcome
@@ -80,15 +88,29 @@ impl Asker<'_> {
                 Wake::Signal(status) => return Ok(Outcome::Signal(status)),
                 Wake::Reply(Reply::Active(active)) => {
                     self.learn(active.ticket, active.request_id.clone());
+                    self.own_up(|| "and has the turn now".to_owned());
                     return Ok(Outcome::Turn(link, active));
                 }
                 Wake::Reply(Reply::Error(error)) if is_resuming && is_no_ticket_of_ours(error.code) => {
                     self.ask_anew(&link)?;
                 }
                 Wake::Reply(Reply::Error(error)) => return Ok(Outcome::NoTurn(no_turn(&error))),
+                // Who would not wait at all does not wait for this either.
+                Wake::Reply(Reply::Stalled(stalled)) if self.sequence.no_wait => {
+                    return Err(Error::failure(stalled.message));
+                }
+                Wake::Reply(Reply::Stalled(stalled)) => {
+                    // What became of it is told when there is room again.
+                    self.is_resuming = is_resuming;
+                    self.waiting.warn_of_trouble(&stalled.message);
+                    self.stalled = Some(stalled.message);
+                }
                 Wake::Reply(reply) => self.hear(reply, &link)?,
-                Wake::Tick if self.left(ANSWER_TIMEOUT).is_some_and(|left| left.is_zero()) => {
-                    return Err(self.daemon.explain(LinkError::Silent));
+                Wake::Tick if self.left(self.grace()).is_some_and(|left| left.is_zero()) => {
+                    return match &self.stalled {
+                        Some(why) => Ok(Outcome::NoTurn(self.timed_out(why))),
+                        None => Err(self.daemon.explain(LinkError::Silent)),
+                    };
                 }
                 Wake::Tick => {
                     if self.waiting.tick() {
@@ -103,7 +125,7 @@ impl Asker<'_> {
                     Rejoining::Ended(outcome) => return Ok(outcome),
                 },
             }
-            let patience = [self.waiting.next_tick(), self.left(ANSWER_TIMEOUT)].into_iter().flatten().min();
+            let patience = [self.waiting.next_tick(), self.left(self.grace())].into_iter().flatten().min();
             wake = next(&mut link, self.signals, patience).or_else(|error| self.lost(error))?;
         }
     }
@@ -125,7 +147,7 @@ impl Asker<'_> {
     /// Asks for a new place, since the old one is lost.
     fn ask_anew(&mut self, link: &Link) -> Result<(), Error> {
         self.known = None;
-        self.waiting.tell("the place in line is lost, and a new one is asked for");
+        self.has_lost_place = true;
         let left = self.left(Duration::ZERO).map(milliseconds);
         let sequence = Sequence { max_wait_ms: left, ..self.sequence.clone() };
         match link.send(&Request::Sequence(sequence), self.descriptors) {
@@ -136,10 +158,14 @@ impl Asker<'_> {
     }
 
     fn hear(&mut self, reply: Reply, link: &Link) -> Result<(), Error> {
+        self.stalled = None;
+        self.waiting.forget_trouble();
         match reply {
             Reply::Queued(queued) => {
                 self.learn(queued.ticket, queued.request_id);
-                self.waiting.position(queued.position, queued.total_ahead);
+                let (position, total_ahead) = (queued.position, queued.total_ahead);
+                self.own_up(|| format!("and is {} in line now, {total_ahead} ahead", ordinal(position)));
+                self.waiting.position(position, total_ahead);
                 self.ask_who_holds(link)
             }
             Reply::QueuePosition(place) => {
@@ -157,15 +183,28 @@ impl Asker<'_> {
     /// A daemon from before there was `resume` gives a new place in line instead.
     fn learn(&mut self, ticket: Ticket, request_id: RequestId) {
         if self.known.as_ref().is_some_and(|(known, _)| *known != ticket) {
-            self.waiting.tell("the place in line is lost, and a new one is taken");
+            self.has_lost_place = true;
         }
         self.known = Some((ticket, request_id));
+    }
+
+    /// Says that the place was lost, once it is known what came instead.
+    fn own_up(&mut self, instead: impl Fn() -> String) {
+        if std::mem::take(&mut self.has_lost_place) {
+            let instead = instead();
+            self.waiting.warn(&format!("the daemon has lost the place of this request: it asked again, {instead}"));
+        }
     }
 
     /// How long until the longest wait is over, and `grace` with it; none when there is no longest wait.
     fn left(&self, grace: Duration) -> Option<Duration> {
         let longest = Duration::from_millis(self.sequence.max_wait_ms?);
         Some((self.asked + longest + grace).since(Time::now()))
+    }
+
+    /// How long the daemon may take to say that the longest wait is over.
+    fn grace(&self) -> Duration {
+        if self.stalled.is_some() { Duration::ZERO } else { ANSWER_TIMEOUT }
     }
 
     fn lost(&self, error: LinkError) -> Result<Wake, Error> {
@@ -181,8 +220,10 @@ impl Asker<'_> {
         let known = self.known.clone();
         // Who would not wait at all does not wait for a daemon either.
         let patience = if self.sequence.no_wait { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
-        let descriptors = copies(self.descriptors)
-            .map_err(|error| Error::failure(format_args!("cannot connect to the daemon again: {error}")))?;
+        let cannot =
+            |error: std::io::Error| Error::failure(format_args!("cannot connect to the daemon again: {error}"));
+        let descriptors = copies(self.descriptors).map_err(cannot)?;
+        let (reporter, mut troubles) = reports().map_err(cannot)?;
         let errand = Rejoin {
             daemon: self.daemon.clone(),
             sequence: self.sequence.clone(),
@@ -190,9 +231,15 @@ impl Asker<'_> {
             known: known.map_or(Known::Unheard, |(ticket, request_id)| Known::Ticket(ticket, request_id)),
             started: None,
             patience: Some(patience),
+            reporter: Some(reporter),
         }
         .start()?;
+        let mut why = "the daemon has gone".to_owned();
         loop {
+            while let Some(trouble) = troubles.next() {
+                self.waiting.warn_of_trouble(&trouble);
+                why = trouble;
+            }
             if let Some(signal) = self.signals.next_ending() {
                 return Ok(Rejoining::Ended(Outcome::Signal(signal_status(signal as i32))));
             }
@@ -200,11 +247,12 @@ impl Asker<'_> {
                 break;
             }
             if self.left(Duration::ZERO).is_some_and(|left| left.is_zero()) {
-                return Ok(Rejoining::Ended(Outcome::NoTurn(self.timed_out())));
+                return Ok(Rejoining::Ended(Outcome::NoTurn(self.timed_out(&why))));
             }
             _ = self.waiting.tick();
             let patience = [self.waiting.next_tick(), self.left(Duration::ZERO)].into_iter().flatten().min();
-            let mut ready = [PollFd::new(&errand, PollFlags::IN), PollFd::new(self.signals, PollFlags::IN)];
+            let sources = [errand.as_fd(), self.signals.as_fd(), troubles.as_fd()];
+            let mut ready = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
             _ = poll(&mut ready, patience.map(timespec).as_ref());
         }
         match errand.result() {
@@ -212,6 +260,7 @@ impl Asker<'_> {
                 self.is_resuming = true;
                 Ok(Rejoining::Back(link, reply))
             }
+            Some(Err(error)) if error.cure() == Cure::Person => Err(error),
             Some(Err(error)) => Err(Error::failure(format_args!(
                 "the daemon ended while this request waited, and none came back within {}: {error}",
                 show_duration(patience)
@@ -220,10 +269,10 @@ impl Asker<'_> {
         }
     }
 
-    fn timed_out(&self) -> Error {
+    fn timed_out(&self, why: &str) -> Error {
         let waited = show_duration(Time::now().since(self.asked));
         let domain = &self.sequence.domain;
-        Error::new(status::NO_TURN, format_args!("no turn in {domain} after {waited}: the daemon has gone"))
+        Error::new(status::NO_TURN, format_args!("no turn in {domain} after {waited}: {why}"))
     }
 
     /// Asks who has the turn, if somebody will be shown the answer.

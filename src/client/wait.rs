@@ -1,5 +1,6 @@
 //! `seq wait`: until a domain is idle, without taking a turn.
 
+use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 
 use super::connect::Daemon;
-use super::link::{Link, LinkError};
+use super::link::{Link, LinkError, check_version};
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::refusal::{is_leaving, is_restarting, refused};
 
@@ -18,6 +19,7 @@ use super::refusal::{is_leaving, is_restarting, refused};
 pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     let deadline = args.max_wait.map(|longest| Time::now() + longest);
     let mut lost: Option<(Time, Pause)> = None;
+    let mut stalled = String::new();
     loop {
         let left = deadline.map(|deadline| deadline.since(Time::now()));
         let request = Request::Wait(Wait {
@@ -25,8 +27,8 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             request_id: None,
             max_wait_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         });
-        let mut link = match daemon.talk_if_there(|link| greet(link, &request)) {
-            Ok(Some((link, ()))) => link,
+        let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request)) {
+            Ok(Some(heard)) => heard,
             Ok(None) => return Ok(status::OK),
             Err(error) => match &mut lost {
                 // The daemon has died, and the next one is not there yet.
@@ -42,7 +44,8 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             },
         };
         lost = Some((Time::now() + RETURN_TIMEOUT, Pause::new()));
-        match link.answer(left.map(|left| left + ANSWER_TIMEOUT)) {
+        let patience = left.map(|left| left + ANSWER_TIMEOUT);
+        match first.map_or_else(|| answer(&mut link, patience, &mut stalled), Ok) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
             Ok(reply) if is_restarting(&reply) => {}
@@ -54,10 +57,30 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     }
 }
 
-/// Asks, and makes sure that somebody hears it: the answer itself may take its time.
-fn greet(link: &mut Link, request: &Request) -> Result<(), LinkError> {
+/// The answer. That the daemon cannot write is said once, for somebody has to do something about it.
+fn answer(link: &mut Link, patience: Option<Duration>, stalled: &mut String) -> Result<Reply, LinkError> {
+    let deadline = patience.map(|patience| Time::now() + patience);
+    loop {
+        match link.answer(deadline.map(|deadline| deadline.since(Time::now())))? {
+            Reply::Stalled(found) => {
+                if *stalled != found.message {
+                    _ = writeln!(std::io::stderr(), "seq: {}; waiting until that is done", found.message);
+                    *stalled = found.message;
+                }
+            }
+            reply => return Ok(reply),
+        }
+    }
+}
+
+/// Asks, and makes sure that somebody hears it who understands: the answer itself may take its time, and is given here
+/// only if it comes instead of the `hello`.
+fn greet(link: &mut Link, request: &Request) -> Result<Option<Reply>, LinkError> {
     link.open_with(request, &[])?;
-    link.receive(Some(ANSWER_TIMEOUT)).map(|_| ())
+    match link.receive(Some(ANSWER_TIMEOUT))? {
+        Reply::Hello(hello) => check_version(&hello).map(|()| None),
+        reply => Ok(Some(reply)),
+    }
 }
 
 /// It was told to leave, so that nothing is started behind the user's back.

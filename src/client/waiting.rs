@@ -7,11 +7,11 @@ use std::time::Duration;
 use rustix::termios::{isatty, tcgetpgrp, tcgetwinsize};
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::show_duration;
 use crate::clock::Time;
-use crate::protocol::{Domain, DomainStatus, HolderState, HolderStatus};
+use crate::protocol::{Domain, DomainStatus};
 
-use super::table::{cut, ordinal, printable};
+use super::standing::Standing;
+use super::table::cut;
 
 /// A wait shorter than this is not worth a word.
 const FIRST_AFTER: Duration = Duration::from_millis(150);
@@ -54,33 +54,14 @@ enum Style {
 pub(super) struct Waiting {
     domain: String,
     style: Style,
-    /// Whether what befalls the daemon is told, too.
-    is_verbose: bool,
-    wait: Wait,
+    loudness: Loudness,
+    standing: Standing,
+    /// The trouble that was told last, until it is over.
+    trouble: Option<String>,
     /// When to show it next; none before the place is known, and when only a change is worth a word.
     due: Option<Time>,
     /// Columns of the live line that is on the screen; zero when none is.
     columns_drawn: usize,
-}
-
-/// What is known of the wait.
-#[derive(Debug, Default)]
-struct Wait {
-    /// Position and how many are ahead, once the daemon has told.
-    place: Option<(u64, u64)>,
-    /// Who has the turn, once the daemon has told.
-    holder: Option<Holder>,
-    usual_run: Option<Duration>,
-}
-
-#[derive(Debug)]
-struct Holder {
-    pid: u32,
-    command: Option<String>,
-    is_orphan: bool,
-    since: Time,
-    /// When it ends if it runs as long as usual.
-    usual_end: Option<Time>,
 }
 
 impl Waiting {
@@ -90,8 +71,8 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
-        let is_verbose = loudness == Loudness::Verbose;
-        Waiting { domain, style, is_verbose, wait: Wait::default(), due: None, columns_drawn: 0 }
+        let standing = Standing::default();
+        Waiting { domain, style, loudness, standing, trouble: None, due: None, columns_drawn: 0 }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -101,9 +82,9 @@ impl Waiting {
 
     /// The place in line, first or changed.
     pub(super) fn position(&mut self, position: u64, total_ahead: u64) {
-        let is_first = self.wait.place.is_none();
-        let has_changed = self.wait.place != Some((position, total_ahead));
-        self.wait.place = Some((position, total_ahead));
+        let is_first = self.standing.place.is_none();
+        let has_changed = self.standing.place != Some((position, total_ahead));
+        self.standing.place = Some((position, total_ahead));
         // A change waits for the status that was asked for along with it: one line says both.
         if is_first || (has_changed && self.style == Style::Changes) {
             self.due = Some(Time::now() + FIRST_AFTER);
@@ -112,7 +93,7 @@ impl Waiting {
 
     /// Who holds the turn, as the daemon answered to `status`.
     pub(super) fn status(&mut self, status: Option<&DomainStatus>) {
-        self.wait.learn(status, Time::now());
+        self.standing.learn(status, Time::now());
         if self.columns_drawn > 0 {
             self.show();
         }
@@ -143,9 +124,37 @@ impl Waiting {
 
     /// Says what happened on the way, if that much is wanted.
     pub(super) fn tell(&mut self, what: &str) {
-        if !self.is_verbose {
-            return;
+        if self.loudness == Loudness::Verbose {
+            self.say(what);
         }
+    }
+
+    /// Says what the user has to know.
+    pub(super) fn warn(&mut self, what: &str) {
+        if self.loudness != Loudness::Quiet {
+            self.say(what);
+        }
+    }
+
+    /// Says what somebody has to do before anything goes on, once unless all is wanted: one trouble brings another.
+    pub(super) fn warn_of_trouble(&mut self, trouble: &str) {
+        let is_wanted = match self.loudness {
+            Loudness::Quiet => false,
+            Loudness::Normal => self.trouble.is_none(),
+            Loudness::Verbose => self.trouble.as_deref() != Some(trouble),
+        };
+        if is_wanted {
+            self.say(&format!("{trouble}; waiting until that is done"));
+            self.trouble = Some(trouble.to_owned());
+        }
+    }
+
+    /// It was done, so that the next trouble is another.
+    pub(super) fn forget_trouble(&mut self) {
+        self.trouble = None;
+    }
+
+    fn say(&mut self, what: &str) {
         self.erase();
         write(&format!("seq: {}: {what}\n", self.domain));
     }
@@ -164,7 +173,7 @@ impl Waiting {
     }
 
     fn show(&mut self) {
-        let Some(text) = self.wait.text(&self.domain, Time::now()) else { return };
+        let Some(text) = self.standing.text(&self.domain, Time::now()) else { return };
         match self.style {
             Style::Silent => {}
             Style::Log | Style::Changes => write(&format!("{text}\n")),
@@ -183,56 +192,6 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl Wait {
-    fn learn(&mut self, status: Option<&DomainStatus>, now: Time) {
-        self.usual_run = status.and_then(|status| status.usual_run_ms).map(Duration::from_millis);
-        self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
-    }
-
-    /// The whole line; nothing before the place is known.
-    fn text(&self, domain: &str, now: Time) -> Option<String> {
-        let (position, total_ahead) = self.place?;
-        let mut text = format!("seq: {domain}: {} in line, {total_ahead} ahead", ordinal(position));
-        if let Some(holder) = &self.holder {
-            text.push_str(&holder.text(now));
-            if let Some(left) = self.left(position, holder, now) {
-                text.push_str(&left);
-            }
-        }
-        Some(text)
-    }
-
-    /// About how long until the turn: the rest of the present run, and the usual runs of those that wait ahead.
-    fn left(&self, position: u64, holder: &Holder, now: Time) -> Option<String> {
-        let own = holder.usual_end?.since(now);
-        let runs_ahead = u32::try_from(position.saturating_sub(1)).unwrap_or(u32::MAX);
-        let left = own + self.usual_run.unwrap_or_default().saturating_mul(runs_ahead);
-        if own.is_zero() && runs_ahead == 0 {
-            return Some(", longer than usual".to_owned());
-        }
-        Some(format!(", about {} left", show_duration(left)))
-    }
-}
-
-impl Holder {
-    fn of(holder: &HolderStatus, now: Time) -> Holder {
-        let held = Duration::from_millis(holder.held_ms);
-        Holder {
-            pid: holder.pid,
-            command: holder.command.as_deref().map(printable),
-            is_orphan: holder.state == HolderState::Orphaned,
-            since: Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX))),
-            usual_end: holder.left_ms.map(|left| now + Duration::from_millis(left)),
-        }
-    }
-
-    fn text(&self, now: Time) -> String {
-        let command = self.command.as_ref().map(|command| format!(" ({command})")).unwrap_or_default();
-        let verb = if self.is_orphan { "has lost its seq and runs on," } else { "runs" };
-        format!("; pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))
     }
 }
 
@@ -274,65 +233,6 @@ fn write(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{RequestId, Ticket, Token};
-
-    fn status(left_ms: Option<u64>) -> DomainStatus {
-        let holder = HolderStatus {
-            request_id: RequestId::parse("a").unwrap(),
-            ticket: Ticket(1),
-            token: Token(1),
-            uid: 0,
-            pid: 4711,
-            command: Some("./deploy.sh\x1b[2J".to_owned()),
-            state: HolderState::Attached,
-            since: String::new(),
-            held_ms: 60_000,
-            waited_ms: 0,
-            left_ms,
-            take: 1,
-            max_run_ms: None,
-            is_over: false,
-        };
-        let domain = Domain::parse("foo.com").unwrap();
-        DomainStatus {
-            domain,
-            holders: vec![holder],
-            waiters: vec![],
-            waiting: 2,
-            usual_run_ms: Some(120_000),
-            concurrency: 1,
-            paused: None,
-            head: None,
-        }
-    }
-
-    /// The line five seconds after the daemon said `status`.
-    fn text(position: u64, left_ms: Option<u64>) -> String {
-        let mut wait = Wait { place: Some((position, position)), ..Wait::default() };
-        let now = Time::from_nanos(3_600_000_000_000);
-        wait.learn(Some(&status(left_ms)), now);
-        wait.text("foo.com", now + Duration::from_secs(5)).unwrap()
-    }
-
-    #[test]
-    fn the_line_says_place_holder_and_what_is_left() {
-        assert_eq!(
-            text(2, Some(65_000)),
-            "seq: foo.com: 2nd in line, 2 ahead; pid 4711 (./deploy.sh\\u{1b}[2J) runs for 1m 5s, about 3m left"
-        );
-        assert!(text(1, Some(2_000)).ends_with("runs for 1m 5s, longer than usual"));
-        assert!(text(1, None).ends_with("runs for 1m 5s"));
-    }
-
-    #[test]
-    fn nothing_is_made_up_before_the_daemon_has_told() {
-        let mut wait = Wait::default();
-        assert_eq!(wait.text("foo.com", Time::ZERO), None);
-        wait.place = Some((1, 1));
-        assert_eq!(wait.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
-        wait.learn(None, Time::ZERO);
-        assert_eq!(wait.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
-    }
 
     #[test]
     fn a_line_that_the_terminal_broke_is_wiped_whole() {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::cli;
+use crate::cli::{self, show_duration};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::ANSWER_TIMEOUT;
@@ -15,11 +15,11 @@ use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
 use super::pause::{Pause, RETURN_TIMEOUT};
-use super::refusal::{is_leaving, is_restarting, refused, unless_leaving};
+use super::refusal::{refused, unless_leaving};
 use super::status::{Users, describe, json, milliseconds, shown_command};
 use super::table::Screen;
 
-/// Prints until the reader of standard output, the user or the daemon has had enough. When the daemon dies the next one
+/// Prints until the reader of standard output or the user has had enough. When the daemon leaves or dies the next one
 /// is watched, from what it shows first.
 pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> Result<u8, Error> {
     let request = Request::Watch(Watch { domain: args.domain.clone(), request_id: None });
@@ -27,10 +27,9 @@ pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> 
     let users = Users::read();
     loop {
         let reply = match next(&mut link) {
-            Ok(Some(reply)) if is_leaving(&reply) => return Err(left(daemon)),
-            Ok(Some(reply)) if !is_restarting(&reply) => reply,
+            Ok(Some(reply)) => reply,
             Ok(None) => return Err(unread()),
-            Ok(Some(_)) | Err(LinkError::Closed) => match begin_again(daemon, &request)? {
+            Err(LinkError::Closed) => match begin_again(daemon, &request)? {
                 Some(next) => {
                     link = next;
                     continue;
@@ -60,7 +59,7 @@ fn begin_again(daemon: &Daemon, request: &Request) -> Result<Option<Link>, Error
     loop {
         match begin(&next_one, request) {
             Ok(link) => return Ok(Some(link)),
-            Err(_) if Time::now() >= give_up => return Err(left(daemon)),
+            Err(_) if Time::now() >= give_up => return Err(nobody_came(daemon)),
             Err(_) => {}
         }
         let stdout = std::io::stdout();
@@ -99,9 +98,11 @@ fn is_unread(stdout: &PollFd<'_>) -> bool {
     stdout.revents().intersects(PollFlags::ERR | PollFlags::NVAL)
 }
 
-fn left(daemon: &Daemon) -> Error {
-    let socket = daemon.place().socket.display();
-    Error::failure(format_args!("the daemon at {socket} has left: there is nothing more to watch"))
+fn nobody_came(daemon: &Daemon) -> Error {
+    let (socket, patience) = (daemon.place().socket.display(), show_duration(RETURN_TIMEOUT));
+    Error::failure(format_args!(
+        "the daemon at {socket} has left, and no other came within {patience}: there is nothing more to watch"
+    ))
 }
 
 /// A message as people read it: lines, or nothing.
@@ -111,6 +112,7 @@ fn show(reply: &Reply, users: &Users) -> String {
         Reply::Status(status) if status.domains.is_empty() => String::new(),
         Reply::Status(status) => describe(status, screen, users),
         Reply::Event(event) => format!("{}\n", screen.cut(&describe_event(event))),
+        Reply::Stalled(stalled) => format!("{}: nothing is told until then\n", stalled.message),
         Reply::Lagged(lagged) => format!("{} events were missed: what is now follows\n", lagged.missed),
         _ => String::new(),
     }

@@ -69,6 +69,9 @@ impl Door {
         {
             warn!("cannot remove {}: {error}", self.place.socket.display());
         }
+        if self.lock.is_in_place() {
+            self.lock.say_nobody();
+        }
     }
 
     async fn welcome(&mut self, stream: UnixStream) {
@@ -132,6 +135,10 @@ impl Door {
     /// Whether this is still the one daemon.
     fn restore_place(&mut self, is_bound: bool) -> Result<bool, Error> {
         directory::prepare(&self.place.directory, self.access)?;
+        // First, so that nothing that is put there is taken away unseen.
+        if let Some(watch) = &mut self.place_watch {
+            watch.look_at(&self.place.directory).map_err(Error::failure)?;
+        }
         if !self.lock.is_in_place() {
             match LifeLock::take(&self.place.life_lock)? {
                 Taken::Mine(lock) => self.lock = lock,
@@ -142,9 +149,6 @@ impl Door {
             let Listening { listener, identity } = listen::bind(&self.place, self.access)?;
             self.listener = into_tokio(listener).map_err(Error::failure)?;
             self.identity = identity;
-        }
-        if let Some(watch) = &mut self.place_watch {
-            watch.look_at(&self.place.directory).map_err(Error::failure)?;
         }
         Ok(true)
     }

@@ -33,7 +33,7 @@ impl Owner {
             Other::Hello(request_id) => {
                 let (version, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
                 let hello = HelloReply { protocol: PROTOCOL_VERSION, version, pid, request_id };
-                self.reply(link, &Reply::Hello(hello));
+                self.reply_at_once(link, &Reply::Hello(hello));
             }
             Other::Status { domain, waiters_max, idle, request_id } => {
                 // What is due by now has happened, for whoever looks.
@@ -73,6 +73,10 @@ impl Owner {
             }
             Other::Restart(request_id) => {
                 let pid = std::process::id();
+                // Nobody could take over what cannot be written; why is told in any case.
+                if self.stall.is_some() {
+                    return;
+                }
                 if self.ledger.path().is_none() {
                     return self.reply(link, &restart_forgets(request_id));
                 }
@@ -118,7 +122,7 @@ impl Owner {
 
     fn leave_for(&mut self, link: &Rc<Link>, reply: &Reply, leaving: Leaving, request_id: Option<String>) {
         if link.peer.is_operator {
-            self.reply(link, reply);
+            self.reply_at_once(link, reply);
             self.batch.leaving = Some(leaving);
             return;
         }

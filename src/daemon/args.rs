@@ -52,6 +52,9 @@ pub struct SeqdArgs {
     pub log: Option<PathBuf>,
 
     /// Keep nothing on disk: a daemon that is killed forgets its lines, and there is no history
+    ///
+    /// Commands of before run on then, and the next daemon does not know of them: one that is given the turn may run
+    /// beside one of those.
     #[arg(long)]
     pub in_memory: bool,
 
@@ -64,6 +67,8 @@ pub struct SeqdArgs {
     pub history_age: Duration,
 
     /// Run in the background, and say `ready PID`, `busy` or `error: REASON` on standard output
+    ///
+    /// When this returns the daemon is there.
     #[arg(long)]
     pub detach: bool,
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Gid, Mode, Stat};
 
-use crate::error::Error;
+use crate::error::{Error, way_to_write};
 
 /// Who may use the daemon besides the user who runs it, and root.
 #[derive(Clone, Copy, Debug, Default)]
@@ -104,5 +104,6 @@ fn check(directory: &Path, found: &Stat, access: Access) -> Result<(), Error> {
 }
 
 fn unusable(directory: &Path, error: &io::Error) -> Error {
-    Error::failure(format_args!("cannot use the directory {}: {error}", directory.display()))
+    let way_out = way_to_write(error, directory);
+    Error::failure(format_args!("cannot use the directory {}: {error}: {way_out}", directory.display()))
 }

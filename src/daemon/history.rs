@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::protocol::limits::{IDLE_DOMAINS_MAX, PAST_RUNS_MAX};
 use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, LogReply, Outcome, Reply, Ticket};
 use crate::sequencer::{ConnectionId, RestoredTurn};
-use crate::store::{History, LeftTicket, SavedTicket};
+use crate::store::{DoneNote, History, LeftTicket, SavedTicket};
 
 /// Tickets of before that a new daemon looks at.
 const PAST_TURNS_MAX: u32 = 2_000;
@@ -166,4 +166,20 @@ pub(super) fn ended_turn(
         exit_status,
     };
     Some((ended_ms, turn))
+}
+
+/// A turn that was seen to end at `ended_at`, in milliseconds since 1970, and nobody had told how, by a note of user
+/// `writer` about that; with when it ended by that note, which cannot be later. Nothing if the note is not believed.
+pub(super) fn amended(turn: EndedTurn, ended_at: i64, writer: u32, note: &DoneNote) -> Option<(EndedTurn, i64)> {
+    let me = rustix::process::geteuid().as_raw();
+    let is_believed = [turn.uid, me, 0].contains(&writer) && turn.ticket.0 == note.ticket;
+    let is_open = turn.outcome == Outcome::Gone && turn.exit_status.is_none();
+    if !is_believed || !is_open {
+        return None;
+    }
+    let started_at = turn.started_at.parse::<Timestamp>().map_or(ended_at, Timestamp::as_millisecond);
+    let ended_at = note.ended_at_ms.max(started_at).min(ended_at);
+    let run_ms = u64::try_from(ended_at - started_at).unwrap_or(0);
+    let (outcome, exit_status) = (Outcome::Done, note.exit_status);
+    Some((EndedTurn { ended_at: wall_text(ended_at), run_ms, outcome, exit_status, ..turn }, ended_at))
 }

@@ -112,7 +112,10 @@ impl Kept {
         let mut pipes = BTreeSet::new();
         for (role, identity) in watched.chain(keeper.unseen.iter().copied()) {
             match identity {
-                Identity::Process(process) if role == Role::Worker => saved.workers.push(process),
+                // After a restart it is watched as it was found, and again as its client has told.
+                Identity::Process(process) if role == Role::Worker && !saved.workers.contains(&process) => {
+                    saved.workers.push(process);
+                }
                 Identity::Pipe(inode) => _ = pipes.insert(inode),
                 // The asker has its own place.
                 Identity::Process(_) => {}

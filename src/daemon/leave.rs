@@ -11,6 +11,7 @@ use super::owner::Owner;
 use super::wake::Leaving;
 use crate::error::Error;
 use crate::sequencer::Input;
+use crate::words::counted;
 
 /// How long clients may take to read the last replies.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,11 +25,14 @@ impl Owner {
     pub(super) async fn leave(mut self, reason: Leaving) -> Result<(), Error> {
         info!("leaving: {reason}");
         self.begin_batch();
+        self.try_at_once();
         self.input(Input::Leave { keep_places: reason != Leaving::Client });
         self.end_batch()?;
+        self.end_unwritten()?;
         let counts = self.sequencer.counts();
         if counts.holders + counts.waiters > 0 {
-            info!("{} turns and {} places in line outlive this daemon", counts.holders, counts.waiters);
+            let (turns, places) = (counted(counts.holders, "turn"), counted(counts.waiters, "place"));
+            info!("{turns} and {places} in line outlive this daemon");
         }
         let (ticket, token) = self.sequencer.next_numbers();
         let closed = if reason == Leaving::Usurped { Ok(()) } else { self.numbers.close(ticket, token) };

@@ -1,14 +1,16 @@
 //! What a batch changes, written down in one piece before anybody is told of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use tracing::warn;
 
+use super::history::amended;
 use super::kept::Kept;
 use super::report::{self, WallClock};
 use crate::clock::Time;
-use crate::error::Error;
+use crate::error::{Cure, Error};
 use crate::protocol::{Outcome, Ticket};
 use crate::sequencer::{Change, Record, Sequencer};
 use crate::store::{self, Database, LeftTicket};
@@ -19,6 +21,9 @@ const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// Between two small steps of letting go of them.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
 
+/// Bytes that the form of a ticket seldom exceeds.
+const FORM_BYTES: usize = 512;
+
 /// The database, and what is to go into it.
 pub(super) struct Ledger {
     /// None in a daemon that keeps everything in memory.
@@ -27,6 +32,10 @@ pub(super) struct Ledger {
     touched: Vec<Touched>,
     /// Here only to be used again.
     changes: Vec<store::Change>,
+    /// Where clients leave word of turns whose end they could not tell.
+    done: PathBuf,
+    /// The words that this batch goes by.
+    notes: Vec<PathBuf>,
     /// When to let go of old turns next.
     prune_at: Option<Time>,
 }
@@ -38,9 +47,10 @@ struct Touched {
 }
 
 impl Ledger {
-    pub(super) fn new(database: Option<Database>, now: Time) -> Ledger {
+    /// `done` is the folder of words about turns that have ended.
+    pub(super) fn new(database: Option<Database>, done: PathBuf, now: Time) -> Ledger {
         let prune_at = database.is_some().then_some(now);
-        Ledger { database, touched: Vec::new(), changes: Vec::new(), prune_at }
+        Ledger { database, touched: Vec::new(), changes: Vec::new(), done, notes: Vec::new(), prune_at }
     }
 
     /// Where the database is; nothing when there is none.
@@ -65,10 +75,10 @@ impl Ledger {
     }
 
     /// This has happened.
-    pub(super) fn note(&mut self, record: &Record) {
+    pub(super) fn note(&mut self, record: Record) {
         if self.database.is_some() {
             let is_end = matches!(record.change, Change::Ended { .. } | Change::Left { .. });
-            self.touched.push(Touched { ticket: record.ticket, end: is_end.then(|| Box::new(record.clone())) });
+            self.touched.push(Touched { ticket: record.ticket, end: is_end.then(|| Box::new(record)) });
         }
     }
 
@@ -81,7 +91,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// When it cannot be written. Nobody may be told anything of this batch then.
+    /// When it cannot be written. Nobody may be told anything of this batch then; it is still there for another try,
+    /// together with what comes until then.
     pub(super) fn commit(
         &mut self,
         sequencer: &Sequencer,
@@ -95,18 +106,43 @@ impl Ledger {
         for of_one in self.touched.chunk_by(|one, next| one.ticket == next.ticket) {
             let Some(last) = of_one.last() else { continue };
             self.changes.extend(match &last.end {
-                Some(record) => Some(ended(record, clock)),
+                Some(record) => Some(ended(record, clock, &self.done, &mut self.notes)),
                 None => live(last.ticket, sequencer, kept, clock),
             });
         }
-        self.touched.clear();
         let written = database.commit(&self.changes);
         self.changes.clear();
         if database.surplus() > 0 {
             let soon = now + PRUNE_PAUSE;
             self.prune_at = self.prune_at.map(|at| at.min(soon));
         }
+        if written.is_ok() {
+            self.forget_batch();
+        } else {
+            self.keep_batch();
+        }
         written
+    }
+
+    fn forget_batch(&mut self) {
+        self.touched.clear();
+        for note in self.notes.drain(..) {
+            if let Err(error) = std::fs::remove_file(&note) {
+                warn!("cannot remove {}: {error}", note.display());
+            }
+        }
+    }
+
+    /// For the next try: of each ticket the last is all that matters.
+    fn keep_batch(&mut self) {
+        self.notes.clear();
+        self.touched.dedup_by(|next, kept| {
+            let is_same = next.ticket == kept.ticket;
+            if is_same {
+                std::mem::swap(next, kept);
+            }
+            is_same
+        });
     }
 
     /// When to call [`prune`](Ledger::prune).
@@ -122,7 +158,11 @@ impl Ledger {
     pub(super) fn prune(&mut self, now: Time) -> Result<(), Error> {
         let (Some(database), Some(due)) = (&mut self.database, self.prune_at) else { return Ok(()) };
         if due <= now {
-            let has_more = database.prune(WallClock::at(now).milliseconds(now))?;
+            let has_more = match database.prune(WallClock::at(now).milliseconds(now)) {
+                // Removing needs room too, and is in no hurry.
+                Err(problem) if problem.cure() == Cure::Write => false,
+                pruned => pruned?,
+            };
             self.prune_at = Some(now + if has_more { PRUNE_PAUSE } else { PRUNE_INTERVAL });
         }
         Ok(())
@@ -141,19 +181,29 @@ fn live(ticket: Ticket, sequencer: &Sequencer, kept: &Kept, clock: &WallClock) -
     Some(store::Change::Live { ticket, body: form(&saved), domain: saved.ticket.domain })
 }
 
-fn ended(record: &Record, clock: &WallClock) -> store::Change {
-    let (ticket, at_ms) = (record.ticket, clock.milliseconds(record.at));
+fn ended(record: &Record, clock: &WallClock, done: &Path, notes: &mut Vec<PathBuf>) -> store::Change {
+    let (ticket, mut at_ms) = (record.ticket, clock.milliseconds(record.at));
     if let Change::Left { outcome, .. } = record.change {
         // The others have nobody who could come back.
         let is_told = matches!(outcome, Outcome::Cancelled | Outcome::TimedOut | Outcome::Done);
         let body = || form(&LeftTicket { uid: record.uid, outcome });
         return store::Change::Left { ticket, why: is_told.then(|| (record.domain.clone(), at_ms, body())) };
     }
-    let turn = report::ended_turn(record, clock);
+    let mut turn = report::ended_turn(record, clock);
+    // Its client may have left word while there was no daemon, and be gone only now.
+    if matches!(record.change, Change::Ended { outcome: Outcome::Gone, exit_status: None, .. })
+        && let Some(found) = store::find_note(done, ticket)
+        && let Some((by_note, ended_at)) = turn.clone().and_then(|turn| amended(turn, at_ms, found.uid, &found.note))
+    {
+        (turn, at_ms) = (Some(by_note), ended_at);
+        notes.push(found.path);
+    }
     let body = turn.as_ref().map(form).unwrap_or_default();
     store::Change::Ended { ticket, domain: record.domain.clone(), ended_at: at_ms, body }
 }
 
 fn form(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_else(|error| panic!("it has no form: {error}"))
+    let mut form = Vec::with_capacity(FORM_BYTES);
+    serde_json::to_writer(&mut form, value).unwrap_or_else(|error| panic!("it has no form: {error}"));
+    form
 }

@@ -56,6 +56,8 @@ struct Outbox {
     bytes: Vec<u8>,
     /// How many of them are written.
     written: usize,
+    /// How many of them may be: what they tell is on disk.
+    released: usize,
 }
 
 impl Link {
@@ -98,12 +100,25 @@ impl Link {
         outbox.bytes.len() - outbox.written
     }
 
-    /// Writes as much as the kernel takes at once, and leaves the rest to the task.
-    pub(super) fn flush(&self) {
-        self.is_dirty.set(false);
+    /// Puts a reply ahead of all that must be written down first, and writes it.
+    pub(super) fn push_now(&self, reply: &Reply) {
+        self.outbox.borrow_mut().insert_released(reply);
         if !self.is_blocked.get() {
             self.write();
-            if self.is_blocked.get() || self.is_lagging.get() {
+            if self.is_blocked.get() {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// All that is in the outbox may be told: writes as much as the kernel takes at once, and leaves the rest to the
+    /// task.
+    pub(super) fn flush(&self) {
+        self.is_dirty.set(false);
+        self.outbox.borrow_mut().release();
+        if !self.is_blocked.get() {
+            self.write();
+            if self.is_blocked.get() || self.is_lagging.get() || self.is_closing.get() {
                 self.changed.notify_one();
             }
         }
@@ -176,8 +191,8 @@ impl Link {
 
     fn write(&self) {
         let mut outbox = self.outbox.borrow_mut();
-        while outbox.written < outbox.bytes.len() {
-            match self.stream.try_write(&outbox.bytes[outbox.written..]) {
+        while outbox.written < outbox.released {
+            match self.stream.try_write(&outbox.bytes[outbox.written..outbox.released]) {
                 Ok(count) => outbox.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.is_blocked.set(true);
@@ -194,16 +209,29 @@ impl Link {
 }
 
 impl Outbox {
+    fn release(&mut self) {
+        self.released = self.bytes.len();
+    }
+
+    fn insert_released(&mut self, reply: &Reply) {
+        let mut line = Vec::new();
+        encode(reply, &mut line);
+        self.bytes.splice(self.released..self.released, line.iter().copied());
+        self.released += line.len();
+    }
+
+    /// Forgets what was released.
     fn clear(&mut self) {
-        self.bytes.clear();
+        self.bytes.drain(..self.released);
         self.bytes.shrink_to(OUTBOX_BYTES_KEPT);
-        self.written = 0;
+        (self.written, self.released) = (0, 0);
     }
 
     /// Moves what is left to the front once more than half is written, so that each byte is moved once on average.
     fn compact(&mut self) {
         if self.written > self.bytes.len() / 2 {
             self.bytes.drain(..self.written);
+            self.released -= self.written;
             self.written = 0;
         }
     }

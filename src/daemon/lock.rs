@@ -1,14 +1,14 @@
 //! The lock that proves that there is one daemon for a socket.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
+use crate::error::{Error, way_to_write};
 use crate::store::Machine;
 
 /// A lock file, locked for as long as this value lives, so for as long as the process lives.
@@ -36,8 +36,23 @@ struct Owner {
     pid: u32,
     boot_id: String,
     host: String,
+    /// Names the machine, whatever it is called.
+    #[serde(default)]
+    machine: String,
     version: String,
 }
+
+/// What locks on a directory can be trusted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Every process that can see it is on this machine.
+    Local,
+    /// Other machines see it too, and the locks of one may not be seen from another (`local_lock`, `nfs(5)`).
+    Network,
+}
+
+/// File systems that several machines use (`statfs(2)`): AFS, Ceph, CIFS, NFS, SMB.
+const NETWORKS: [u64; 6] = [0x5346_414F, 0x00C3_6400, 0xFF53_4D42, 0x6969, 0xFE53_4D42, 0x517B];
 
 impl LifeLock {
     /// Takes the lock if it is free.
@@ -47,10 +62,8 @@ impl LifeLock {
     /// When the file cannot be opened, locked or written.
     pub(super) fn take(path: &Path) -> Result<Taken, Error> {
         let failed = |error: &io::Error| {
-            let (lock, directory) = (path.display(), path.parent().unwrap_or(path).display());
-            Error::failure(format_args!(
-                "cannot lock {lock}: {error}: make {directory} writable, or name a socket elsewhere with --socket"
-            ))
+            let way_out = way_to_write(error, path.parent().unwrap_or(path));
+            Error::failure(format_args!("cannot write the lock {}: {error}: {way_out}", path.display()))
         };
         let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
         let mut open = OpenOptions::new();
@@ -66,6 +79,11 @@ impl LifeLock {
             }
             Err(error) => return Err(failed(&error.into())),
         }
+        if let Some(owner) = read_owner(&mut file)
+            && is_another_machines(&owner, &Machine::this(), reach(&file))
+        {
+            return Err(maybe_elsewhere(path, &owner));
+        }
         let lock = LifeLock { file, path: path.to_owned() };
         lock.say_who().map_err(|error| failed(&error))?;
         Ok(Taken::Mine(lock))
@@ -80,13 +98,38 @@ impl LifeLock {
     }
 
     fn say_who(&self) -> io::Result<()> {
-        let Machine { boot_id, host_name: host, .. } = Machine::this();
-        let owner = Owner { pid: std::process::id(), boot_id, host, version: env!("CARGO_PKG_VERSION").to_owned() };
+        let Machine { boot_id, host: machine, host_name: host } = Machine::this();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let owner = Owner { pid: std::process::id(), boot_id, host, machine, version };
         let mut content = serde_json::to_vec(&owner)?;
         content.push(b'\n');
         self.file.set_len(0)?;
-        (&self.file).write_all(&content)
+        self.file.write_all_at(&content, 0)
     }
+
+    /// Says that nobody has it any more, for those who cannot see the lock itself.
+    pub(super) fn say_nobody(&self) {
+        if reach(&self.file) == Reach::Network {
+            _ = self.file.set_len(0);
+        }
+    }
+}
+
+fn reach(file: &File) -> Reach {
+    let is_network = rustix::fs::fstatfs(file).is_ok_and(|found| {
+        // Its type differs from one architecture to the next, and only the low half of it is used.
+        let kind = u64::from(u32::try_from(i128::from(found.f_type) & 0xFFFF_FFFF).unwrap_or(0));
+        NETWORKS.contains(&kind)
+    });
+    if is_network { Reach::Network } else { Reach::Local }
+}
+
+/// Whether a lock that is free here was another machine's, and may be that one's still. On a disk of this machine a
+/// free lock is nobody's, whatever the file says: the host may have another name now, or it is a container's.
+fn is_another_machines(owner: &Owner, here: &Machine, reach: Reach) -> bool {
+    let is_here = owner.boot_id == here.boot_id
+        || if owner.machine.is_empty() { owner.host == here.host_name } else { owner.machine == here.host };
+    reach == Reach::Network && !is_here
 }
 
 /// What is told by whoever has the lock; nothing while that is being written.
@@ -107,9 +150,70 @@ fn elsewhere(path: &Path, owner: &Owner) -> Error {
     ))
 }
 
+/// As [`elsewhere`], where the lock itself tells nothing.
+fn maybe_elsewhere(path: &Path, owner: &Owner) -> Error {
+    Error::failure(format_args!(
+        "{} says that process {} on the host {} is the daemon, and locks are not seen from there: run seq there, or \
+         name a socket on a disk of this machine with --socket, or, once no seqd runs there any more, remove the file",
+        path.display(),
+        owner.pid,
+        owner.host
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn machine(boot_id: &str, host: &str) -> Machine {
+        Machine { boot_id: boot_id.to_owned(), host: host.to_owned(), host_name: format!("name of {host}") }
+    }
+
+    fn owner(boot_id: &str, host: &str, machine: &str) -> Owner {
+        let (host, machine) = (format!("name of {host}"), machine.to_owned());
+        Owner { pid: 77, boot_id: boot_id.to_owned(), host, machine, version: String::new() }
+    }
+
+    #[test]
+    fn on_a_network_a_free_lock_of_another_machine_is_taken_for_its_own() {
+        let here = machine("now", "here");
+        for (found, is_another) in [
+            (owner("now", "here", "here"), false),
+            (owner("before", "here", "here"), false),
+            (owner("before", "renamed", "here"), false),
+            // Of an earlier version, which says no machine.
+            (owner("before", "here", ""), false),
+            (owner("other", "there", ""), true),
+            (owner("other", "there", "there"), true),
+            // Two machines may be called the same.
+            (owner("other", "here", "there"), true),
+        ] {
+            assert_eq!(is_another_machines(&found, &here, Reach::Network), is_another, "{found:?}");
+            assert!(!is_another_machines(&found, &here, Reach::Local), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_free_lock_on_a_disk_of_this_machine_is_taken_whatever_it_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("life.lock");
+        std::fs::write(&path, serde_json::to_vec(&owner("other", "there", "there")).unwrap()).unwrap();
+        let Taken::Mine(lock) = LifeLock::take(&path).unwrap() else { panic!("nobody has it") };
+        let said: Owner = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(said.pid, std::process::id());
+        drop(lock);
+    }
+
+    #[test]
+    fn what_may_be_another_machines_is_said_with_the_way_out() {
+        let words = maybe_elsewhere(Path::new("/net/life.lock"), &owner("other", "there", "there")).to_string();
+        assert_eq!(
+            words,
+            "/net/life.lock says that process 77 on the host name of there is the daemon, and locks are not seen from \
+             there: run seq there, or name a socket on a disk of this machine with --socket, or, once no seqd runs \
+             there any more, remove the file"
+        );
+    }
 
     #[test]
     fn the_second_to_come_learns_who_was_first() {

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Error;
+use crate::error::{Error, way_to_write};
 
 /// Where log lines go.
 #[derive(Debug)]
@@ -72,5 +72,8 @@ impl Write for &Log {
 
 fn open(path: &Path) -> Result<File, Error> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-    opened.map_err(|error| Error::failure(format_args!("cannot open the log {}: {error}", path.display())))
+    opened.map_err(|error| {
+        let way_out = way_to_write(&error, path.parent().unwrap_or(path));
+        Error::failure(format_args!("cannot write the log {}: {error}: {way_out}", path.display()))
+    })
 }

@@ -18,6 +18,7 @@ use super::kept::Kept;
 use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
+use super::stall::Stall;
 use super::timer::Timer;
 use super::wake::{Ask, Leaving, Signal, Wake};
 use super::watch::{Role, Watcher};
@@ -47,6 +48,8 @@ pub(super) struct Owner {
     pub(super) batch: Batch,
     /// Since when nothing uses the daemon.
     idle_since: Option<Time>,
+    /// What cannot be written at present, if so.
+    pub(super) stall: Option<Stall>,
 }
 
 /// A few inputs that are handled together.
@@ -96,6 +99,7 @@ impl Owner {
             audience: Audience::default(),
             batch: Batch { now: Time::now(), ..Batch::default() },
             idle_since: None,
+            stall: None,
         }
     }
 
@@ -133,8 +137,25 @@ impl Owner {
         self.batch.wall_clock = None;
     }
 
-    /// Writes down what must be, and only then tells.
+    /// Writes down what must be, and only then tells. Where there is no room for it, it waits for the next batch.
     pub(super) fn end_batch(&mut self) -> Result<(), Error> {
+        if self.must_wait_for_room() {
+            return Ok(());
+        }
+        if let Err(problem) = self.write_down() {
+            return self.stall(problem);
+        }
+        self.end_stall();
+        for link in self.batch.dirty.drain(..) {
+            fault_point();
+            link.flush();
+        }
+        self.answer_logs();
+        self.facts.note(self.batch.now, self.clients.len(), self.sequencer.next_numbers().0);
+        Ok(())
+    }
+
+    fn write_down(&mut self) -> Result<(), Error> {
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
         if !self.ledger.is_empty() {
@@ -142,18 +163,18 @@ impl Owner {
             let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
             self.ledger.commit(&self.sequencer, &self.kept, now, clock)?;
         }
-        for link in self.batch.dirty.drain(..) {
-            fault_point();
-            link.flush();
-        }
-        self.answer_logs();
-        self.facts.note(self.batch.now, self.clients.len(), ticket);
         Ok(())
     }
 
     fn take(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
-            Wake::Asked(connection, ask) => self.answer(connection, ask),
+            Wake::Asked(connection, ask) => {
+                let is_told_at_once = ask.is_told_at_once();
+                self.answer(connection, ask);
+                if !is_told_at_once {
+                    self.tell_of_stall(connection);
+                }
+            }
             Wake::Opened(link) => _ = self.clients.insert(link.id, link),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
@@ -224,7 +245,7 @@ impl Owner {
                         self.admit(ticket, brought, &mut after);
                     }
                 }
-                Effect::Record(record) => self.record(&record),
+                Effect::Record(record) => self.record(record),
                 Effect::Changed { ticket } => self.ledger.touch(ticket),
                 // Lives as long as this daemon.
                 Effect::Policy(_) => {}
@@ -261,20 +282,19 @@ impl Owner {
         None
     }
 
-    fn record(&mut self, record: &Record) {
-        self.ledger.note(record);
+    fn record(&mut self, record: Record) {
         match record.change {
             Change::Active { .. } => self.kept.activate(record.ticket),
             Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
             Change::Orphaned { .. } => self.kept.orphan(record.ticket),
             Change::Queued => {}
         }
-        if self.audience.is_empty() {
-            return;
+        if !self.audience.is_empty() {
+            let event = report::event(&record, self.wall_clock());
+            let dirty = &mut self.batch.dirty;
+            self.audience.hear(&record.domain, &event, |link| mark(dirty, link));
         }
-        let event = report::event(record, self.wall_clock());
-        let dirty = &mut self.batch.dirty;
-        self.audience.hear(&record.domain, &event, |link| mark(dirty, link));
+        self.ledger.note(record);
     }
 
     fn tell(&mut self, connection: ConnectionId, reply: &Reply) {
@@ -293,6 +313,15 @@ impl Owner {
         mark(&mut self.batch.dirty, link);
     }
 
+    /// As [`reply`](Owner::reply), also while nothing can be written: it says nothing that has to be.
+    pub(super) fn reply_at_once(&mut self, link: &Rc<Link>, reply: &Reply) {
+        if self.stall.is_some() {
+            link.push_now(reply);
+        } else {
+            self.reply(link, reply);
+        }
+    }
+
     /// What the wall clock says in this batch.
     pub(super) fn wall_clock(&mut self) -> &WallClock {
         let now = self.batch.now;
@@ -304,14 +333,16 @@ impl Owner {
         if idle_until.is_some_and(|until| until <= self.batch.now) {
             self.batch.leaving = Some(Leaving::Idle);
         }
-        let next = self.sequencer.next_timeout().into_iter().chain(idle_until).chain(self.ledger.prune_at()).min();
+        let retry_at = self.stall.as_ref().map(|stall| stall.retry_at);
+        let next = self.sequencer.next_timeout().into_iter().chain(idle_until).chain(self.ledger.prune_at());
+        let next = next.chain(retry_at).min();
         self.timer.set(next).map_err(|error| timer_failed(&error))
     }
 
     /// When to leave if nothing happens before.
     fn idle_until(&mut self) -> Option<Time> {
         let idle_exit = self.facts.idle_exit?;
-        let is_idle = self.clients.is_empty() && self.sequencer.counts().domains == 0;
+        let is_idle = self.clients.is_empty() && self.sequencer.counts().domains == 0 && self.stall.is_none();
         self.idle_since = if is_idle { self.idle_since.or(Some(self.batch.now)) } else { None };
         Some(self.idle_since? + idle_exit)
     }

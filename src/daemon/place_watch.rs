@@ -1,4 +1,4 @@
-//! Sees when something in the socket's directory is removed or put there.
+//! Sees when something in the socket's directory is removed or put there, or when that directory goes somewhere else.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -27,7 +27,8 @@ impl PlaceWatch {
         Ok(watch)
     }
 
-    /// Watches `directory` too, which may be a new one with an old name.
+    /// Watches `directory` too, which may be a new one with an old name, and whether one of those above it is moved.
+    /// Of one that may not be read that cannot be seen.
     ///
     /// # Errors
     ///
@@ -41,6 +42,10 @@ impl PlaceWatch {
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
         inotify::add_watch(self.inotify.get_ref(), directory, what)?;
+        for above in directory.ancestors().skip(1) {
+            let what = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR;
+            _ = inotify::add_watch(self.inotify.get_ref(), above, what);
+        }
         Ok(())
     }
 

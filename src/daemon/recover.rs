@@ -80,7 +80,7 @@ fn look_one(mut saved: SavedTicket, pipes: &Pipes) -> Recovered {
     saved.ticket.pipes = u32::try_from(pipes).unwrap_or(u32::MAX);
     saved.ticket.processes = u32::try_from(processes).unwrap_or(u32::MAX);
     if is_holder {
-        info!("ticket {ticket} had the turn in {}: {} keep it", saved.ticket.domain, keepers.describe());
+        info!("ticket {ticket} had the turn in {}: kept by {}", saved.ticket.domain, keepers.describe());
     }
     Recovered { saved, keepers }
 }
@@ -120,6 +120,6 @@ impl Keepers {
     }
 
     fn describe(&self) -> String {
-        format!("{} processes and pipes", self.watched.len() + self.unseen.len())
+        format!("{} of its processes and pipes", self.watched.len() + self.unseen.len())
     }
 }

@@ -43,6 +43,10 @@ impl WallClock {
     fn age(&self, time: Time) -> Duration {
         self.now.since(time)
     }
+
+    fn left(&self, until: Time) -> Duration {
+        until.since(self.now)
+    }
 }
 
 /// A moment in milliseconds since 1970: RFC 3339 in local time.
@@ -87,6 +91,7 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
             .map(|(position, waiter)| waiter_status(waiter, position, waiter_left(position), clock))
             .collect(),
         waiting: line.waiting,
+        awaited_ms: line.awaited_until.map(|until| milliseconds(clock.left(until))),
         usual_run_ms: line.usual_run.map(milliseconds),
         concurrency: line.concurrency,
         paused: line.pause.map(|pause| paused_status(pause, clock)),
@@ -129,6 +134,7 @@ fn waiter_status(waiter: &TicketView<'_>, position: u64, left: Option<Duration>,
         command: waiter.command.map(str::to_owned),
         position,
         since: clock.text(waiter.queued_at),
+        away: waiter.is_away,
         waited_ms: milliseconds(clock.age(waiter.queued_at)),
         left_ms: left.map(milliseconds),
         take: waiter.take,

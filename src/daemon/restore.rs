@@ -10,6 +10,7 @@ use super::recover::Recovered;
 use super::watch::Role;
 use crate::protocol::Ticket;
 use crate::sequencer::Input;
+use crate::words::counted;
 
 impl Owner {
     /// Restores these tickets, in order, before any client is let in. A turn whose keepers are all gone has ended
@@ -21,7 +22,7 @@ impl Owner {
         for (ticket, uid, had_turn, outcome) in past.ends {
             self.input(Input::PastEnd { ticket, uid, had_turn, outcome });
         }
-        let count = tickets.len();
+        let found = tickets.len() as u64;
         for Recovered { saved, keepers } in tickets {
             let ticket = saved.ticket.ticket;
             self.kept.restore(&saved, keepers.unseen);
@@ -33,9 +34,10 @@ impl Owner {
                 info!("ticket {ticket} has ended meanwhile: nothing keeps it");
             }
         }
-        if count > 0 {
+        if found > 0 {
             let now = self.sequencer.counts();
-            info!("took over {} turns and {} waiters of {count} tickets", now.holders, now.waiters);
+            let (turns, waiters) = (counted(now.holders, "turn"), counted(now.waiters, "waiter"));
+            info!("took over {turns} and {waiters} of {}", counted(found, "ticket"));
         }
     }
 

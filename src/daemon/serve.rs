@@ -102,11 +102,13 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     let timer = Timer::new().map_err(failed)?;
     let Storage { database, tickets, past } = storage;
     let watcher = Watcher::new(sender.clone(), buffer);
-    let (ledger, librarian) = (Ledger::new(database, Time::now()), Librarian::new(sender.clone()));
+    let ledger = Ledger::new(database, facts.place.done.clone(), Time::now());
+    let librarian = Librarian::new(sender.clone());
     let mut owner = Owner::new(sequencer, (numbers, ledger), librarian, (timer, watcher), facts);
     signals::watch(sender.clone()).map_err(failed)?;
     owner.restore(tickets, past);
     owner.end_batch()?;
+    owner.end_unwritten()?;
     info!("seqd {} serves {}", env!("CARGO_PKG_VERSION"), owner.facts.place.socket.display());
     notify(NotifyState::Ready);
     if reports {

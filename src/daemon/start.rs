@@ -36,26 +36,45 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 /// With the reason why it could not start or serve. That another daemon is there already is said by an error too,
 /// with the exit status 0. With `--detach` all of that is said on standard output, as the client expects it.
 pub fn run(args: &SeqdArgs) -> Result<(), Error> {
-    if !args.detach && !args.detached {
-        return start(args);
+    if args.detach {
+        return start_in_background(args);
     }
-    let started = if args.detach {
-        find_place(args).and_then(|place| detach::spawn_second_stage(args, &place))
-    } else {
-        start(args)
-    };
-    if let Err(error) = &started {
-        detach::report(&if error.exit_status() == status::OK {
-            "busy".to_owned()
-        } else {
-            format!("error: {}", error.to_string().replace('\n', " "))
-        });
+    let started = start(args);
+    if let Err(error) = &started
+        && args.detached
+    {
+        detach::report(&outcome(error));
     }
     started
 }
 
+fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
+    match find_place(args).and_then(|place| detach::spawn_second_stage(args, &place)) {
+        Ok(Some(said)) => {
+            detach::report(&said);
+            said.strip_prefix("error: ").map_or(Ok(()), |why| Err(Error::failure(why)))
+        }
+        // Nothing is said of that: a client that started it tries again.
+        Ok(None) => Err(Error::failure("the daemon in the background was killed, or not ready in time: see its log")),
+        Err(error) => {
+            detach::report(&outcome(&error));
+            Err(error)
+        }
+    }
+}
+
+/// Why a daemon does not run in the background, as whoever started it expects it.
+fn outcome(error: &Error) -> String {
+    if error.exit_status() == status::OK {
+        return "busy".to_owned();
+    }
+    format!("error: {}", error.to_string().replace('\n', " "))
+}
+
 fn start(args: &SeqdArgs) -> Result<(), Error> {
     let started = Time::now();
+    crate::sys::ignore_file_size_signal();
+    raise_file_size_limit();
     let passed = if args.detached { None } else { listen::passed()? };
     let place = match &passed {
         Some((_, path)) => Place::of_socket(path)?,
@@ -72,6 +91,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     std::panic::set_hook(Box::new(say_and_abort));
     let connections_max = raise_descriptor_limit();
     let begin = || {
+        Numbers::check(&place.numbers)?;
         let storage = storage::open(args, &place)?;
         let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
         let Listening { listener, identity } = match passed {
@@ -130,6 +150,12 @@ fn idle_exit(args: &SeqdArgs) -> Option<Duration> {
         IdleExit::After(duration) => Some(duration),
         IdleExit::Never => None,
     }
+}
+
+/// A client's limit on the size of files is not meant for the daemon that it happens to start.
+fn raise_file_size_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
+    _ = setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum });
 }
 
 /// Takes as many descriptors as the system allows, and says for how many connections they are enough.

@@ -5,14 +5,14 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::args::SeqdArgs;
-use super::history::{Past, ended_turn, past};
+use super::history::{Past, amended, ended_turn, past};
 use super::place::Place;
 use super::recover::{self, Recovered};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{EndedTurn, Outcome, Ticket};
 use crate::sequencer::Secret;
-use crate::store::{Change, Database, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
+use crate::store::{Change, Database, DoneNote, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
 
 /// What a daemon goes on with.
 #[derive(Default)]
@@ -35,7 +35,9 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
     }
     let age_ms = i64::try_from(args.history_age.as_millis()).unwrap_or(i64::MAX);
     let retention = Retention { turns: args.history_turns, age_ms };
-    let (mut database, found) = Database::open(&place.database, &place.mark, &Machine::this(), retention, bury)?;
+    let is_understood = |found: &[Found]| recover::read(&place.database, found).map(drop);
+    let (mut database, found) =
+        Database::open_if(&place.database, &place.mark, &Machine::this(), retention, bury, is_understood)?;
     let tickets = recover::read(&place.database, &found)?;
     let tickets = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
     let past = past(&place.database)?;
@@ -85,7 +87,7 @@ fn apply_notes(
                 ended_without_daemon(&saved, note.ended_at_ms, Outcome::Done, note.exit_status)
             }
             Some(_) => None,
-            None => amend(database, *uid, Ticket(note.ticket), note.exit_status)?,
+            None => amend(database, *uid, note)?,
         };
         if done.is_none() {
             warn!("{} is about no turn that ended unheard: let go of it", path.display());
@@ -107,12 +109,8 @@ fn is_secret(saved: &SavedTicket, secret: &str) -> bool {
 
 /// A turn that an earlier daemon saw end with its processes, and nobody tell how. Its secret is not kept, so it is
 /// believed to whoever may write for its user.
-fn amend(database: &Database, writer: u32, ticket: Ticket, exit_status: Option<i32>) -> Result<Option<Change>, Error> {
-    let Some((ended_at, body)) = database.ended(ticket)? else { return Ok(None) };
+fn amend(database: &Database, writer: u32, note: &DoneNote) -> Result<Option<Change>, Error> {
+    let Some((ended_at, body)) = database.ended(Ticket(note.ticket))? else { return Ok(None) };
     let Ok(turn) = serde_json::from_slice::<EndedTurn>(&body) else { return Ok(None) };
-    let me = rustix::process::geteuid().as_raw();
-    let is_believed = [turn.uid, me, 0].contains(&writer);
-    let is_open = turn.outcome == Outcome::Gone && turn.exit_status.is_none();
-    let amended = EndedTurn { outcome: Outcome::Done, exit_status, ..turn };
-    Ok((is_believed && is_open).then(|| change(&amended, ended_at)))
+    Ok(amended(turn, ended_at, writer, note).map(|(turn, ended_at)| change(&turn, ended_at)))
 }

@@ -5,26 +5,21 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::fs::FileType;
-use serde::Deserialize;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::history::LogAsk;
 use super::process;
+use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
     COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, SECRET_BYTES_MAX,
     STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
-    Binding, Cancel, Domain, Done, ErrorCode, ErrorReply, Framed, NameError, PROTOCOL_VERSION, Pause, PolicySet,
-    PolicyUnset, Release, Request, RequestId, Resume, Sequence, Started, Ticket,
+    Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
+    Request, RequestId, Resume, Sequence, Started, Ticket,
 };
-use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, PolicyError, Secret, Which, Wishes};
-
-/// The operations that this version knows.
-const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, status, watch, wait, log, info, \
-    stop, restart, policy_set, policy_unset, policy_show, pause, resume";
+use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, Secret, Which, Wishes};
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
 pub(super) fn understand(
@@ -44,76 +39,6 @@ pub(super) fn understand(
         )),
     };
     asked.unwrap_or_else(|refusal| other(Other::Refused(refusal.0)))
-}
-
-/// Why a request is not one.
-#[derive(Debug)]
-struct Refusal(ErrorReply);
-
-impl Refusal {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
-        Refusal(ErrorReply { code, message: message.into(), domain: None, request_id: None, ticket: None })
-    }
-
-    fn bad(message: impl Into<String>) -> Refusal {
-        Refusal::new(ErrorCode::BadRequest, message)
-    }
-
-    /// The same, for the request that the client calls so.
-    fn of(mut self, request_id: Option<&str>) -> Refusal {
-        self.0.request_id = request_id.map(str::to_owned);
-        self
-    }
-}
-
-impl From<NameError> for Refusal {
-    fn from(error: NameError) -> Refusal {
-        Refusal::new(ErrorCode::BadName, error.to_string())
-    }
-}
-
-impl From<PolicyError> for Refusal {
-    fn from(error: PolicyError) -> Refusal {
-        Refusal::bad(error.to_string())
-    }
-}
-
-fn read(line: &[u8]) -> Result<Request, Refusal> {
-    let line = std::str::from_utf8(line).map_err(|error| Refusal::bad(format!("the line is not UTF-8: {error}")))?;
-    if !line.starts_with('{') {
-        return Err(Refusal::bad("a request is one JSON object on one line, such as {\"op\":\"status\"}"));
-    }
-    match serde_json::from_str(line) {
-        Ok(Request::Unknown) => Err(unknown_operation(line)),
-        Ok(request) => Ok(request),
-        Err(error) => Err(wrong_shape(line, &error)),
-    }
-}
-
-/// What can be said of a request that has the wrong shape. Only the fields that help to find it again are read.
-#[derive(Deserialize)]
-struct Outline {
-    #[serde(default)]
-    op: Value,
-    #[serde(default)]
-    request_id: Value,
-}
-
-fn unknown_operation(line: &str) -> Refusal {
-    let outline = outline(line);
-    let operation = outline.as_ref().and_then(|outline| outline.op.as_str()).unwrap_or_default();
-    let message = format!("the operation {operation:?} is not known: use one of {OPERATIONS}");
-    Refusal::new(ErrorCode::UnknownOperation, message).of(outline.as_ref().and_then(|it| it.request_id.as_str()))
-}
-
-fn wrong_shape(line: &str, error: &serde_json::Error) -> Refusal {
-    let outline = outline(line);
-    Refusal::bad(format!("the request is malformed: {error}"))
-        .of(outline.as_ref().and_then(|it| it.request_id.as_str()))
-}
-
-fn outline(line: &str) -> Option<Outline> {
-    serde_json::from_str(line).ok()
 }
 
 /// Who asks, and with what.

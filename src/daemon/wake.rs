@@ -78,6 +78,11 @@ pub(super) enum Other {
 }
 
 impl Ask {
+    /// Whether the answer says nothing that has to be written down first.
+    pub(super) fn is_told_at_once(&self) -> bool {
+        matches!(self, Ask::Other(other) if matches!(**other, Other::Hello(_) | Other::Stop(_)))
+    }
+
     /// Whether the answer may be so large that it must be read before more is asked.
     pub(super) fn is_for_snapshot(&self) -> bool {
         matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..) | Other::Log(_) | Other::Policies(..)))

@@ -3,24 +3,41 @@
 //! The protocol in prose, with each request's replies and an example session, is `man/seq-protocol.7`.
 
 mod name;
+mod policy;
 mod request;
 mod reply;
+mod status;
+mod event;
+mod log;
+mod info;
+mod error;
 mod frame;
 pub mod limits;
 
+pub use error::{ErrorCode, ErrorReply};
+pub use event::{Event, EventKind, Lagged, Outcome, Watching};
 pub use frame::{Framed, LineBuffer, encode};
+pub use info::{Counts, InfoReply, Limits};
+pub use log::{EndedTurn, LogReply};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
+pub use policy::{Paused, PolicySetReply, PolicyShowReply, PolicyStatus, PolicyUnsetReply, PolicyValueSource, Resumed};
 pub use reply::{
-    Active, Cancelled, Counts, DomainStatus, DoneReply, EndedTurn, ErrorCode, ErrorReply, Event, EventKind, HeadStatus,
-    HeadWait, HelloReply, HolderState, HolderStatus, Idle, InfoReply, Lagged, Limits, LogReply, Outcome, Paused,
-    PausedStatus, PolicySetReply, PolicyShowReply, PolicyStatus, PolicyUnsetReply, PolicyValueSource, QueuePosition,
-    Queued, Released, Reply, Restarting, Resumed, StatusReply, Stopping, WaiterStatus, Watching,
+    Active, Cancelled, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting, Stalled,
+    Stopping,
 };
 pub use request::{
     Binding, Cancel, Done, Hello, Info, Log, Pause, PolicySet, PolicyShow, PolicyUnset, PolicyValues, RateValue,
     Release, Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
 };
+pub use status::{
+    DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus, StatusReply, WaiterStatus,
+};
 
 /// The version of the protocol that this program speaks. It changes when an old client or daemon would misunderstand
 /// a new one; added fields and operations do not change it.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}

@@ -72,10 +72,10 @@ pub struct Sequence {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Whether to send `queue_position` while it waits.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub positions: bool,
     /// Whether to answer `busy` instead of waiting.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub no_wait: bool,
     /// Milliseconds to wait before the answer is `timed_out`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ pub struct Sequence {
     pub lease_ms: Option<u64>,
     /// With binding `process`: whether it was named on purpose, by its pid, and is not just the caller's shell; then
     /// a bare `done` of the same user ends the turn from anywhere.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub named_process: bool,
     /// Something that only this client knows, at most 255 bytes: what it takes the request up again with. The daemon
     /// keeps its SHA-256 only.
@@ -100,7 +100,7 @@ pub struct Sequence {
     pub resume: Option<u64>,
     /// Refuse, with `already_active`, a turn that this request id has already: for clients that would start
     /// a second command beside the first.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub fresh: bool,
     /// How many of the domain's slots the turn takes; one without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,7 +214,7 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiters_max: Option<usize>,
     /// Whether to list idle domains that are still remembered.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub idle: bool,
 }
 
@@ -279,7 +279,7 @@ pub struct Log {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,
     /// Only turns that did not end well: with an exit status other than zero, or without `done`.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "super::is_false")]
     pub failed: bool,
     /// How many turns at most, the newest of them;
     /// without it [`LOG_TURNS_DEFAULT`](super::limits::LOG_TURNS_DEFAULT).
@@ -376,11 +376,6 @@ pub struct Resume {
     /// Repeated in the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

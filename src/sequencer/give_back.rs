@@ -93,13 +93,7 @@ impl Sequencer {
             Some(entry) if entry.turn().is_none() => Refusal::NotActive { ticket: entry.ticket },
             Some(entry) => {
                 let ticket = entry.ticket;
-                let Some(entry) = self.end(now, ticket, Outcome::Released, None, out) else { return };
-                let refusal = Refusal::Released { ticket };
-                out.extend(entry.connection.map(|holder| refusal.tell(holder, entry.about())));
-                let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
-                let reply = Reply::Released(Released { domain, holder, ticket, request_id });
-                out.push(Effect::Tell { connection, reply });
-                self.settle(&entry.domain, out);
+                self.release_holder(now, (connection, request_id), ticket, out);
                 return;
             }
         };
@@ -120,6 +114,22 @@ impl Sequencer {
     fn turns_named(&self, which: &Which) -> usize {
         let Which::Domain(domain) = which else { return 1 };
         self.lines.get(domain).map_or(0, |line| line.holders.len())
+    }
+
+    fn release_holder(
+        &mut self,
+        now: Time,
+        (connection, request_id): (ConnectionId, Option<String>),
+        ticket: Ticket,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = self.end(now, ticket, Outcome::Released, None, out) else { return };
+        let refusal = Refusal::Released { ticket };
+        out.extend(entry.connection.map(|holder| refusal.tell(holder, entry.about())));
+        let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
+        let reply = Reply::Released(Released { domain, holder, ticket, request_id });
+        out.push(Effect::Tell { connection, reply });
+        self.settle(&entry.domain, out);
     }
 
     /// The ticket that all of `which` is true of.

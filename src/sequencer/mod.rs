@@ -34,6 +34,7 @@ mod connections;
 mod timers;
 mod idle;
 mod refusal;
+mod spoken;
 mod check;
 #[cfg(test)]
 mod tests;
@@ -142,8 +143,9 @@ impl Sequencer {
     /// Takes one input at `now` and appends what follows from it to `effects`, in order.
     ///
     /// Every deadline up to and including `now` is done first, as if a [`Input::Tick`] had come at its time; but a turn
-    /// that comes of it begins, and its lease with it, when its client can be told, at `now`. Then comes the input, and then at most one small step of the `queue_position` messages that are due: whatever is
-    /// left of those makes [`next_timeout`](Sequencer::next_timeout) answer a moment that has come already.
+    /// that comes of it begins, and its lease with it, when its client can be told, at `now`. Then comes the input, and
+    /// then at most one small step of the `queue_position` messages that are due: whatever is left of those makes
+    /// [`next_timeout`](Sequencer::next_timeout) answer a moment that has come already.
     ///
     /// `now` must never be earlier than in an earlier call; if it is, the later moment counts.
     ///

@@ -4,6 +4,7 @@ use crate::protocol::{Domain, HeadWait, Ticket};
 
 use super::line::Line;
 use super::refusal::Refusal;
+use super::spoken::Spoken;
 use super::{Policy, Sequencer, Wishes};
 
 /// What the head of a line waits for. Of several things the first one in this order.
@@ -11,8 +12,6 @@ use super::{Policy, Sequencer, Wishes};
 pub enum Obstacle {
     /// For the domain to be resumed.
     Paused,
-    /// For its own client to come back after a restart.
-    Away,
     /// For those who have the turn.
     Held,
     /// For as many free slots as it takes; some are free.
@@ -22,6 +21,8 @@ pub enum Obstacle {
         /// How many are free.
         free: u32,
     },
+    /// For its own client to come back after a restart.
+    Away,
 }
 
 impl From<Obstacle> for HeadWait {
@@ -41,11 +42,8 @@ impl Sequencer {
         if self.pauses.contains_key(domain) {
             return Some(Obstacle::Paused);
         }
-        if self.away.has(head) {
-            return Some(Obstacle::Away);
-        }
         let entry = self.tickets.get(&head)?;
-        line.want_of_room(&entry.wishes)
+        line.want_of_room(&entry.wishes).or(self.away.has(head).then_some(Obstacle::Away))
     }
 
     /// Whose turn it is in a line.
@@ -84,7 +82,7 @@ impl Sequencer {
             return Some(Refusal::Awaited { domain, next: next.ticket, pid: next.pid });
         }
         let (holder, turn) = self.holder(line.oldest_holder()?)?;
-        let held = self.now.since(turn.active_at);
+        let held = Spoken(self.now.since(turn.active_at));
         Some(Refusal::Busy { domain, holder: holder.ticket, pid: holder.pid, held })
     }
 }

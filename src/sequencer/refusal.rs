@@ -2,20 +2,20 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
+use super::spoken::Spoken;
 use super::{ConnectionId, Effect, Which};
 
 /// A refusal, or the end of a ticket that its client did not ask for, with what there is to say about it.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    Busy { domain: Domain, holder: Ticket, pid: u32, held: Duration },
+    Busy { domain: Domain, holder: Ticket, pid: u32, held: Spoken },
     Paused { domain: Domain, reason: Option<Arc<str>> },
     TakeTooLarge { domain: Domain, take: u32, slots: u32 },
-    TimedOut { domain: Domain, waited: Duration },
-    StillInUse { domain: Domain, waited: Duration },
+    TimedOut { domain: Domain, waited: Spoken },
+    StillInUse { domain: Domain, waited: Spoken },
     QueueFull { domain: Domain, waiters: usize },
     TooManyDomains { domains: usize },
     TooManyPolicies { policies: usize },
@@ -24,7 +24,7 @@ pub(super) enum Refusal {
     SeveralHolders { domain: Domain, holders: usize },
     Cancelled { ticket: Ticket },
     Released { ticket: Ticket },
-    Expired { ticket: Ticket, held: Duration },
+    Expired { ticket: Ticket, held: Spoken },
     TakenOver { request_id: RequestId },
     AlreadyActive { request_id: RequestId, ticket: Ticket, pid: u32 },
     RequestIdTaken { domain: Domain, request_id: RequestId },
@@ -106,18 +106,15 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Busy { domain, holder, pid, held } => {
-                let held = Spoken(*held);
                 write!(f, "{domain} is busy: ticket {holder} (pid {pid}) has had the turn for {held}")
             }
             Refusal::TimedOut { domain, waited } => {
-                let waited = Spoken(*waited);
                 write!(
                     f,
                     "no turn in {domain} after {waited}: allow a longer wait, or see who holds it with `seq status`"
                 )
             }
             Refusal::StillInUse { domain, waited } => {
-                let waited = Spoken(*waited);
                 write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
             }
             Refusal::Paused { domain, reason } => paused(domain, reason.as_deref(), f),
@@ -147,7 +144,6 @@ impl fmt::Display for Refusal {
                 write!(f, "the turn of ticket {ticket} was taken away by `seq release`: stop working under it")
             }
             Refusal::Expired { ticket, held } => {
-                let held = Spoken(*held);
                 write!(f, "the lease of ticket {ticket} is over after {held}: stop working under it")
             }
             Refusal::TakenOver { request_id } => {
@@ -238,22 +234,5 @@ fn not_found(which: &Which, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "request {request_id} neither waits nor has a turn in {domain}: see `seq status`")
         }
         Which::Domain(domain) => write!(f, "nothing to end in {domain}: name a ticket, see `seq status`"),
-    }
-}
-
-/// A duration as people say it, by its two largest units: `2m 3s`; below a second in milliseconds.
-struct Spoken(Duration);
-
-impl fmt::Display for Spoken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-        match seconds {
-            0 => write!(f, "{}ms", self.0.as_millis()),
-            1..60 => write!(f, "{seconds}s"),
-            60..3_600 => write!(f, "{minutes}m {}s", seconds % 60),
-            3_600..86_400 => write!(f, "{hours}h {}m", minutes % 60),
-            _ => write!(f, "{days}d {}h", hours % 24),
-        }
     }
 }

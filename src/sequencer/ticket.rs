@@ -189,6 +189,7 @@ impl Entry {
             active_at: self.turn().map(|turn| turn.active_at),
             take: self.wishes.take,
             max_run: self.turn().and_then(|turn| turn.max_run),
+            is_away: self.is_away(),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::protocol::{Binding, Domain, Idle, Outcome, Reply, Ticket, Token};
 use super::connections::Attached;
 use super::line::Line;
 use super::refusal::Refusal;
+use super::spoken::Spoken;
 use super::ticket::{Entry, State, Turn};
 use super::timers::Timer;
 use super::{Change, Effect, Sequencer};
@@ -102,8 +103,8 @@ impl Sequencer {
         let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
         let domain = entry.domain.clone();
         let refusal = match turn {
-            Some(turn) => Refusal::Expired { ticket, held: now.since(turn.active_at) },
-            None => Refusal::TimedOut { domain: domain.clone(), waited: entry.waited(now) },
+            Some(turn) => Refusal::Expired { ticket, held: Spoken(now.since(turn.active_at)) },
+            None => Refusal::TimedOut { domain: domain.clone(), waited: Spoken(entry.waited(now)) },
         };
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
         self.settle(&domain, out);

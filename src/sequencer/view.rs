@@ -19,6 +19,8 @@ pub struct LineView<'a> {
     pub waiters: Vec<TicketView<'a>>,
     /// How many wait in all.
     pub waiting: u64,
+    /// While a turn is free but the head of the line is away: until when it is waited for.
+    pub awaited_until: Option<Time>,
     /// The median of the last runs that ended by `done`.
     pub usual_run: Option<Duration>,
     /// Turns that it gives out at once.
@@ -50,6 +52,8 @@ pub struct TicketView<'a> {
     pub take: u32,
     /// How long its turn may take by the policy with which it began.
     pub max_run: Option<Duration>,
+    /// Whether it waits, and its client has not come back since a restart.
+    pub is_away: bool,
 }
 
 impl Sequencer {
@@ -69,16 +73,18 @@ impl Sequencer {
     fn view_line(&self, domain: &Domain, waiters_max: usize, idle: bool) -> Option<LineView<'_>> {
         let Some((domain, line)) = self.lines.get_key_value(domain) else { return self.view_idle(domain, idle) };
         let holders = line.holders.iter().filter_map(|(_, ticket)| self.holder(*ticket));
+        let obstacle = line.order.head().and_then(|head| self.obstacle(domain, line, head));
         let waiters = line.order.iter().take(waiters_max).filter_map(|ticket| self.tickets.get(&ticket));
         Some(LineView {
             domain,
             holders: holders.map(|(entry, turn)| (entry.view(), turn.token, entry.holder_state())).collect(),
             waiters: waiters.map(|entry| entry.view()).collect(),
             waiting: line.order.len() as u64,
+            awaited_until: obstacle.filter(|found| *found == Obstacle::Away).and_then(|_| self.away.until()),
             usual_run: usual_run(&line.runs),
             concurrency: line.policy.slots(),
             pause: self.pauses.get(domain),
-            obstacle: line.order.head().and_then(|head| self.obstacle(domain, line, head)),
+            obstacle,
         })
     }
 
@@ -92,6 +98,7 @@ impl Sequencer {
             holders: Vec::new(),
             waiters: Vec::new(),
             waiting: 0,
+            awaited_until: None,
             usual_run: remembered.and_then(|(_, runs)| usual_run(runs)),
             concurrency: self.policies.resolve(domain).slots(),
             pause: paused.map(|(_, pause)| pause),

@@ -2,15 +2,17 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
-/// Pages of the log past which the writer has to wait for the last part of a checkpoint, a few milliseconds: a log
-/// starts again from its beginning only when all of it is in the database, and a writer that never rests would make it
-/// grow for ever.
-const LOG_PAGES_MAX: i64 = 16 * 1_024;
+/// Pages of the log past which the writer has to wait for the last part of a checkpoint. A log starts again from its
+/// beginning when all of it is in the database, which any checkpoint comes to in a moment without a commit; but a
+/// writer that never rests would make it grow for ever. Reading so long a log again after a kill takes 0.1 s.
+const LOG_PAGES_MAX: i64 = 64 * 1_024;
 
-/// A thread with a connection of its own. `fsync` takes milliseconds, and happens there alone.
+/// A thread with a connection of its own. `fsync` takes milliseconds, and happens there; only when the log starts again
+/// the writer waits for its first few bytes to be on the disk, for SQLite leaves that to nobody else.
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     /// None once it is to end.
@@ -25,7 +27,10 @@ impl Checkpointer {
         let (fail, failures) = sync_channel(1);
         let thread = thread::spawn(move || {
             while orders.recv().is_ok() {
-                if let Err(error) = checkpoint(&connection) {
+                // Where there was no room it had no `fsync` yet, and the next may succeed.
+                if let Err(error) = checkpoint(&connection)
+                    && error.sqlite_error_code() != Some(ErrorCode::DiskFull)
+                {
                     // After a failed fsync nobody knows what is on disk: it is never tried again.
                     _ = fail.send(error);
                     return;
@@ -61,10 +66,19 @@ impl Drop for Checkpointer {
 
 /// Copies what can be copied without making the writer wait; makes it wait for the rest only when the log is too long.
 fn checkpoint(connection: &Connection) -> rusqlite::Result<()> {
-    let pages: i64 = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))?;
-    if pages > LOG_PAGES_MAX {
-        // Nearly all of it has just been copied, so that this is short. Whether it succeeds is no matter: the next may.
+    if copy(connection)? > LOG_PAGES_MAX {
+        // Once more, so that only what is written meanwhile is left to be copied, and to be brought to the disk, while
+        // the writer waits.
+        copy(connection)?;
+        // It does not happen when somebody writes, or reads, right now: waiting for a reader would hold the writer up as
+        // long. The next may.
+        connection.busy_timeout(Duration::ZERO)?;
         connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
     }
     Ok(())
+}
+
+/// Copies all that nobody who reads still needs elsewhere; gives the pages of the log.
+fn copy(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(1))
 }

@@ -14,7 +14,9 @@ use super::fault;
 use super::history;
 use super::machine::Machine;
 use super::mark::{Mark, Summary};
-use super::opening::{check_all, check_file, check_owner, connect, identity_of, read_live};
+use super::opening::{
+    check_all, check_file, check_owner, check_writable, connect, identity_of, log_of, read_live, remove_new_log,
+};
 use super::problem::{Problem, problem};
 use super::schema::{self, Before};
 use crate::protocol::{Domain, Ticket};
@@ -23,7 +25,7 @@ use crate::protocol::{Domain, Ticket};
 const SURPLUS_MAX: u64 = 4_096;
 
 /// Commits after which the checkpointer is woken.
-const CHECKPOINT_COMMITS: u32 = 1_024;
+const CHECKPOINT_COMMITS: u32 = 4_096;
 
 /// What became of one ticket, to be written in one transaction with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,26 +113,61 @@ impl Database {
         retention: Retention,
         buried: impl Fn(&Found) -> Option<Change>,
     ) -> Result<(Database, Vec<Found>), Problem> {
+        Database::open_if(path, mark, machine, retention, buried, |_| Ok(()))
+    }
+
+    /// As [`open`](Database::open), if what lives in it `is_understood`.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Database::open), and what `is_understood` says.
+    pub fn open_if(
+        path: &Path,
+        mark: &Path,
+        machine: &Machine,
+        retention: Retention,
+        buried: impl Fn(&Found) -> Option<Change>,
+        is_understood: impl Fn(&[Found]) -> Result<(), Problem>,
+    ) -> Result<(Database, Vec<Found>), Problem> {
+        let had_log = log_of(path).exists();
+        let opened = Database::open_as_is(path, mark, machine, retention, buried, is_understood);
+        if opened.is_err() {
+            remove_new_log(path, had_log);
+        }
+        opened
+    }
+
+    fn open_as_is(
+        path: &Path,
+        mark: &Path,
+        machine: &Machine,
+        retention: Retention,
+        buried: impl Fn(&Found) -> Option<Change>,
+        is_understood: impl Fn(&[Found]) -> Result<(), Problem>,
+    ) -> Result<(Database, Vec<Found>), Problem> {
         let at = |error: rusqlite::Error| problem(path, error);
         let seen = Mark::look(mark, &machine.boot_id).map_err(|error| Problem::file("read", mark, &error))?;
         check_file(path, &seen, mark)?;
         let connection = connect(path).map_err(at)?;
-        let Before { is_new, machine: before } = schema::prepare(&connection, path)?;
-        if is_new && seen.holds_something() {
-            return Err(Problem::missing(path, mark));
-        }
+        check_writable(&connection, path)?;
+        let must_hold = || seen.holds_something().then(|| Problem::missing(path, mark));
+        let Before { is_new, machine: before } = schema::prepare(&connection, path, must_hold)?;
         if !is_new && !seen.was_closed {
             check_all(&connection, path)?;
         }
         let live = read_live(&connection, path, seen.oldest())?;
         let summary: Summary = live.iter().map(|(found, sum)| Summary::of(found.ticket, *sum)).sum();
         check_owner(&seen, &before, machine, summary, (path, mark))?;
+        let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
+        let mut found: Vec<Found> = live.into_iter().map(|(found, _)| found).collect();
+        if before.boot_id == machine.boot_id {
+            is_understood(&found)?;
+        }
         let ended = match seen.history {
             Some(ended) => ended,
             None => history::count(&connection).map_err(at)?,
         };
         let mut mark = Mark::open(mark, &machine.boot_id).map_err(|error| Problem::file("write", mark, &error))?;
-        let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
         mark.turn(before.boot_id != machine.boot_id);
         mark.settle(summary, oldest(&sums), ended);
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
@@ -138,7 +175,6 @@ impl Database {
         let path = path.to_owned();
         let mut database =
             Database { connection, mark, checkpointer, path, identity, sums, summary, commits: 0, retention, ended };
-        let mut found: Vec<Found> = live.into_iter().map(|(found, _)| found).collect();
         if before.boot_id != machine.boot_id {
             let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
@@ -165,14 +201,22 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// When they cannot be written: none of them is. Nothing may be told to anybody after that; end this process, and
-    /// let the next one read what is on disk.
+    /// When they cannot be written: none of them is, and nothing may be told to anybody. Where there was no room the
+    /// same tickets may be tried again, in one transaction with others; otherwise end this process, and let the next
+    /// one read what is on disk.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Problem> {
         if changes.is_empty() {
             return Ok(());
         }
         fault::point();
-        self.write(changes).map_err(|error| problem(&self.path, error))?;
+        let ended = self.ended;
+        if let Err(error) = self.write(changes) {
+            self.ended = ended;
+            if !self.connection.is_autocommit() {
+                _ = self.connection.execute_batch("ROLLBACK");
+            }
+            return Err(problem(&self.path, error));
+        }
         fault::point();
         self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         self.commits += 1;

@@ -5,6 +5,8 @@
 //! | `kill:N` | the process kills itself at the Nth point: before and after each commit, and before each send |
 //! | `full:N` | the Nth write of the database finds the disk full |
 //! | `io:N` | the Nth write of the database fails with an error of the disk |
+//! | `quota:FILE` | the disk is full while this file is there |
+//! | `fsync:N` | the Nth write of the database fails, and nobody knows what is on disk |
 //!
 //! A test goes through N = 1, 2, 3, … until nothing happens any more, so it meets every point there is.
 
@@ -25,6 +27,7 @@ pub(super) fn write() -> rusqlite::Result<()> {
 
 #[cfg(debug_assertions)]
 mod plan {
+    use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,27 +35,33 @@ mod plan {
     use rustix::process::{Signal, getpid, kill_process};
 
     /// What is to happen, and when.
-    #[derive(Clone, Copy, PartialEq, Eq)]
+    #[derive(PartialEq, Eq)]
     enum Fault {
         Kill(u64),
         Fail(i32, u64),
+        Quota(PathBuf),
     }
 
     static COUNT: AtomicU64 = AtomicU64::new(0);
 
-    fn plan() -> Option<Fault> {
+    fn plan() -> Option<&'static Fault> {
         static PLAN: OnceLock<Option<Fault>> = OnceLock::new();
-        *PLAN.get_or_init(|| {
+        let plan = PLAN.get_or_init(|| {
             let text = std::env::var("SEQD_FAULT").ok()?;
             let (kind, number) = text.split_once(':')?;
+            if kind == "quota" {
+                return Some(Fault::Quota(number.into()));
+            }
             let number = number.parse().ok()?;
             match kind {
                 "kill" => Some(Fault::Kill(number)),
                 "full" => Some(Fault::Fail(ffi::SQLITE_FULL, number)),
+                "fsync" => Some(Fault::Fail(ffi::SQLITE_IOERR_FSYNC, number)),
                 "io" => Some(Fault::Fail(ffi::SQLITE_IOERR_WRITE, number)),
                 _ => None,
             }
-        })
+        });
+        plan.as_ref()
     }
 
     fn is_now(number: u64) -> bool {
@@ -61,7 +70,7 @@ mod plan {
 
     pub(super) fn point() {
         if let Some(Fault::Kill(number)) = plan()
-            && is_now(number)
+            && is_now(*number)
         {
             _ = kill_process(getpid(), Signal::KILL);
         }
@@ -69,8 +78,11 @@ mod plan {
 
     pub(super) fn write() -> rusqlite::Result<()> {
         match plan() {
-            Some(Fault::Fail(code, number)) if is_now(number) => {
-                Err(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+            Some(Fault::Fail(code, number)) if is_now(*number) => {
+                Err(rusqlite::Error::SqliteFailure(ffi::Error::new(*code), None))
+            }
+            Some(Fault::Quota(file)) if file.exists() => {
+                Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None))
             }
             _ => Ok(()),
         }

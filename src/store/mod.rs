@@ -2,6 +2,8 @@
 
 mod database;
 mod opening;
+#[expect(unsafe_code, reason = "SQLite calls it, and is called, as C is")]
+mod vfs;
 mod schema;
 mod machine;
 mod mark;
@@ -21,7 +23,7 @@ pub(crate) use fault::point as fault_point;
 pub use history::History;
 pub use machine::Machine;
 pub use mark::outlives_a_daemon;
-pub use notes::{DoneNote, FoundNote, read_notes};
+pub use notes::{DoneNote, FoundNote, find_note, read_notes};
 pub use numbers::Numbers;
 pub use problem::Problem;
 pub use saved::{LeftTicket, ProcessIdentity, SavedTicket};

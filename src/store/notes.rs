@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use crate::protocol::Ticket;
+
 /// Bytes of a note, at most.
 const NOTE_BYTES_MAX: u64 = 4_096;
 
@@ -56,6 +58,11 @@ pub fn read_notes(folder: &Path) -> Vec<FoundNote> {
     paths
         .filter_map(|path| read_note(&path).inspect_err(|why| warn!("cannot use {}: {why}", path.display())).ok())
         .collect()
+}
+
+/// The note about one ticket in a folder, if it is there and can be read.
+pub fn find_note(folder: &Path, ticket: Ticket) -> Option<FoundNote> {
+    read_note(&folder.join(ticket.to_string())).ok()
 }
 
 fn read_note(path: &Path) -> io::Result<FoundNote> {

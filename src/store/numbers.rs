@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use serde::{Deserialize, Serialize};
 
 use super::file;
-use crate::error::Error;
+use crate::error::{Cure, Error};
 use crate::protocol::{Ticket, Token};
 
 /// Numbers reserved by one write. After an unclean end the rest of the block is skipped.
@@ -37,17 +37,22 @@ struct Mark {
 }
 
 impl Numbers {
+    /// Whether the file at `path` can be used; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or does not hold what it should.
+    pub fn check(path: &Path) -> Result<(), Error> {
+        look(path).map(drop)
+    }
+
     /// Opens the file at `path`, reserves a first block, and says which ticket and token come next.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or written, or does not hold what it should.
     pub fn open(path: &Path) -> Result<(Numbers, Ticket, Token), Error> {
-        let content = file::read(path).map_err(|error| failed("read", path, &error))?;
-        let next = match content {
-            None => Mark { format: FORMAT, ticket: 1, token: 1 },
-            Some(content) => parse(&content).map_err(|reason| damaged(path, &reason))?,
-        };
+        let next = look(path)?;
         let mark = next.after(BLOCK);
         write(path, mark).map_err(|error| failed("write", path, &error))?;
         let numbers = Numbers { path: path.to_owned(), mark, writing: None };
@@ -58,7 +63,8 @@ impl Numbers {
     ///
     /// # Errors
     ///
-    /// When the file cannot be written. Nothing may be given out after that: a failed write is never tried again.
+    /// When the file cannot be written: nothing of this batch may be told. Where there was no room it may be called
+    /// again, for then all of the file is written anew.
     pub fn cover(&mut self, ticket: Ticket, token: Token) -> Result<(), Error> {
         let next = Mark { format: FORMAT, ticket: ticket.0, token: token.0 };
         if next.after(BLOCK / 2).is_covered_by(self.mark) {
@@ -124,6 +130,14 @@ impl Mark {
     }
 }
 
+/// What comes next by the file at `path`.
+fn look(path: &Path) -> Result<Mark, Error> {
+    match file::read(path).map_err(|error| failed("read", path, &error))? {
+        None => Ok(Mark { format: FORMAT, ticket: 1, token: 1 }),
+        Some(content) => parse(&content).map_err(|reason| damaged(path, &reason)),
+    }
+}
+
 fn write(path: &Path, mark: Mark) -> io::Result<()> {
     let mut content = serde_json::to_vec(&mark)?;
     content.push(b'\n');
@@ -143,11 +157,11 @@ fn parse(content: &[u8]) -> Result<Mark, String> {
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     let directory = path.parent().unwrap_or(path).display();
-    let way_out = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room in {directory}"),
-        _ => format!("make {directory} and the files in it readable and writable"),
+    let (cure, way_out) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (Cure::Write, format!("make room in {directory}")),
+        _ => (Cure::Unknown, format!("make {directory} and the files in it readable and writable")),
     };
-    Error::failure(format_args!("cannot {what} the number file {}: {error}: {way_out}", path.display()))
+    Error::failure(format_args!("cannot {what} the number file {}: {error}: {way_out}", path.display())).with_cure(cure)
 }
 
 fn damaged(path: &Path, reason: &str) -> Error {

@@ -3,16 +3,19 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use rustix::io::Errno;
 
 use super::database::{Found, LIVE, checksum};
 use super::machine::Machine;
 use super::mark::{Seen, Summary};
 use super::problem::{Problem, problem};
+use super::schema::APPLICATION_ID;
+use super::vfs;
 use crate::protocol::Ticket;
 
 /// Bytes of a page. A commit writes the pages that it touched, whole; a row is about 400 bytes.
@@ -21,19 +24,18 @@ const PAGE_BYTES: u32 = 1_024;
 /// How long the writer waits for the last part of a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How SQLite locks: this process alone, but with several connections of its own, and without a file for shared
-/// memory (<https://sqlite.org/vfs.html>).
-const VFS: &str = "unix-excl";
-
 /// What every SQLite database begins with (<https://sqlite.org/fileformat.html>).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Bytes of the header that every SQLite database begins with.
+const HEADER_BYTES: u64 = 100;
 
 /// What can be said of the file before SQLite has touched it, and the log beside it.
 pub(super) fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Problem> {
     let failed = |error: std::io::Error| Problem::file("read", path, &error);
     let mut start = Vec::new();
     match File::open(path) {
-        Ok(file) => _ = file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?,
+        Ok(file) => _ = file.take(HEADER_BYTES).read_to_end(&mut start).map_err(failed)?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
@@ -45,10 +47,36 @@ pub(super) fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Pr
         let made = File::options().append(true).create(true).mode(0o600).open(path);
         return made.map(drop).map_err(|error| Problem::file("write", path, &error));
     }
-    if start != *MAGIC {
+    if !start.starts_with(MAGIC) {
         return Err(Problem::broken(path, "it is not a database"));
     }
+    if is_foreign(&start) {
+        return Err(Problem::foreign(path));
+    }
     Ok(())
+}
+
+/// Whether the header says that the database is another program's. Opening it would make one with a log of it. A new
+/// one of ours has a log before it has a name.
+fn is_foreign(header: &[u8]) -> bool {
+    let has_log = header.get(18) == Some(&2);
+    let application = header.get(68..72).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
+    application.is_some_and(|application| application != APPLICATION_ID && (application != 0 || !has_log))
+}
+
+/// The log beside the database.
+pub(super) fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    PathBuf::from(log)
+}
+
+/// Removes the log that looking into the database has made, if there was none before.
+pub(super) fn remove_new_log(path: &Path, had_log: bool) {
+    let log = log_of(path);
+    if !had_log && std::fs::metadata(&log).is_ok_and(|found| found.len() == 0) {
+        _ = std::fs::remove_file(log);
+    }
 }
 
 /// Whether what lives in it lives here, and is all there.
@@ -87,9 +115,18 @@ pub(super) fn identity_of(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
+/// SQLite opens a file that must not be written, and says so only when something is written.
+pub(super) fn check_writable(connection: &Connection, path: &Path) -> Result<(), Problem> {
+    match connection.is_readonly(MAIN_DB) {
+        Ok(true) => Err(Problem::file("write", path, &Errno::ACCESS.into())),
+        _ => Ok(()),
+    }
+}
+
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
+    vfs::register()?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // What turns out to be damaged is left as it is, the log too.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

@@ -4,8 +4,9 @@ use std::io;
 use std::path::Path;
 
 use rusqlite::ErrorCode;
+use rusqlite::ffi::SQLITE_IOERR_WRITE;
 
-use crate::error::Error;
+use crate::error::{Cure, Error};
 use crate::protocol::{Domain, Ticket};
 
 /// Something is wrong with the store: the daemon ends, and says this.
@@ -18,7 +19,11 @@ impl Problem {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Error::failure(format_args!("the disk is full: {shown} cannot be written: make room in {directory}"))
+                    .with_cure(Cure::Write)
             }
+            io::ErrorKind::IsADirectory => Error::failure(format_args!(
+                "{shown} is a directory: move it away, and restore the file that was there"
+            )),
             _ => Error::failure(format_args!(
                 "cannot {what} {shown}: {error}: make {directory} and the files in it writable"
             )),
@@ -93,7 +98,7 @@ impl Problem {
     pub(super) fn newer(path: &Path, found: i32, known: i32) -> Problem {
         Error::failure(format_args!(
             "the database {} has version {found}, and this seqd knows versions up to {known}: \
-             install the newer seqd again, or move the file away",
+             use the newer seq, or, once no command runs under seq any more, move it and the seq.mark beside it away",
             path.display()
         ))
     }
@@ -128,7 +133,8 @@ pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::failure(format_args!(
             "the disk is full: the database {shown} cannot be written: make room in {directory}"
-        )),
+        ))
+        .with_cure(Cure::Write),
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             Error::failure(format_args!(
                 "the database {shown} cannot be written ({error}): make {directory} and the files in it writable"
@@ -140,6 +146,20 @@ pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
             Error::failure(format_args!("another program uses the database {shown}: end it"))
         }
+        // What one write did not take, another may. A failed `fsync` is another matter.
+        Some(ErrorCode::SystemIoFailure)
+            if error.sqlite_error().map(|error| error.extended_code) == Some(SQLITE_IOERR_WRITE) =>
+        {
+            Error::failure(format_args!(
+                "the disk does not take what is written to the database {shown} ({error}): see what is wrong with it, \
+                 or with the size and the room that its owner may take in {directory}"
+            ))
+            .with_cure(Cure::Write)
+        }
+        Some(ErrorCode::SystemIoFailure) => Error::failure(format_args!(
+            "the database {shown} cannot be read or written ({error}): see what is wrong with the disk of {directory}, \
+             or with what its owner may do there"
+        )),
         _ => Error::failure(format_args!("cannot use the database {shown}: {error}")),
     }
 }

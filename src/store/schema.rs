@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::problem::{Problem, problem};
 
 /// `PRAGMA application_id` of our databases: `seqd`.
-const APPLICATION_ID: i32 = 0x7365_7164;
+pub(super) const APPLICATION_ID: i32 = 0x7365_7164;
 
 /// What makes each version of the schema out of the one before; the first out of an empty database.
 const MIGRATIONS: [&str; 1] = [
@@ -34,8 +34,13 @@ pub(super) struct Before {
     pub(super) machine: Machine,
 }
 
-/// Brings the database to this version, and says who used it last.
-pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Before, Problem> {
+/// Brings the database to this version, and says who used it last. One that holds nothing is left alone when it
+/// `must_hold` something: what was in it may still be found in what is left of its log.
+pub(super) fn prepare(
+    connection: &Connection,
+    path: &Path,
+    must_hold: impl Fn() -> Option<Problem>,
+) -> Result<Before, Problem> {
     let at = |error: rusqlite::Error| problem(path, error);
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(at);
     let (version, application) = (number("user_version")?, number("application_id")?);
@@ -46,6 +51,9 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Before, Pr
     let is_new = version == 0 && application == 0 && !has_tables(connection).map_err(at)?;
     if (application != APPLICATION_ID && !is_new) || version < 0 {
         return Err(Problem::foreign(path));
+    }
+    if is_new && let Some(problem) = must_hold() {
+        return Err(problem);
     }
     if version < known {
         let missing = &MIGRATIONS[usize::try_from(version).unwrap_or(0)..];

@@ -61,6 +61,26 @@ fn what_was_committed_is_found_by_the_next_daemon() {
 }
 
 #[test]
+fn a_transaction_that_is_larger_than_the_cache_is_all_in_the_log() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1)]).unwrap();
+    let domain = Domain::parse("foo.com").unwrap();
+    let with_body = |fill: u8| {
+        let domain = domain.clone();
+        move |ticket| Change::Live { ticket: Ticket(ticket), domain: domain.clone(), body: vec![fill; 1_500] }
+    };
+    // Pages that SQLite had to put into the log before their transaction ended, and then changed again.
+    let twice: Vec<Change> = (1..=4_000).map(with_body(b'a')).chain((1..=4_000).map(with_body(b'b'))).collect();
+    database.commit(&twice).unwrap();
+    let log = std::fs::read(place.0.path().join("seq.db-wal")).unwrap();
+    drop(database);
+    // As a kill -9 leaves it.
+    std::fs::write(place.0.path().join("seq.db-wal"), log).unwrap();
+    assert!(place.open("boot").unwrap().1.into_iter().eq(1..=4_000));
+}
+
+#[test]
 fn after_a_restart_of_the_machine_nothing_lives_and_all_is_history() {
     let place = Place::new();
     place.open("boot").unwrap().0.commit(&[live(1), live(2)]).unwrap();

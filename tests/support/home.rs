@@ -248,6 +248,14 @@ impl Home {
         Process::open(pid).unwrap_or_else(|| panic!("the daemon {pid} is gone\n{}", explain(self.path())))
     }
 
+    /// Kills the daemon with -9, and waits until it is gone.
+    #[track_caller]
+    pub fn kill_daemon(&self) {
+        let daemon = self.daemon();
+        assert!(daemon.signal(Signal::KILL), "the daemon {} is gone", daemon.pid);
+        assert!(daemon.has_ended_within(10), "the daemon {} does not end", daemon.pid);
+    }
+
     /// The number in `life.lock`, if there is one.
     pub fn daemon_pid(&self) -> Option<u32> {
         daemon_pid(&self.state())

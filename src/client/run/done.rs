@@ -10,10 +10,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::daemon::Place;
-use crate::protocol::{Request, Ticket};
+use crate::error::Error;
+use crate::protocol::{Reply, Request, Ticket};
 
 use super::super::connect::Daemon;
-use super::super::errand::Errand;
+use super::super::errand::{Errand, reports};
+use super::super::link::LinkError;
 use super::super::pause::Pause;
 
 /// How long a command's end may be held up by a daemon that is not there.
@@ -33,27 +35,50 @@ struct Word<'a> {
 }
 
 /// Tells the next daemon, which is started if it may be, that a turn is over. If none `is_expected` it is not waited
-/// for. False when there was none in time.
-pub(super) fn deliver(daemon: &Daemon, request: Request, is_expected: bool) -> bool {
+/// for.
+///
+/// # Errors
+///
+/// When there was none in time: why.
+pub(super) fn deliver(daemon: &Daemon, request: Request, is_expected: bool) -> Result<(), Error> {
+    let silent = daemon.explain(LinkError::Silent);
+    let (mut reporter, mut reasons) = reports().map_err(Error::failure)?;
     let daemon = daemon.clone();
     let told = Errand::start(move || {
         let mut pause = Pause::new();
-        while daemon.ask(&request).is_err() {
-            if !is_expected {
+        loop {
+            let (why, may_try_again) = match daemon.ask(&request) {
+                Ok(Reply::Stalled(stalled)) => (Error::failure(stalled.message), false),
+                Ok(_) => return true,
+                Err(error) => (error, is_expected),
+            };
+            reporter.say(why);
+            if !may_try_again {
                 return false;
             }
             thread::sleep(pause.next());
         }
-        true
     });
-    told.ok().and_then(|errand| errand.result_within(DELIVERY_TIMEOUT)).unwrap_or(false)
+    if told.is_ok_and(|errand| errand.result_within(DELIVERY_TIMEOUT) == Some(true)) {
+        return Ok(());
+    }
+    Err(std::iter::from_fn(|| reasons.next()).last().unwrap_or(silent))
 }
 
-/// Leaves word for the next daemon. Where that cannot be written, all that is lost is the exit status in the history.
-pub(super) fn leave(place: &Place, ticket: Ticket, secret: Option<&str>, (exit_status, ended_at): (u8, Timestamp)) {
-    let Some(secret) = secret else { return };
+/// Leaves word for the next daemon.
+///
+/// # Errors
+///
+/// When it cannot be written. All that is lost then is the exit status in the history.
+pub(super) fn leave(
+    place: &Place,
+    ticket: Ticket,
+    secret: Option<&str>,
+    (exit_status, ended_at): (u8, Timestamp),
+) -> io::Result<()> {
+    let secret = secret.ok_or_else(|| io::Error::other("the request had no secret"))?;
     let word = Word { ticket, secret, exit_status, ended_at_ms: ended_at.as_millisecond() };
-    _ = write(&place.done, ticket, &word);
+    write(&place.done, ticket, &word)
 }
 
 /// A file appears with all that is in it, or not at all.
@@ -61,6 +86,9 @@ fn write(directory: &Path, ticket: Ticket, word: &Word<'_>) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let (draft, file) = (directory.join(format!(".{ticket}")), directory.join(ticket.to_string()));
     let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    open.write_all(&serde_json::to_vec(word)?)?;
-    fs::rename(draft, file)
+    let written = open.write_all(&serde_json::to_vec(word)?).and_then(|()| fs::rename(&draft, file));
+    if written.is_err() {
+        _ = fs::remove_file(draft);
+    }
+    written
 }

@@ -64,7 +64,7 @@ fn under(
     let running = match command::start(args, turn, tie.keeper()) {
         Ok(running) => running,
         Err(error) => {
-            tie.give_back(error.exit_status());
+            give_back(args, turn, tie, error.exit_status());
             return Err(error);
         }
     };
@@ -73,9 +73,20 @@ fn under(
     if args.until_all_exit {
         exit_status = watch.until_all_exit().unwrap_or(exit_status);
     }
-    tie.give_back(exit_status);
+    give_back(args, turn, tie, exit_status);
     say(&|| format!("ended with status {exit_status} after {}", show_duration(Time::now().since(started))));
     Ok(exit_status)
+}
+
+/// Passes the turn on. Where nobody could be told how the command ended, the user is: only the history misses it.
+fn give_back(args: &cli::Run, turn: &Active, tie: Tie<'_>, exit_status: u8) {
+    if let Some(why) = tie.give_back(exit_status)
+        && !args.quiet
+    {
+        let domain = &turn.domain;
+        let words = format!("seq: {domain}: the history may miss that the command ended with {exit_status}: {why}\n");
+        _ = std::io::stderr().write_all(words.as_bytes());
+    }
 }
 
 /// There is no turn: the words for it, or with `--quiet` just the status.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{Active, Done, ErrorCode, ErrorReply, Reply, Request, Sequence};
 
@@ -37,6 +38,8 @@ enum State {
 pub(super) enum News {
     /// It has gone.
     Gone,
+    /// It cannot write: why.
+    Stalled(String),
     /// It has taken the turn away, or does not know of it: why.
     TurnLost(String),
 }
@@ -53,6 +56,8 @@ pub(super) struct Tie<'a> {
     has_left: bool,
     /// Whether the command, once it runs, keeps the turn.
     does_command_keep: bool,
+    /// Why the daemon can neither write nor tell anything at present.
+    stalled: Option<String>,
 }
 
 impl<'a> Tie<'a> {
@@ -72,6 +77,7 @@ impl<'a> Tie<'a> {
             state: State::Linked(link),
             has_left: false,
             does_command_keep,
+            stalled: None,
         }
     }
 
@@ -135,6 +141,10 @@ impl<'a> Tie<'a> {
                     return Some(News::TurnLost(self.unknown_turn()));
                 }
                 Reply::Error(error) => return Some(News::TurnLost(error.message)),
+                Reply::Stalled(stalled) => {
+                    self.stalled = Some(stalled.message.clone());
+                    return Some(News::Stalled(stalled.message));
+                }
                 // A daemon from before there was `resume` gives a new place in line, which is of no use.
                 Reply::Queued(queued) if queued.ticket != self.turn.ticket => return Some(self.untie()),
                 Reply::Active(active) if active.ticket != self.turn.ticket => return Some(self.untie()),
@@ -144,28 +154,28 @@ impl<'a> Tie<'a> {
     }
 
     /// Tells the daemon that the turn is over, whichever daemon is there by now, or leaves word for the next one.
-    /// Nothing else depends on it: the turn ends with this process, too.
-    pub(super) fn give_back(self, exit_status: u8) {
+    /// Nothing else depends on it: the turn ends with this process, too. Gives the reason when even word cannot be left,
+    /// so that the history may not say how the command ended.
+    pub(super) fn give_back(self, exit_status: u8) -> Option<String> {
         let (ticket, ended_at) = (Some(self.turn.ticket.0), Timestamp::now());
         let request = Request::Done(Done { ticket, exit_status: Some(exit_status.into()), ..Done::default() });
+        let mut stalled = self.stalled;
         let told = match self.state {
-            State::Linked(mut link) => tell_done(&mut link, &request),
+            State::Linked(mut link) => tell_done(&mut link, &request, &mut stalled),
             State::Returning(_) => Err(LinkError::Closed),
-            State::Untied => return,
+            State::Untied => return None,
         };
-        let is_told = match told {
-            Ok(()) => true,
-            Err(LinkError::Closed) => done::deliver(&self.daemon, request, !self.has_left),
-            Err(_) => false,
+        let why = match told {
+            Ok(()) => return None,
+            Err(LinkError::Closed) => match done::deliver(&self.daemon, request, !self.has_left) {
+                Ok(()) => return None,
+                Err(error) => error.to_string(),
+            },
+            Err(error) => stalled.unwrap_or_else(|| self.daemon.explain(error).to_string()),
         };
-        if !is_told {
-            done::leave(
-                self.daemon.place(),
-                self.turn.ticket,
-                self.sequence.secret.as_deref(),
-                (exit_status, ended_at),
-            );
-        }
+        let (place, secret) = (self.daemon.place(), self.sequence.secret.as_deref());
+        let left = done::leave(place, self.turn.ticket, secret, (exit_status, ended_at));
+        left.is_err().then_some(why)
     }
 
     /// The connection is of no use any more: begins to look for the next daemon.
@@ -196,6 +206,7 @@ impl<'a> Tie<'a> {
             known: Known::Ticket(self.turn.ticket, self.turn.request_id.clone()),
             started,
             patience: None,
+            reporter: None,
         };
         rejoin.start()
     }
@@ -220,11 +231,13 @@ impl<'a> Tie<'a> {
 }
 
 /// Gives the turn back and waits until the daemon has confirmed it.
-fn tell_done(link: &mut Link, request: &Request) -> Result<(), LinkError> {
+fn tell_done(link: &mut Link, request: &Request, stalled: &mut Option<String>) -> Result<(), LinkError> {
     link.send(request, &[])?;
+    let deadline = Time::now() + DONE_TIMEOUT;
     loop {
-        match link.receive(Some(DONE_TIMEOUT))? {
+        match link.receive(Some(deadline.since(Time::now())))? {
             Reply::Done(_) => return Ok(()),
+            Reply::Stalled(found) => *stalled = Some(found.message),
             reply if is_restarting(&reply) => return Err(LinkError::Closed),
             Reply::Error(error) if error.code == ErrorCode::NotFound => return Ok(()),
             _ => {}

@@ -130,6 +130,7 @@ impl<'a, 't> Watch<'a, 't> {
     fn tell(&self, news: Option<News>) {
         match news {
             Some(News::Gone) => (self.say)(&|| "the daemon has gone, the command runs on".to_owned()),
+            Some(News::Stalled(why)) => (self.say)(&|| format!("{why}; the command runs on")),
             Some(News::TurnLost(why)) if !self.args.quiet => {
                 _ = writeln!(std::io::stderr(), "seq: {why}: the command runs on");
             }

@@ -167,3 +167,17 @@ fn what_cannot_be_is_not_taken_back() {
     assert_eq!((counts.holders, counts.waiters), (2, 3), "two turns, for there may have been two slots");
     assert_eq!(story.sequencer.next_numbers(), (Ticket(7), Token(8)), "no number is given out again");
 }
+
+#[test]
+fn whoever_looks_sees_who_is_away_and_until_when_the_head_is_waited_for() {
+    let mut story = three_away();
+    story.come_back(2, "b");
+    story.pass(4_000);
+    let lines = story.sequencer.view(None, 9, false);
+    assert_eq!(lines[0].waiters.iter().map(|waiter| waiter.is_away).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(lines[0].awaited_until, Some(Time::ZERO + Duration::from_secs(10)));
+    story.come_back(1, "a");
+    let lines = story.sequencer.view(None, 9, false);
+    assert_eq!(lines[0].awaited_until, None, "somebody has the turn");
+    assert_eq!(lines[0].waiters.iter().map(|waiter| waiter.is_away).collect::<Vec<_>>(), [false, true]);
+}

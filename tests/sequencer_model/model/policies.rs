@@ -66,10 +66,8 @@ impl Model {
         if self.pause_of(&request.domain).is_some() {
             return Some(HeadWait::Resume);
         }
-        if request.is_away() {
-            return Some(HeadWait::Client);
-        }
-        self.room_waits(&request.domain, &request.wishes)
+        let comes_back = request.is_away().then_some(HeadWait::Client);
+        self.room_waits(&request.domain, &request.wishes).or(comes_back)
     }
 
     /// What one that is the first waits for, as far as those who have a turn are concerned.

@@ -1,0 +1,164 @@
+//! What is known of a wait, and how it is said.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::cli::show_duration;
+use crate::clock::Time;
+use crate::protocol::{DomainStatus, HolderState, HolderStatus};
+
+use super::table::{ordinal, printable};
+
+/// The place in line, who has the turn, and how long it may take.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Position and how many are ahead, once the daemon has told.
+    pub(super) place: Option<(u64, u64)>,
+    /// Who has the turn, once the daemon has told.
+    holder: Option<Holder>,
+    usual_run: Option<Duration>,
+    /// Until when the head of the line is waited for, while nobody has the turn because of that.
+    awaited_until: Option<Time>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    pid: u32,
+    command: Option<String>,
+    is_orphan: bool,
+    since: Time,
+    /// When it ends if it runs as long as usual.
+    usual_end: Option<Time>,
+}
+
+impl Standing {
+    /// Takes over what the daemon answered to `status` at `now`.
+    pub(super) fn learn(&mut self, status: Option<&DomainStatus>, now: Time) {
+        self.usual_run = status.and_then(|status| status.usual_run_ms).map(Duration::from_millis);
+        self.awaited_until = status.and_then(|status| status.awaited_ms).map(|left| now + Duration::from_millis(left));
+        self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
+    }
+
+    /// The whole line; nothing before the place is known.
+    pub(super) fn text(&self, domain: &str, now: Time) -> Option<String> {
+        let (position, total_ahead) = self.place?;
+        let mut text = format!("seq: {domain}: {} in line, {total_ahead} ahead", ordinal(position));
+        if let Some(holder) = &self.holder {
+            text.push_str(&holder.text(now));
+            if let Some(left) = self.left(position, holder, now) {
+                text.push_str(&left);
+            }
+        } else if let Some(until) = self.awaited_until {
+            let left = show_duration(until.since(now));
+            _ = write!(text, "; waiting up to {left} for the 1st to come back after the daemon was started anew");
+        }
+        Some(text)
+    }
+
+    /// About how long until the turn: the rest of the present run, and the usual runs of those that wait ahead.
+    fn left(&self, position: u64, holder: &Holder, now: Time) -> Option<String> {
+        let own = holder.usual_end?.since(now);
+        let runs_ahead = u32::try_from(position.saturating_sub(1)).unwrap_or(u32::MAX);
+        let left = own + self.usual_run.unwrap_or_default().saturating_mul(runs_ahead);
+        if own.is_zero() && runs_ahead == 0 {
+            return Some(", longer than usual".to_owned());
+        }
+        Some(format!(", about {} left", show_duration(left)))
+    }
+}
+
+impl Holder {
+    fn of(holder: &HolderStatus, now: Time) -> Holder {
+        let held = Duration::from_millis(holder.held_ms);
+        Holder {
+            pid: holder.pid,
+            command: holder.command.as_deref().map(printable),
+            is_orphan: holder.state == HolderState::Orphaned,
+            since: Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX))),
+            usual_end: holder.left_ms.map(|left| now + Duration::from_millis(left)),
+        }
+    }
+
+    fn text(&self, now: Time) -> String {
+        let command = self.command.as_ref().map(|command| format!(" ({command})")).unwrap_or_default();
+        let verb = if self.is_orphan { "has lost its seq and runs on," } else { "runs" };
+        format!("; pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Domain, RequestId, Ticket, Token};
+
+    fn status(left_ms: Option<u64>) -> DomainStatus {
+        let holder = HolderStatus {
+            request_id: RequestId::parse("a").unwrap(),
+            ticket: Ticket(1),
+            token: Token(1),
+            uid: 0,
+            pid: 4711,
+            command: Some("./deploy.sh\x1b[2J".to_owned()),
+            state: HolderState::Attached,
+            since: String::new(),
+            held_ms: 60_000,
+            waited_ms: 0,
+            left_ms,
+            take: 1,
+            max_run_ms: None,
+            is_over: false,
+        };
+        let domain = Domain::parse("foo.com").unwrap();
+        DomainStatus {
+            domain,
+            holders: vec![holder],
+            waiters: vec![],
+            waiting: 2,
+            awaited_ms: None,
+            usual_run_ms: Some(120_000),
+            concurrency: 1,
+            paused: None,
+            head: None,
+        }
+    }
+
+    /// The line five seconds after the daemon said `status`.
+    fn text(position: u64, left_ms: Option<u64>) -> String {
+        let mut standing = Standing { place: Some((position, position)), ..Standing::default() };
+        let now = Time::from_nanos(3_600_000_000_000);
+        standing.learn(Some(&status(left_ms)), now);
+        standing.text("foo.com", now + Duration::from_secs(5)).unwrap()
+    }
+
+    #[test]
+    fn the_line_says_place_holder_and_what_is_left() {
+        assert_eq!(
+            text(2, Some(65_000)),
+            "seq: foo.com: 2nd in line, 2 ahead; pid 4711 (./deploy.sh\\u{1b}[2J) runs for 1m 5s, about 3m left"
+        );
+        assert!(text(1, Some(2_000)).ends_with("runs for 1m 5s, longer than usual"));
+        assert!(text(1, None).ends_with("runs for 1m 5s"));
+    }
+
+    #[test]
+    fn the_line_says_when_the_head_is_waited_for() {
+        let mut standing = Standing { place: Some((2, 1)), ..Standing::default() };
+        let status = DomainStatus { holders: vec![], awaited_ms: Some(9_000), ..status(None) };
+        standing.learn(Some(&status), Time::ZERO);
+        assert_eq!(
+            standing.text("foo.com", Time::ZERO + Duration::from_secs(2)).unwrap(),
+            "seq: foo.com: 2nd in line, 1 ahead; waiting up to 7s for the 1st to come back after the daemon was \
+             started anew"
+        );
+    }
+
+    #[test]
+    fn nothing_is_made_up_before_the_daemon_has_told() {
+        let mut standing = Standing::default();
+        assert_eq!(standing.text("foo.com", Time::ZERO), None);
+        standing.place = Some((1, 1));
+        assert_eq!(standing.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
+        standing.learn(None, Time::ZERO);
+        assert_eq!(standing.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
+    }
+}

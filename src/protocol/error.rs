@@ -1,0 +1,98 @@
+//! What can go wrong.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::name::{Domain, Ticket};
+
+/// Body of `error`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReply {
+    /// What went wrong, for programs.
+    pub code: ErrorCode,
+    /// What went wrong and the way out, for people: lower case, no full stop.
+    pub message: String,
+    /// The line, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
+    /// The request, as the client named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Its ticket, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Ticket>,
+}
+
+/// What can go wrong, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The line is not a JSON object of the documented shape.
+    BadRequest,
+    /// The domain or request id is not a name.
+    BadName,
+    /// The line has more bytes than it may have; it was skipped.
+    LineTooLong,
+    /// No such `op`.
+    UnknownOperation,
+    /// The daemon does not speak the client's protocol.
+    UnsupportedProtocol,
+    /// A descriptor that the request names did not come with it, or is not of the kind it should be.
+    BadDescriptor,
+    /// `no_wait`: somebody else has the turn.
+    Busy,
+    /// `max_wait_ms` is over.
+    TimedOut,
+    /// The line has as many waiters as it may have.
+    QueueFull,
+    /// As many domains are in use as may be.
+    TooManyDomains,
+    /// This connection has as many tickets as it may have.
+    TooManyRequests,
+    /// The daemon has as many connections as it may have; this one is closed.
+    TooManyConnections,
+    /// The waiter was cancelled.
+    Cancelled,
+    /// The turn was taken away by `release`.
+    Released,
+    /// The lease is over, the turn has ended.
+    Expired,
+    /// The same request came again by another connection, which has the place in line now.
+    TakenOver,
+    /// `fresh`: this request has its turn already.
+    AlreadyActive,
+    /// Another user's request has this id.
+    RequestIdTaken,
+    /// No such ticket or request.
+    NotFound,
+    /// It has a turn: `release` is what ends that.
+    NotWaiting,
+    /// It does not have the turn.
+    NotActive,
+    /// It belongs to somebody else.
+    Forbidden,
+    /// What keeps the request ended while it waited.
+    Gone,
+    /// As many policies are set as may be.
+    TooManyPolicies,
+    /// `take` is more than the domain has.
+    TakeTooLarge,
+    /// The domain alone does not say whose turn is meant: several have one.
+    SeveralHolders,
+    /// The daemon is leaving.
+    Leaving,
+    /// The daemon makes room for the next one, where this request has its place or turn still: connect again, and
+    /// `resume` it.
+    Restarting,
+    /// A code that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl fmt::Display for ErrorCode {
+    /// The code as it is on the wire.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}

@@ -1,0 +1,265 @@
+//! A disk that is full or must not be written, with real commands: turns that were given go on and stay exclusive,
+//! whoever waits is told why and keeps the place, and nothing is lost.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{Home, Running, Wire, seqd_program};
+
+/// The disk that a home keeps its daemon's files on.
+///
+/// A small one of its own where the test may mount one, seen by this thread and what it starts. Elsewhere the daemon
+/// itself takes its disk for full when it is told to, and what else would be written there is kept from it by
+/// directories that are in the way.
+struct Disk {
+    state: PathBuf,
+    is_mounted: bool,
+}
+
+impl Disk {
+    /// A disk for the daemon of `home`, which is started.
+    fn of(home: &Home) -> Disk {
+        let state = home.state();
+        fs::create_dir_all(&state).unwrap();
+        let mount = |arguments: &[&str]| home.finish(home.command("mount").args(arguments)).status.success();
+        let is_mounted = unshare(CloneFlags::CLONE_NEWNS).is_ok()
+            && mount(&["--make-rprivate", "/"])
+            && mount(&["-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", state.to_str().unwrap()]);
+        rustix::fs::chmod(&state, rustix::fs::Mode::RWXU).unwrap();
+        let disk = Disk { state, is_mounted };
+        let mut daemon = home.command(seqd_program());
+        let fault = format!("quota:{}", disk.quota().display());
+        daemon.args(["--detach", "--socket"]).arg(home.socket()).env("SEQD_FAULT", fault);
+        assert!(home.finish(&mut daemon).status.success());
+        drop(home.wire());
+        home.warm();
+        disk
+    }
+
+    fn quota(&self) -> PathBuf {
+        self.state.join("quota")
+    }
+
+    /// From now on nothing can be written, and the daemon knows.
+    fn fill(&self) {
+        self.take_the_room();
+        // The last block of its log may have room for a few more rows.
+        let Some(mut wire) = Wire::connect(&self.state.join("seqd.sock")) else { return };
+        let turn = json!({"op": "sequence", "domain": "filler"});
+        while wire.ask(&turn).unwrap()["type"] == "active" {
+            if wire.ask(&json!({"op": "done", "domain": "filler"})).unwrap()["type"] != "done" {
+                break;
+            }
+        }
+    }
+
+    fn take_the_room(&self) {
+        if self.is_mounted {
+            let mut file = File::create(self.state.join("filler")).unwrap();
+            while file.write_all(&[1; 1024]).is_ok() {}
+            while file.write_all(&[1]).is_ok() {}
+            return;
+        }
+        // No word about a turn can be left, and no daemon can start.
+        File::create(self.state.join("done")).unwrap();
+        fs::rename(self.state.join("seqd.log"), self.state.join("log")).unwrap();
+        fs::create_dir(self.state.join("seqd.log")).unwrap();
+        File::create(self.quota()).unwrap();
+    }
+
+    /// There is room again.
+    fn free(&self) {
+        if self.is_mounted {
+            fs::remove_file(self.state.join("filler")).unwrap();
+            return;
+        }
+        fs::remove_file(self.quota()).unwrap();
+        fs::remove_file(self.state.join("done")).unwrap();
+        fs::remove_dir(self.state.join("seqd.log")).unwrap();
+        fs::rename(self.state.join("log"), self.state.join("seqd.log")).unwrap();
+    }
+
+    /// What is said of a write that did not fit.
+    fn words(&self) -> String {
+        let (database, directory) = (self.state.join("seq.db"), &self.state);
+        format!(
+            "the disk is full: the database {} cannot be written: make room in {}",
+            database.display(),
+            directory.display()
+        )
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            _ = std::process::Command::new("umount").arg("-l").arg(&self.state).status();
+        }
+    }
+}
+
+fn worker(home: &Home, name: &str, options: &[&str]) -> Running {
+    let start = ["run", "-d", "a"];
+    home.start(&[&start[..], options, &["--", "./worker", name]].concat())
+}
+
+#[track_caller]
+fn await_words(home: &Home, running: &Running, words: &str) {
+    home.await_fact(words, || running.stderr_so_far().contains(words).then_some(()));
+}
+
+fn history(home: &Home) -> Vec<Value> {
+    let ended = home.seq(&["log", "-d", "a", "--json"]);
+    ended.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The only line that somebody who waits for room has said.
+fn waits(words: &str) -> String {
+    format!("seq: a: {words}; waiting until that is done\n")
+}
+
+#[test]
+fn on_a_full_disk_all_in_line_are_told_once_and_go_on_in_order_when_there_is_room() {
+    let home = Home::new();
+    let disk = Disk::of(&home);
+    let words = disk.words();
+    let gate = home.gate("gate");
+    let holder = home.start(&["run", "-d", "a", "--", "sh", "-c", "./worker holder gate; exit 7"]);
+    home.await_line("start holder");
+    let old = home.queue("a", "old", 1);
+    disk.fill();
+
+    let new = worker(&home, "new", &[]);
+    await_words(&home, &new, &words);
+    await_words(&home, &old, &words);
+    let quiet = worker(&home, "quiet", &["-q"]);
+    let mut wire = Wire::connect(&home.socket()).unwrap();
+    let stalled = json!({"type": "stalled", "message": words});
+    assert_eq!(wire.ask(&json!({"op": "status", "domain": "a"})), Some(stalled.clone()), "any program is told");
+    home.seq(&["status"]).complains(125, &words);
+    worker(&home, "no", &["--no-wait"]).wait().says(125, "", &format!("seq: {words}\n"));
+    let late = worker(&home, "late", &["--max-wait", "100ms"]).wait();
+    assert_eq!(late.status.code(), Some(75));
+    assert!(late.stderr().lines().last().unwrap().ends_with(&format!("ms: {words}")), "{}", late.stderr());
+
+    gate.open();
+    holder.wait().says(7, "", &format!("seq: a: the history may miss that the command ended with 7: {words}\n"));
+    assert_eq!(home.log(), ["start holder", "end holder"], "nobody has a turn that is not on disk");
+    disk.free();
+    for (running, said) in [(old, waits(&words)), (new, waits(&words)), (quiet, String::new())] {
+        running.wait().says(0, "", &said);
+    }
+    let order =
+        ["holder", "old", "new", "quiet"].iter().flat_map(|name| [format!("start {name}"), format!("end {name}")]);
+    assert_eq!(home.log(), order.collect::<Vec<_>>());
+    assert_eq!(wire.receive().unwrap()["type"], "status", "the answer comes when there is room");
+    let log = history(&home);
+    assert_eq!(log.len(), 4, "{log:?}");
+    assert_eq!((&log[0]["outcome"], &log[0]["exit_status"]), (&"done".into(), &7.into()), "the daemon has kept it");
+}
+
+#[test]
+fn a_daemon_that_is_killed_on_a_full_disk_is_waited_for_and_no_turn_overlaps() {
+    let home = Home::new();
+    let disk = Disk::of(&home);
+    let gate = home.gate("gate");
+    let holder = home.hold("a", "holder", "gate");
+    let waiter = home.queue("a", "waiter", 1);
+    let second = home.queue("a", "second", 2);
+    disk.fill();
+    assert!(home.daemon().signal(Signal::KILL));
+    for waiter in [&waiter, &second] {
+        await_words(&home, waiter, "; waiting until that is done\n");
+    }
+    // Who comes now has no place to keep.
+    let newcomer = worker(&home, "newcomer", &[]).wait();
+    newcomer.complains(125, "seq: cannot start the daemon: ");
+    newcomer.complains(125, &disk.state.display().to_string());
+    assert_eq!(home.log(), ["start holder"]);
+    gate.open();
+    let holder = holder.wait();
+    assert_eq!(holder.status.code(), Some(0));
+    holder.complains(0, "the history may miss that the command ended with 0: cannot start the daemon: ");
+    disk.free();
+    for waiter in [waiter, second] {
+        let ended = waiter.wait();
+        ended.complains(0, &format!("{}", disk.state.display()));
+    }
+    let order = ["holder", "waiter", "second"].iter().flat_map(|name| [format!("start {name}"), format!("end {name}")]);
+    assert_eq!(home.log(), order.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stopped_daemon_on_a_full_disk_leaves_and_the_next_one_keeps_what_was_told() {
+    let home = Home::new();
+    let disk = Disk::of(&home);
+    let gate = home.gate("gate");
+    let holder = home.hold("a", "holder", "gate");
+    let waiter = home.queue("a", "waiter", 1);
+    disk.fill();
+    let unheard = worker(&home, "unheard", &[]);
+    await_words(&home, &unheard, &disk.words());
+    home.seq(&["stop"]).says(0, "", "");
+    // It was told of no place, so it has none to keep.
+    assert_eq!(unheard.wait().status.code(), Some(125));
+    disk.free();
+    home.await_status("a", "the holder and the waiter", |line| {
+        line["holders"].as_array().is_some_and(|holders| holders.len() == 1) && line["waiting"] == 1
+    });
+    gate.open();
+    for running in [holder, waiter] {
+        assert_eq!(running.wait().status.code(), Some(0));
+    }
+    assert_eq!(home.log(), ["start holder", "end holder", "start waiter", "end waiter"]);
+}
+
+#[test]
+fn where_the_daemon_cannot_write_at_all_a_run_ends_at_once_with_the_name_and_the_way_out() {
+    let home = Home::new();
+    let disk = Disk::of(&home);
+    home.seq(&["stop"]);
+    home.await_fact("the daemon is gone", || home.daemons().is_empty().then_some(()));
+    let run = |after: &str| {
+        let ended = worker(&home, "nobody", &[]).wait();
+        ended.complains(125, "seq: cannot start the daemon: ");
+        ended.complains(125, &format!("{}/", disk.state.display()));
+        ended.complains(125, &format!("{after} {}", disk.state.display()));
+        assert!(ended.took.as_secs() < 5, "at once");
+        // It has said why before it is gone, and its files are open still.
+        home.await_fact("the daemon is gone", || home.daemons().is_empty().then_some(()));
+    };
+    disk.fill();
+    run(if disk.is_mounted { "make room in" } else { "make" });
+    disk.free();
+    if disk.is_mounted {
+        let remount = |options: &str| {
+            let mut mount = home.command("mount");
+            assert!(home.finish(mount.args(["-o", options]).arg(&disk.state)).status.success());
+        };
+        remount("remount,ro");
+        run("make");
+        remount("remount,rw");
+    } else {
+        in_the_way(&disk.state.join("numbers"), || run("make"));
+    }
+    assert_eq!(home.log(), [""; 0]);
+    worker(&home, "somebody", &[]).wait().is_silent(0);
+}
+
+/// While a directory has the name of this file.
+fn in_the_way(path: &Path, work: impl FnOnce()) {
+    let kept = path.with_extension("kept");
+    fs::rename(path, &kept).unwrap();
+    fs::create_dir(path).unwrap();
+    work();
+    fs::remove_dir(path).unwrap();
+    fs::rename(kept, path).unwrap();
+}
