@@ -23,7 +23,7 @@ _seqd() {
 
     case "${cmd}" in
         seqd)
-            opts="-h -V --socket --system --group --idle-exit --log --in-memory --history-turns --history-age --detach --help --version"
+            opts="-h -V --socket --system --group --idle-exit --log --config --in-memory --history-turns --history-age --detach --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -42,6 +42,10 @@ _seqd() {
                     return 0
                     ;;
                 --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

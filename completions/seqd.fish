@@ -2,6 +2,7 @@ complete -c seqd -l socket -d 'Listen on this socket [default: `$SEQ_SOCKET`, el
 complete -c seqd -l group -d 'Let the members of this group use the socket' -r
 complete -c seqd -l idle-exit -d 'Leave after this long without a connection and without a turn, or `never`' -r
 complete -c seqd -l log -d 'Write the log to this file' -r -F
+complete -c seqd -l config -d 'Read policies from this file [default: `~/.config/seq/seqd.toml`, with --system `/etc/seq/seqd.toml`]' -r -F
 complete -c seqd -l history-turns -d 'Keep at most so many turns in the history' -r
 complete -c seqd -l history-age -d 'Keep turns in the history for so long' -r
 complete -c seqd -l system -d 'Serve the whole system, on /run/seqd/seqd.sock'

@@ -116,7 +116,7 @@ fn every_subcommand_and_option_is_completed() {
     cli.build();
     for (name, shell) in SHELLS {
         let Some(found) = offered(&home, shell, "seq r") else { continue };
-        assert_eq!(found, set(["release", "restart", "run"]), "{name}");
+        assert_eq!(found, set(["release", "restart", "resume", "run"]), "{name}");
         for subcommand in cli.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
             let line = format!("seq {} --", subcommand.get_name());
             assert_eq!(offered(&home, shell, &line).unwrap(), long_options(subcommand), "{name} for {line:?}");

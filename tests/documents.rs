@@ -69,13 +69,21 @@ fn without_globals(command: &clap::Command) -> clap::Command {
     globals.into_iter().fold(command.clone(), |command, id| command.mut_arg(id, |argument| argument.hide(true)))
 }
 
+/// Those that do something themselves, by all their names.
+fn leaves(command: &clap::Command, name: &str) -> Vec<(String, clap::Command)> {
+    let own = command.get_subcommands().filter(|command| command.get_name() != "help");
+    let below = own.flat_map(|command| leaves(command, &format!("{name} {}", command.get_name())));
+    let below: Vec<_> = below.collect();
+    if below.is_empty() { vec![(name.to_owned(), command.clone())] } else { below }
+}
+
 fn subcommands() -> String {
     let mut cli = Cli::command();
     cli.build();
     let mut page = String::new();
-    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+    for (name, command) in leaves(&cli, "seq") {
         let about = command.get_about().unwrap().to_string();
-        page.extend([".SS seq ", command.get_name(), "\n", &about, ".\n", &options(&without_globals(command))]);
+        page.extend([".SS ", &name, "\n", &about, ".\n", &options(&without_globals(&command))]);
     }
     let globals = options(&cli);
     page + ".SS Options of every command\n" + &globals.replace(".SH \"GLOBAL OPTIONS\"\n", "")
@@ -305,8 +313,14 @@ fn every_option_in_the_readme_is_one() {
     cli.build();
     for line in readme_commands() {
         let Some(words) = line.split_once("seq ").filter(|(before, _)| !before.contains("cargo")) else { continue };
-        let mut words = words.1.split_whitespace();
-        let Some(command) = words.next().and_then(|name| cli.find_subcommand(name)) else { continue };
+        let mut words = words.1.split_whitespace().peekable();
+        let mut command = &cli;
+        while let Some(below) = words.peek().and_then(|name| command.find_subcommand(name)) {
+            (command, _) = (below, words.next());
+        }
+        if std::ptr::eq(command, &raw const cli) {
+            continue;
+        }
         for word in words.take_while(|word| *word != "--").filter(|word| word.starts_with("--")) {
             let name = word.trim_start_matches("--").split('=').next().unwrap();
             let is_option = command.get_arguments().any(|argument| argument.get_long() == Some(name));

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::sequencer::Rate;
+
 /// Run commands one after the other, in the order they came.
 ///
 /// Commands in one domain take turns; different domains run side by side. The daemon that keeps the lines, seqd,
@@ -68,6 +70,12 @@ pub enum Command {
     Cancel(Cancel),
     /// Take the turn from a holder that will not give it up
     Release(Release),
+    /// Set, show or unset how a domain gives out turns
+    Policy(PolicyArgs),
+    /// Give out no more turns in a domain; those running end in peace
+    Pause(PauseArgs),
+    /// Give out turns again in a domain that was paused
+    Resume(Resume),
     /// Show the daemon's socket, version, limits and counts
     Info(Info),
     /// Put a new daemon in the place of the present one, with all turns and places in line
@@ -94,6 +102,9 @@ pub struct Run {
     /// Wait at most this long for the turn, then fail with status 75
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_wait: Option<Duration>,
+    /// Take so many of the domain's slots; see 'seq policy set --concurrency'
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub take: Option<u32>,
     /// Stop the command, with status 124, when it has run this long; 0 sets no limit
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_run: Option<Duration>,
@@ -134,6 +145,9 @@ pub struct Sequence {
     /// Wait at most this long for the turn, then fail with status 75
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_wait: Option<Duration>,
+    /// Take so many of the domain's slots; see 'seq policy set --concurrency'
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub take: Option<u32>,
     /// Keep the turn until this process ends, instead of the calling shell
     #[arg(long, value_name = "PID", conflicts_with = "lease", value_parser = clap::value_parser!(u32).range(1..))]
     pub for_pid: Option<u32>,
@@ -240,6 +254,96 @@ pub struct Release {
     /// The line whose turn to take away
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
     pub domain: Option<String>,
+}
+
+/// `seq policy`.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// The subcommands of `seq policy`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Set values for a domain, or for all that a pattern matches; those that are not named stay
+    Set(PolicySet),
+    /// Show what holds for a domain and where each value comes from, or every policy there is
+    Show(PolicyShow),
+    /// Forget what was set for this very domain or pattern
+    Unset(PolicyUnset),
+}
+
+/// `seq policy set`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = values::POLICY_NOTE)]
+#[command(group = clap::ArgGroup::new("values").required(true).multiple(true).args([
+    "concurrency", "max_queue", "min_interval", "cooldown", "rate", "max_run", "default_max_wait",
+]))]
+pub struct PolicySet {
+    /// A domain, or a pattern such as 'deploy/*'
+    #[arg(value_name = "DOMAIN-OR-PATTERN", value_parser = values::domain(), add = values::domain_completer())]
+    pub pattern: String,
+    /// Give out so many turns at once
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<u32>,
+    /// Let so many wait; further requests fail at once, with status 75
+    #[arg(long, value_name = "N")]
+    pub max_queue: Option<u32>,
+    /// Let starts be at least so far apart
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub min_interval: Option<Duration>,
+    /// Let so much time pass between an end and the next start
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub cooldown: Option<Duration>,
+    /// Let at most so many start in any so long a time, such as 10/1m
+    #[arg(long, value_name = "N/DURATION", value_parser = values::rate)]
+    pub rate: Option<Rate>,
+    /// Let no command run longer than this, whatever its request says
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub max_run: Option<Duration>,
+    /// Let requests wait so long that do not say how long they wait
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub default_max_wait: Option<Duration>,
+}
+
+/// `seq policy show`.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyShow {
+    /// The domain; without it every policy is shown
+    #[arg(value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `seq policy unset`.
+#[derive(Clone, Debug, Args)]
+pub struct PolicyUnset {
+    /// The domain or pattern, as it was set
+    #[arg(value_name = "DOMAIN-OR-PATTERN", value_parser = values::domain(), add = values::pattern_completer())]
+    pub pattern: String,
+}
+
+/// `seq pause`.
+#[derive(Clone, Debug, Args)]
+pub struct PauseArgs {
+    /// The domain
+    #[arg(value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: String,
+    /// Why, for those who wait and for `seq status`
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `seq resume`.
+#[derive(Clone, Debug, Args)]
+pub struct Resume {
+    /// The domain
+    #[arg(value_name = "DOMAIN", value_parser = values::domain(), add = values::paused_completer())]
+    pub domain: String,
 }
 
 /// `seq info`.

@@ -10,6 +10,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::Global;
 use crate::protocol::{Domain, RequestId};
+use crate::sequencer::Rate;
 
 use super::parse_duration;
 
@@ -44,6 +45,11 @@ pub(super) const LOG_NOTE: &str = "\
 The newest is the last. WHEN is a duration such as 2h, a date such as 2026-03-01, a date and time such as
 '2026-03-01 09:30' by this machine's clock, or one with its zone such as 2026-03-01T09:30:00Z.";
 
+/// Below `seq policy set --help`.
+pub(super) const POLICY_NOTE: &str = "\
+In a pattern '*' stands for any run of characters and '?' for one. Each value of a domain comes from the most
+specific pattern that sets it. Those who have a turn keep it; whoever waits is looked at anew at once.";
+
 /// Below `seq restart --help`.
 pub(super) const RESTART_NOTE: &str = "\
 Commands run on, and whoever waits keeps the place. The next daemon is started from this very program, unless a
@@ -69,15 +75,31 @@ pub(super) fn request_id(text: &str) -> Result<String, crate::protocol::NameErro
     RequestId::parse(text).map(|_| text.to_owned())
 }
 
+/// A rate such as `10/1m`.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    Rate::parse(text, parse_duration)
+}
+
 /// Completes the domains that the daemon knows. It never starts a daemon, and says nothing when there is none.
 pub(super) fn domain_completer() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| {
+    completer(crate::client::known_domains)
+}
+
+/// Completes the patterns for which something is set.
+pub(super) fn pattern_completer() -> ArgValueCompleter {
+    completer(crate::client::known_patterns)
+}
+
+/// Completes the domains that are paused.
+pub(super) fn paused_completer() -> ArgValueCompleter {
+    completer(crate::client::paused_domains)
+}
+
+fn completer(known: fn(&Global) -> Vec<String>) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |typed: &OsStr| {
         let typed = typed.to_string_lossy().to_ascii_lowercase();
-        crate::client::known_domains(&global_so_far())
-            .into_iter()
-            .filter(|domain| domain.starts_with(&typed))
-            .map(CompletionCandidate::new)
-            .collect()
+        let known = known(&global_so_far()).into_iter();
+        known.filter(|name| name.starts_with(&typed)).map(CompletionCandidate::new).collect()
     })
 }
 

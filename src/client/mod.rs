@@ -20,6 +20,7 @@ mod status;
 mod watch;
 mod log;
 mod info;
+mod policy;
 mod restart;
 mod handover;
 mod refusal;
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, Global};
 use crate::error::Error;
-use crate::protocol::{Reply, Request, Status};
+use crate::protocol::{DomainStatus, PolicyShow, Reply, Request, Status};
 
 /// How long completions wait for the daemon: a shell must not hang because of it.
 const COMPLETION_PATIENCE: Duration = Duration::from_millis(300);
@@ -53,6 +54,9 @@ pub fn main(cli: &Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Release(args) => ending::release(&daemon, args),
         Command::Info(args) => info::info(&daemon, args, out),
         Command::Log(args) => log::log(&daemon, args, out),
+        Command::Policy(args) => policy::policy(&daemon, args, out),
+        Command::Pause(args) => policy::pause(&daemon, args),
+        Command::Resume(args) => policy::resume(&daemon, args),
         Command::Restart => restart::restart(&daemon, out),
         Command::Stop => info::stop(&daemon),
     }
@@ -60,10 +64,35 @@ pub fn main(cli: &Cli, out: &mut dyn Write) -> Result<u8, Error> {
 
 /// The domains that the daemon knows, for completions: none when there is no daemon, or none that answers at once.
 pub fn known_domains(global: &Global) -> Vec<String> {
-    let request = Request::Status(Status { waiters_max: Some(0), idle: true, ..Status::default() });
-    let known = Daemon::locate(global).map(|daemon| daemon.without_start().within(COMPLETION_PATIENCE));
-    match known.and_then(|daemon| daemon.ask_if_there(&request)) {
-        Ok(Some(Reply::Status(reply))) => reply.domains.iter().map(|line| line.domain.to_string()).collect(),
+    lines(global).iter().map(|line| line.domain.to_string()).collect()
+}
+
+/// The domains that are paused, likewise.
+pub fn paused_domains(global: &Global) -> Vec<String> {
+    let lines = lines(global).into_iter().filter(|line| line.paused.is_some());
+    lines.map(|line| line.domain.to_string()).collect()
+}
+
+/// The patterns for which something is set by hand, likewise.
+pub fn known_patterns(global: &Global) -> Vec<String> {
+    match ask_for_completion(global, &Request::PolicyShow(PolicyShow::default())) {
+        Some(Reply::PolicyShow(reply)) => {
+            let by_hand = reply.policies.into_iter().filter(|policy| policy.line.is_none());
+            by_hand.map(|policy| policy.pattern).collect()
+        }
         _ => Vec::new(),
     }
+}
+
+fn lines(global: &Global) -> Vec<DomainStatus> {
+    let request = Request::Status(Status { waiters_max: Some(0), idle: true, ..Status::default() });
+    match ask_for_completion(global, &request) {
+        Some(Reply::Status(reply)) => reply.domains,
+        _ => Vec::new(),
+    }
+}
+
+fn ask_for_completion(global: &Global, request: &Request) -> Option<Reply> {
+    let daemon = Daemon::locate(global).ok()?.without_start().within(COMPLETION_PATIENCE);
+    daemon.ask_if_there(request).ok()?
 }

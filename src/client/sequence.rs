@@ -78,6 +78,7 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, position
         request_id: args.request_id.clone(),
         positions,
         max_wait_ms: args.max_wait.map(milliseconds),
+        take: args.take,
         binding: if owner.is_some() { Binding::Process } else { Binding::Lease },
         lease_ms: args.lease.map(milliseconds),
         named_process: args.for_pid.is_some(),

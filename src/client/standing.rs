@@ -17,6 +17,8 @@ pub(super) struct Standing {
     /// Who has the turn, once the daemon has told.
     holder: Option<Holder>,
     usual_run: Option<Duration>,
+    /// What stands in the way, apart from those ahead.
+    obstacle: Option<String>,
     /// Until when the head of the line is waited for, while nobody has the turn because of that.
     awaited_until: Option<Time>,
 }
@@ -36,6 +38,7 @@ impl Standing {
     pub(super) fn learn(&mut self, status: Option<&DomainStatus>, now: Time) {
         self.usual_run = status.and_then(|status| status.usual_run_ms).map(Duration::from_millis);
         self.awaited_until = status.and_then(|status| status.awaited_ms).map(|left| now + Duration::from_millis(left));
+        self.obstacle = status.and_then(obstacle);
         self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
     }
 
@@ -43,6 +46,9 @@ impl Standing {
     pub(super) fn text(&self, domain: &str, now: Time) -> Option<String> {
         let (position, total_ahead) = self.place?;
         let mut text = format!("seq: {domain}: {} in line, {total_ahead} ahead", ordinal(position));
+        if let Some(obstacle) = &self.obstacle {
+            _ = write!(text, "; {obstacle}");
+        }
         if let Some(holder) = &self.holder {
             text.push_str(&holder.text(now));
             if let Some(left) = self.left(position, holder, now) {
@@ -65,6 +71,12 @@ impl Standing {
         }
         Some(format!(", about {} left", show_duration(left)))
     }
+}
+
+fn obstacle(status: &DomainStatus) -> Option<String> {
+    let paused = status.paused.as_ref()?;
+    let reason = paused.reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+    Some(format!("paused{reason}"))
 }
 
 impl Holder {

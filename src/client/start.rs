@@ -130,8 +130,9 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
 fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("seqd").arg("--detach").arg("--socket").arg(&place.socket).env_clear().current_dir("/");
-    // What the daemon needs of the environment: where its tools are, and in which time zone people read its log.
-    command.envs(["PATH", "TZ"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    // What the daemon needs of the environment: where its tools and its config file are, and in which time zone people
+    // read its log.
+    command.envs(["PATH", "HOME", "TZ"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

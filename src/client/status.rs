@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::cli::{self, show_duration};
 use crate::error::{Error, status};
-use crate::protocol::{DomainStatus, HolderState, HolderStatus, Reply, Request, Status, StatusReply, WaiterStatus};
+use crate::protocol::{
+    DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, Reply, Request, Status, StatusReply, WaiterStatus,
+};
 
 use super::connect::Daemon;
 use super::refusal::refused;
@@ -72,6 +74,16 @@ pub(super) fn describe(status: &StatusReply, screen: Screen, users: &Users) -> S
 fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut String) {
     let mut add = |shown: &str| _ = writeln!(text, "{shown}");
     add(&screen.bold(&screen.cut(&heading(line))));
+    if let Some(paused) = &line.paused {
+        let reason = paused.reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+        let domain = &line.domain;
+        for sentence in [
+            format!("  paused by {} since {}{reason};", users.name(paused.uid), paused.since),
+            format!("  'seq resume {domain}' lets turns begin again"),
+        ] {
+            add(&screen.warning(&screen.cut(&sentence)));
+        }
+    }
     if line.holders.is_empty() && line.waiters.is_empty() {
         return;
     }
@@ -84,6 +96,9 @@ fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut 
     let more = line.waiting.saturating_sub(line.waiters.len() as u64);
     if more > 0 {
         add(&screen.cut(&format!("  and {more} more")));
+    }
+    if let Some(sentence) = line.head.as_ref().and_then(head) {
+        add(&screen.cut(&format!("  {sentence}")));
     }
     if let Some(awaited) = line.awaited_ms {
         for sentence in [
@@ -114,7 +129,16 @@ fn heading(line: &DomainStatus) -> String {
         Some(usual) => format!(", a run takes about {}", milliseconds(usual)),
         None => String::new(),
     };
-    format!("{}: {waiting}{usual}", line.domain)
+    let at_once = if line.concurrency > 1 { format!(", {} slots", line.concurrency) } else { String::new() };
+    format!("{}: {waiting}{at_once}{usual}", line.domain)
+}
+
+/// Why the first has no turn, where the rows do not say it.
+fn head(head: &HeadStatus) -> Option<String> {
+    match head.waits_for {
+        HeadWait::Slots => Some("the 1st waits until enough slots are free at once".to_owned()),
+        HeadWait::Resume | HeadWait::Client | HeadWait::Holders | HeadWait::Unknown => None,
+    }
 }
 
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
@@ -125,12 +149,13 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         HolderState::Lease => "leases",
     };
     let left = match holder.left_ms {
+        _ if holder.is_over => format!("over its {}", milliseconds(holder.max_run_ms.unwrap_or_default())),
         Some(0) => "overdue".to_owned(),
         Some(left) => format!("{} left", milliseconds(left)),
         None => String::new(),
     };
     [
-        state.to_owned(),
+        with_slots(state.to_owned(), holder.take),
         holder.ticket.to_string(),
         users.name(holder.uid),
         holder.pid.to_string(),
@@ -142,7 +167,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
 
 fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
     [
-        ordinal(waiter.position) + if waiter.away { ", away" } else { "" },
+        with_slots(ordinal(waiter.position) + if waiter.away { ", away" } else { "" }, waiter.take),
         waiter.ticket.to_string(),
         users.name(waiter.uid),
         waiter.pid.to_string(),
@@ -154,6 +179,10 @@ fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
         },
         shown_command(waiter.command.as_deref()),
     ]
+}
+
+fn with_slots(what: String, slots: u32) -> String {
+    if slots == 1 { what } else { format!("{what}, {slots} slots") }
 }
 
 /// A command for people, `-` for none.

@@ -63,7 +63,7 @@ impl Owner {
                 self.settle_debt(link);
             }
             Other::Policies(domain, request_id) => {
-                let policies = report::policies(self.sequencer.policies(), domain, request_id);
+                let policies = report::policies(self.sequencer.policies(), &self.config, domain, request_id);
                 self.reply(link, &policies);
                 self.settle_debt(link);
             }

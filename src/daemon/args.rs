@@ -51,6 +51,12 @@ pub struct SeqdArgs {
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
+    /// Read policies from this file [default: `~/.config/seq/seqd.toml`, with --system `/etc/seq/seqd.toml`]
+    ///
+    /// SIGHUP reads it again. When there is a mistake in it, what it said before goes on to count.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Keep nothing on disk: a daemon that is killed forgets its lines, and there is no history
     ///
     /// Commands of before run on then, and the next daemon does not know of them: one that is given the turn may run
@@ -98,6 +104,7 @@ impl SeqdArgs {
         };
         add("--group", self.group.clone().map(OsString::from));
         add("--idle-exit", self.idle_exit.map(|idle_exit| idle_exit.to_string().into()));
+        add("--config", self.config.clone().map(PathBuf::into_os_string));
         add("--log", self.log.clone().map(PathBuf::into_os_string));
         arguments
     }
@@ -157,12 +164,25 @@ mod tests {
 
     #[test]
     fn the_second_stage_is_told_everything_the_first_was() {
-        let typed = ["seqd", "--detach", "--socket", "a b", "--group", "ops", "--idle-exit", "1.5", "--log", "/l"];
+        let typed = [
+            "seqd",
+            "--detach",
+            "--socket",
+            "a b",
+            "--group",
+            "ops",
+            "--idle-exit",
+            "1.5",
+            "--log",
+            "/l",
+            "--config",
+            "/c",
+        ];
         let first = SeqdArgs::try_parse_from(typed).unwrap();
         let arguments = first.for_second_stage("/x/a b".into());
         let second = SeqdArgs::try_parse_from([OsString::from("seqd")].into_iter().chain(arguments)).unwrap();
         assert_eq!(second.socket, Some(PathBuf::from("/x/a b")));
-        assert_eq!((second.group, second.log), (first.group, first.log));
+        assert_eq!((second.group, second.log, second.config), (first.group, first.log, first.config));
         assert_eq!(second.idle_exit, first.idle_exit);
         assert!(second.detached && !second.detach);
     }

@@ -28,7 +28,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn spawn_second_stage(args: &SeqdArgs, place: &Place) -> Result<Option<String>, Error> {
     let failed = |error: io::Error| Error::failure(format_args!("cannot go into the background: {error}"));
     let mut args = args.clone();
-    args.log = args.log.map(|log| std::path::absolute(&log)).transpose().map_err(failed)?;
+    for path in [&mut args.log, &mut args.config] {
+        *path = path.take().map(std::path::absolute).transpose().map_err(failed)?;
+    }
     crate::sys::close_from(3).map_err(failed)?;
     rustix::process::setsid().map_err(|error| failed(error.into()))?;
     std::env::set_current_dir("/").map_err(failed)?;

@@ -30,6 +30,8 @@ pub(super) struct Ledger {
     database: Option<Database>,
     /// What this batch has to do with. A ticket may be in it more than once.
     touched: Vec<Touched>,
+    /// What was set in this batch, in order.
+    settings: Vec<store::Change>,
     /// Here only to be used again.
     changes: Vec<store::Change>,
     /// Where clients leave word of turns whose end they could not tell.
@@ -50,7 +52,15 @@ impl Ledger {
     /// `done` is the folder of words about turns that have ended.
     pub(super) fn new(database: Option<Database>, done: PathBuf, now: Time) -> Ledger {
         let prune_at = database.is_some().then_some(now);
-        Ledger { database, touched: Vec::new(), changes: Vec::new(), done, notes: Vec::new(), prune_at }
+        Ledger {
+            database,
+            touched: Vec::new(),
+            settings: Vec::new(),
+            changes: Vec::new(),
+            done,
+            notes: Vec::new(),
+            prune_at,
+        }
     }
 
     /// Where the database is; nothing when there is none.
@@ -82,9 +92,16 @@ impl Ledger {
         }
     }
 
+    /// This is set now, or not any more.
+    pub(super) fn set(&mut self, setting: store::Change) {
+        if self.database.is_some() {
+            self.settings.push(setting);
+        }
+    }
+
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        self.touched.is_empty()
+        self.touched.is_empty() && self.settings.is_empty()
     }
 
     /// Writes the batch: one row for each ticket, however often it changed.
@@ -101,6 +118,7 @@ impl Ledger {
         clock: &WallClock,
     ) -> Result<(), Error> {
         let Some(database) = &mut self.database else { return Ok(()) };
+        self.changes.extend(self.settings.iter().cloned());
         // Stable, so that an end is the last of its ticket.
         self.touched.sort_by_key(|touched| touched.ticket);
         for of_one in self.touched.chunk_by(|one, next| one.ticket == next.ticket) {
@@ -126,6 +144,7 @@ impl Ledger {
 
     fn forget_batch(&mut self) {
         self.touched.clear();
+        self.settings.clear();
         for note in self.notes.drain(..) {
             if let Err(error) = std::fs::remove_file(&note) {
                 warn!("cannot remove {}: {error}", note.display());
@@ -202,7 +221,7 @@ fn ended(record: &Record, clock: &WallClock, done: &Path, notes: &mut Vec<PathBu
     store::Change::Ended { ticket, domain: record.domain.clone(), ended_at: at_ms, body }
 }
 
-fn form(value: &impl Serialize) -> Vec<u8> {
+pub(super) fn form(value: &impl Serialize) -> Vec<u8> {
     let mut form = Vec::with_capacity(FORM_BYTES);
     serde_json::to_writer(&mut form, value).unwrap_or_else(|error| panic!("it has no form: {error}"));
     form

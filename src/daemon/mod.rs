@@ -26,6 +26,8 @@ mod understand;
 mod wake;
 mod signals;
 mod owner;
+mod settings;
+mod config;
 mod stall;
 mod ledger;
 mod kept;

@@ -9,15 +9,17 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use tokio::sync::mpsc::Receiver;
-use tracing::error;
+use tracing::{error, info};
 
 use super::audience::Audience;
+use super::config::Config;
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
 use super::kept::Kept;
 use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
+use super::settings;
 use super::stall::Stall;
 use super::timer::Timer;
 use super::wake::{Ask, Leaving, Signal, Wake};
@@ -41,6 +43,7 @@ pub(super) struct Owner {
     timer: Timer,
     watcher: Watcher,
     pub(super) facts: Facts,
+    pub(super) config: Config,
     pub(super) clients: HashMap<ConnectionId, Rc<Link>>,
     pub(super) kept: Kept,
     pub(super) audience: Audience,
@@ -84,7 +87,7 @@ impl Owner {
         (numbers, ledger): (Numbers, Ledger),
         librarian: Librarian,
         (timer, watcher): (Timer, Watcher),
-        facts: Facts,
+        (facts, config): (Facts, Config),
     ) -> Owner {
         Owner {
             sequencer,
@@ -94,6 +97,7 @@ impl Owner {
             timer,
             watcher,
             facts,
+            config,
             clients: HashMap::new(),
             kept: Kept::default(),
             audience: Audience::default(),
@@ -191,7 +195,10 @@ impl Owner {
             // It was replaced, or its ticket has ended.
             Wake::Ended(_) => {}
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
-            Wake::Signal(Signal::ReopenLog) => self.facts.reopen_log(),
+            Wake::Signal(Signal::HangUp) => {
+                self.facts.reopen_log();
+                self.reload_config();
+            }
             Wake::PutBack => {
                 self.numbers.put_back()?;
                 self.ledger.put_back()?;
@@ -247,8 +254,10 @@ impl Owner {
                 }
                 Effect::Record(record) => self.record(record),
                 Effect::Changed { ticket } => self.ledger.touch(ticket),
-                // Lives as long as this daemon.
-                Effect::Policy(_) => {}
+                Effect::Policy(change) => {
+                    let setting = settings::of_change(&change, self.wall_clock());
+                    self.ledger.set(setting);
+                }
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
         }
@@ -326,6 +335,18 @@ impl Owner {
     pub(super) fn wall_clock(&mut self) -> &WallClock {
         let now = self.batch.now;
         self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now))
+    }
+
+    /// Reads the config file again. With a mistake in it, what it said before goes on to count.
+    fn reload_config(&mut self) {
+        match self.config.load() {
+            Ok(policies) => {
+                info!("read the policies of {} patterns", policies.len());
+                self.ledger.set(settings::of_file(self.config.path(), &policies));
+                self.input(Input::FilePolicies(policies));
+            }
+            Err(mistake) => error!("{mistake}; what it said before goes on to count"),
+        }
     }
 
     fn set_timer(&mut self) -> Result<(), Error> {

@@ -1,6 +1,5 @@
 //! What an earlier daemon left: which tickets live still, told by what keeps them, before anybody is let in.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use super::pipes::{PipeLook, Pipes};
 use super::process::{self, Look};
 use super::watch::{Identity, Role};
 use crate::error::Error;
-use crate::protocol::{Binding, Domain, Ticket};
+use crate::protocol::{Binding, Ticket};
 use crate::store::{Found, Problem, ProcessIdentity, SavedTicket};
 
 /// A ticket of before, and what was found of its keepers.
@@ -33,21 +32,12 @@ pub(super) struct Keepers {
 ///
 /// # Errors
 ///
-/// When it is not to be understood, or when two tickets say that they have the turn in one domain.
+/// When it is not to be understood.
 pub(super) fn read(path: &Path, found: &[Found]) -> Result<Vec<SavedTicket>, Error> {
-    let mut holders: HashMap<Domain, Ticket> = HashMap::new();
-    let mut tickets = Vec::with_capacity(found.len());
-    for Found { ticket, body } in found {
-        let saved: SavedTicket =
-            serde_json::from_slice(body).map_err(|why| Problem::not_understood(path, *ticket, &why))?;
-        if saved.ticket.turn.is_some()
-            && let Some(other) = holders.insert(saved.ticket.domain.clone(), *ticket)
-        {
-            return Err(Problem::two_turns(path, &saved.ticket.domain, [other, *ticket]));
-        }
-        tickets.push(saved);
-    }
-    Ok(tickets)
+    let read = |Found { ticket, body }: &Found| {
+        serde_json::from_slice(body).map_err(|why| Problem::not_understood(path, *ticket, &why))
+    };
+    found.iter().map(read).collect()
 }
 
 /// Looks for what keeps each of them.

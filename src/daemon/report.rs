@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::TimeZone;
 
+use super::config::Config;
 use super::kept::Kept;
 use crate::clock::Time;
 use crate::protocol::{
@@ -147,10 +148,24 @@ fn paused_status(pause: &Pause, clock: &WallClock) -> PausedStatus {
 }
 
 /// The reply to `policy_show`.
-pub(super) fn policies(policies: &Policies, domain: Option<Domain>, request_id: Option<String>) -> Reply {
+pub(super) fn policies(
+    policies: &Policies,
+    config: &Config,
+    domain: Option<Domain>,
+    request_id: Option<String>,
+) -> Reply {
     let line = |source| if let PolicySource::File { line } = source { Some(line) } else { None };
-    let mut reply =
-        PolicyShowReply { request_id, domain: None, policy: None, sources: Vec::new(), policies: Vec::new() };
+    let mut reply = PolicyShowReply {
+        request_id,
+        config: None,
+        mistake: None,
+        domain: None,
+        policy: None,
+        sources: Vec::new(),
+        policies: Vec::new(),
+    };
+    reply.config = config.path().map(|path| path.display().to_string());
+    reply.mistake = config.mistake().map(ToString::to_string);
     if let Some(domain) = domain {
         reply.policy = Some(PolicyValues::from(&policies.resolve(&domain)));
         let sources = policies.explain(&domain).into_iter();

@@ -7,15 +7,33 @@ use tracing::info;
 use super::history::Past;
 use super::owner::Owner;
 use super::recover::Recovered;
+use super::settings::{self, PastSettings};
 use super::watch::Role;
 use crate::protocol::Ticket;
-use crate::sequencer::Input;
+use crate::sequencer::{FilePolicy, Input};
 use crate::words::counted;
 
 impl Owner {
     /// Restores these tickets, in order, before any client is let in. A turn whose keepers are all gone has ended
     /// meanwhile.
-    pub(super) fn restore(&mut self, tickets: Vec<Recovered>, past: Past) {
+    pub(super) fn restore(
+        &mut self,
+        tickets: Vec<Recovered>,
+        past: Past,
+        (mut settings, file): (PastSettings, Vec<FilePolicy>),
+    ) {
+        let is_known = settings.file.as_ref().map_or(&[][..], |last| &last.policies) == file;
+        if !is_known {
+            self.ledger.set(settings::of_file(self.config.path(), &file));
+        }
+        self.input(Input::FilePolicies(file));
+        for (pattern, policy) in settings.policies.drain(..) {
+            self.input(Input::PastPolicy { pattern, policy });
+        }
+        let pauses = settings.pauses(self.wall_clock());
+        for (domain, pause) in pauses {
+            self.input(Input::PastPause { domain, pause });
+        }
         for (domain, runs) in past.runs {
             self.input(Input::PastRuns { domain, runs });
         }

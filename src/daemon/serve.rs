@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::accept::{Door, into_tokio};
 use super::client::ReadBuffer;
+use super::config::Config;
 use super::detach;
 use super::directory::Access;
 use super::facts::Facts;
@@ -30,7 +31,7 @@ use super::watch::Watcher;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{Ticket, Token};
-use crate::sequencer::Sequencer;
+use crate::sequencer::{FilePolicy, Sequencer};
 use crate::store::Numbers;
 
 /// Inputs that wait for the owner; who comes after them waits to hand over his.
@@ -46,6 +47,9 @@ pub(super) struct Beginning {
     pub(super) numbers: Numbers,
     pub(super) next: (Ticket, Token),
     pub(super) storage: Storage,
+    pub(super) config: Config,
+    /// What that says.
+    pub(super) policies: Vec<FilePolicy>,
     /// Whether somebody waits at standard output to hear how the start went.
     pub(super) reports: bool,
 }
@@ -81,7 +85,8 @@ pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
 /// Puts everything in its place; nobody is let in before the turns of earlier are taken up again.
 fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Door), Error> {
     let failed = |error: io::Error| Error::failure(format_args!("cannot start to serve: {error}"));
-    let Beginning { facts, access, lock, listener, identity, numbers, next, storage, reports } = beginning;
+    let Beginning { facts, access, lock, listener, identity, numbers, next, storage, config, policies, reports } =
+        beginning;
     let buffer: ReadBuffer = Rc::new(RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()));
     let place = facts.place.clone();
     let door = Door {
@@ -100,13 +105,13 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     };
     let sequencer = Sequencer::new(next.0, next.1);
     let timer = Timer::new().map_err(failed)?;
-    let Storage { database, tickets, past } = storage;
+    let Storage { database, tickets, past, settings } = storage;
     let watcher = Watcher::new(sender.clone(), buffer);
     let ledger = Ledger::new(database, facts.place.done.clone(), Time::now());
     let librarian = Librarian::new(sender.clone());
-    let mut owner = Owner::new(sequencer, (numbers, ledger), librarian, (timer, watcher), facts);
+    let mut owner = Owner::new(sequencer, (numbers, ledger), librarian, (timer, watcher), (facts, config));
     signals::watch(sender.clone()).map_err(failed)?;
-    owner.restore(tickets, past);
+    owner.restore(tickets, past, (settings, policies));
     owner.end_batch()?;
     owner.end_unwritten()?;
     info!("seqd {} serves {}", env!("CARGO_PKG_VERSION"), owner.facts.place.socket.display());

@@ -21,7 +21,7 @@ pub(super) fn watch(owner: Sender<Wake>) -> io::Result<()> {
             let asked = tokio::select! {
                 _ = terminate.recv() => Signal::Leave,
                 _ = interrupt.recv() => Signal::Leave,
-                _ = hang_up.recv() => Signal::ReopenLog,
+                _ = hang_up.recv() => Signal::HangUp,
             };
             if owner.send(Wake::Signal(asked)).await.is_err() {
                 return;

@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::error;
 
 use super::args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
+use super::config::Config;
 use super::detach;
 use super::directory::{self, Access};
 use super::facts::{Facts, say_and_abort};
@@ -93,6 +94,8 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     let begin = || {
         Numbers::check(&place.numbers)?;
         let storage = storage::open(args, &place)?;
+        let mut config = Config::of(args);
+        let policies = storage.settings.load(&mut config)?;
         let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,
@@ -100,7 +103,19 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         };
         let facts = Facts { place: place.clone(), log, started, connections_max, idle_exit: idle_exit(args) };
         let next = (next_ticket, next_token);
-        serve(Beginning { facts, access, lock, listener, identity, numbers, next, storage, reports: args.detached })
+        serve(Beginning {
+            facts,
+            access,
+            lock,
+            listener,
+            identity,
+            numbers,
+            next,
+            storage,
+            config,
+            policies,
+            reports: args.detached,
+        })
     };
     begin().inspect_err(|error| error!("{error}"))
 }

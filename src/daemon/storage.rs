@@ -8,6 +8,7 @@ use super::args::SeqdArgs;
 use super::history::{Past, amended, ended_turn, past};
 use super::place::Place;
 use super::recover::{self, Recovered};
+use super::settings::PastSettings;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{EndedTurn, Outcome, Ticket};
@@ -22,6 +23,7 @@ pub(super) struct Storage {
     /// The tickets of before, in order.
     pub(super) tickets: Vec<Recovered>,
     pub(super) past: Past,
+    pub(super) settings: PastSettings,
 }
 
 /// Opens what is at `place`.
@@ -41,7 +43,8 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
     let tickets = recover::read(&place.database, &found)?;
     let tickets = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
     let past = past(&place.database)?;
-    Ok(Storage { database: Some(database), tickets: recover::look(tickets), past })
+    let settings = PastSettings::read(database.take_settings());
+    Ok(Storage { database: Some(database), tickets: recover::look(tickets), past, settings })
 }
 
 /// What becomes of a ticket from before the machine was restarted: a turn is over, and a place in line is lost.

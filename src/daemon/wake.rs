@@ -106,7 +106,7 @@ pub(super) enum Signal {
     /// SIGTERM or SIGINT.
     Leave,
     /// SIGHUP.
-    ReopenLog,
+    HangUp,
 }
 
 /// Why the daemon leaves.

@@ -35,6 +35,12 @@ pub struct PolicyShowReply {
     /// From the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The config file, whether it is there or not; nothing for a daemon that looks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What is wrong with it, so that what it said before goes on to count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mistake: Option<String>,
     /// From the request, in its normal form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<Domain>,

@@ -193,6 +193,7 @@ fn paused(domain: &Domain, reason: Option<&str>, f: &mut fmt::Formatter<'_>) -> 
 fn queue_full(domain: &Domain, waiters: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match waiters {
         0 => write!(f, "{domain} is busy, and its policy lets nobody wait: try again later"),
+        1 => write!(f, "the line of {domain} is full: 1 waits already, try again later"),
         _ => write!(f, "the line of {domain} is full: {waiters} wait already, try again later"),
     }
 }

@@ -1,6 +1,6 @@
 //! The database: every ticket that lives, and how each turn ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ use super::opening::{
 };
 use super::problem::{Problem, problem};
 use super::schema::{self, Before};
+use super::setting::{self, Setting, SettingKind};
 use crate::protocol::{Domain, Ticket};
 
 /// Turns that the history may have too many while there is no quiet moment to remove some.
@@ -58,6 +59,15 @@ pub enum Change {
         /// of the history, but is none. Otherwise nothing of it stays.
         why: Option<(Domain, i64, Vec<u8>)>,
     },
+    /// Something that is no ticket was set, or is not any more.
+    Setting {
+        /// What it is about.
+        kind: SettingKind,
+        /// Which one of its kind.
+        name: String,
+        /// What it says, in the caller's own form; nothing removes it.
+        body: Option<Vec<u8>>,
+    },
 }
 
 /// What the history keeps.
@@ -80,8 +90,12 @@ pub struct Database {
     identity: (u64, u64),
     /// The checksums of the rows that live.
     sums: BTreeMap<Ticket, i64>,
+    /// The checksums of the settings.
+    setting_sums: HashMap<(SettingKind, String), i64>,
     /// All of them in one.
     summary: Summary,
+    /// What was set when it was opened.
+    settings: Vec<Setting>,
     /// Since the checkpointer was woken.
     commits: u32,
     retention: Retention,
@@ -156,8 +170,13 @@ impl Database {
             check_all(&connection, path)?;
         }
         let live = read_live(&connection, path, seen.oldest())?;
-        let summary: Summary = live.iter().map(|(found, sum)| Summary::of(found.ticket, *sum)).sum();
-        check_owner(&seen, &before, machine, summary, (path, mark))?;
+        let settings = setting::read(&connection, path)?;
+        let of_tickets = live.iter().map(|(found, sum)| Summary::of(found.ticket, *sum));
+        let of_settings = settings.iter().map(|(setting, sum)| setting::summary(setting.kind, *sum));
+        let summary: Summary = of_tickets.chain(of_settings).sum();
+        check_owner(&seen, &before, machine, (summary, !live.is_empty()), (path, mark))?;
+        let setting_sums = settings.iter().map(|(setting, sum)| ((setting.kind, setting.name.clone()), *sum)).collect();
+        let settings = settings.into_iter().map(|(setting, _)| setting).collect();
         let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
         let mut found: Vec<Found> = live.into_iter().map(|(found, _)| found).collect();
         if before.boot_id == machine.boot_id {
@@ -173,8 +192,20 @@ impl Database {
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
         let identity = identity_of(path).map_err(|error| Problem::file("read", path, &error))?;
         let path = path.to_owned();
-        let mut database =
-            Database { connection, mark, checkpointer, path, identity, sums, summary, commits: 0, retention, ended };
+        let mut database = Database {
+            connection,
+            mark,
+            checkpointer,
+            path,
+            identity,
+            sums,
+            setting_sums,
+            summary,
+            settings,
+            commits: 0,
+            retention,
+            ended,
+        };
         if before.boot_id != machine.boot_id {
             let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
@@ -208,6 +239,23 @@ impl Database {
         if changes.is_empty() {
             return Ok(());
         }
+        let is_for_good = |change: &Change| matches!(change, Change::Setting { kind, .. } if kind.is_for_good());
+        if changes.iter().any(is_for_good) {
+            self.set_synchronous("FULL")?;
+            let written = self.commit_as_is(changes);
+            self.set_synchronous("NORMAL")?;
+            return written;
+        }
+        self.commit_as_is(changes)
+    }
+
+    /// Whether a commit waits until the disk has it, so that even a power cut does not take it.
+    fn set_synchronous(&self, level: &str) -> Result<(), Problem> {
+        let set = self.connection.pragma_update(None, "synchronous", level);
+        set.map_err(|error| problem(&self.path, error))
+    }
+
+    fn commit_as_is(&mut self, changes: &[Change]) -> Result<(), Problem> {
         fault::point();
         let ended = self.ended;
         if let Err(error) = self.write(changes) {
@@ -264,6 +312,11 @@ impl Database {
                 self.replace_sum(*ticket, None);
                 return 0;
             }
+            Change::Setting { kind, name, body } => {
+                let sum = body.as_ref().map(|body| setting::checksum(*kind, name, body));
+                self.replace_setting_sum(*kind, name, sum);
+                return sum.unwrap_or_default();
+            }
         };
         let sum = checksum(ticket, state, body);
         self.replace_sum(ticket, (state == LIVE).then_some(sum));
@@ -282,6 +335,9 @@ impl Database {
                 self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
                 return Ok(());
             }
+            Change::Setting { kind, name, body } => {
+                return setting::write(&self.connection, (*kind, name), body.as_deref(), sum);
+            }
         };
         let row = params![number(*ticket), domain.as_str(), state, body, at_ms, sum];
         self.connection.prepare_cached(WRITE)?.execute(row)?;
@@ -294,11 +350,30 @@ impl Database {
             None => self.sums.remove(&ticket),
         };
         if let Some(before) = before {
-            self.summary.toggle(ticket, before, false);
+            self.summary.take(Summary::of(ticket, before));
         }
         if let Some(sum) = sum {
-            self.summary.toggle(ticket, sum, true);
+            self.summary.put(Summary::of(ticket, sum));
         }
+    }
+
+    fn replace_setting_sum(&mut self, kind: SettingKind, name: &str, sum: Option<i64>) {
+        let key = (kind, name.to_owned());
+        let before = match sum {
+            Some(sum) => self.setting_sums.insert(key, sum),
+            None => self.setting_sums.remove(&key),
+        };
+        if let Some(before) = before {
+            self.summary.take(setting::summary(kind, before));
+        }
+        if let Some(sum) = sum {
+            self.summary.put(setting::summary(kind, sum));
+        }
+    }
+
+    /// What was set when it was opened; once.
+    pub fn take_settings(&mut self) -> Vec<Setting> {
+        std::mem::take(&mut self.settings)
     }
 
     /// How many turns the history has too many.

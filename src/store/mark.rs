@@ -29,7 +29,7 @@ const OLDEST: usize = 7;
 const TURNING: usize = 8;
 const WORDS: usize = 9;
 
-/// All live rows in two numbers, in whatever order they come.
+/// All live rows and all settings in two numbers, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     count: u64,
@@ -43,15 +43,20 @@ impl Summary {
         Summary { count: 1, sums: sum.cast_unsigned().wrapping_mul(ticket.0 | 1) }
     }
 
-    /// Puts one row in, or takes it out.
-    pub(super) fn toggle(&mut self, ticket: Ticket, sum: i64, is_there: bool) {
-        let row = Summary::of(ticket, sum);
-        if is_there {
-            *self = *self + row;
-        } else {
-            self.count = self.count.wrapping_sub(row.count);
-            self.sums = self.sums.wrapping_sub(row.sums);
-        }
+    /// That of one setting, whose name is part of its sum. It counts only if it `is_live`.
+    pub(super) fn of_setting(is_live: bool, sum: i64) -> Summary {
+        Summary { count: u64::from(is_live), sums: sum.cast_unsigned() }
+    }
+
+    /// Puts one row in.
+    pub(super) fn put(&mut self, row: Summary) {
+        *self = *self + row;
+    }
+
+    /// Takes one row out.
+    pub(super) fn take(&mut self, row: Summary) {
+        self.count = self.count.wrapping_sub(row.count);
+        self.sums = self.sums.wrapping_sub(row.sums);
     }
 }
 
@@ -203,8 +208,8 @@ impl Mark {
     }
 }
 
-/// Whether the mark at `path` says that somebody has a turn or waits, now that there is no daemon. For clients that
-/// would not start one just to hear that nobody does.
+/// Whether the mark at `path` says that somebody has a turn or waits, or that a domain is paused, now that there is no
+/// daemon. For clients that would not start one just to hear that there is nothing.
 pub fn outlives_a_daemon(path: &Path) -> bool {
     let seen = Mark::look(path, &Machine::this().boot_id);
     seen.is_ok_and(|seen| seen.is_current && (seen.settled.count > 0 || seen.announced.count > 0))

@@ -84,7 +84,7 @@ pub(super) fn check_owner(
     seen: &Seen,
     before: &Machine,
     machine: &Machine,
-    found: Summary,
+    (found, has_live): (Summary, bool),
     (path, mark): (&Path, &Path),
 ) -> Result<(), Problem> {
     if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
@@ -97,7 +97,7 @@ pub(super) fn check_owner(
         return Err(Problem::broken(path, "it does not say what run of the machine it is of"));
     }
     let is_elsewhere = !before.boot_id.is_empty() && before.host != machine.host;
-    if is_elsewhere && found != Summary::default() {
+    if is_elsewhere && has_live {
         return Err(Problem::elsewhere(path, &before.host_name));
     }
     Ok(())

@@ -7,7 +7,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_WRITE;
 
 use crate::error::{Cure, Error};
-use crate::protocol::{Domain, Ticket};
+use crate::protocol::Ticket;
 
 /// Something is wrong with the store: the daemon ends, and says this.
 pub type Problem = Error;
@@ -73,15 +73,6 @@ impl Problem {
         Error::failure(format_args!(
             "the database {} was last used on the host {host}, where commands may still run under it: run seq there, \
              or name a socket on a disk of this machine with --socket",
-            path.display()
-        ))
-    }
-
-    /// Two tickets say that they have the turn.
-    pub fn two_turns(path: &Path, domain: &Domain, tickets: [Ticket; 2]) -> Problem {
-        let [first, second] = tickets;
-        Error::failure(format_args!(
-            "the database {} says that the tickets {first} and {second} both have the turn in {domain}: {WAY_OUT}",
             path.display()
         ))
     }

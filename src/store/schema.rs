@@ -11,7 +11,7 @@ use super::problem::{Problem, problem};
 pub(super) const APPLICATION_ID: i32 = 0x7365_7164;
 
 /// What makes each version of the schema out of the one before; the first out of an empty database.
-const MIGRATIONS: [&str; 1] = [
+const MIGRATIONS: [&str; 2] = [
     // A live ticket (state 0) and what it ends as, a turn that is over (state 1) or a place that was lost (state 2), are
     // one row, in order of tickets. There is no index: it would be one page more in each commit. The mark says where
     // the live ones begin.
@@ -24,6 +24,14 @@ const MIGRATIONS: [&str; 1] = [
          sum INTEGER NOT NULL
      ) STRICT;
      CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;",
+    // What is no ticket: policies, pauses, and what has to be known of turns that have ended.
+    "CREATE TABLE settings (
+         kind INTEGER NOT NULL,
+         name TEXT NOT NULL,
+         body BLOB NOT NULL,
+         sum INTEGER NOT NULL,
+         PRIMARY KEY (kind, name)
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// Who used the database last.

@@ -9,6 +9,7 @@ mod done;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::time::Duration;
 
 use crate::cli::{self, show_duration};
 use crate::clock::Time;
@@ -68,7 +69,7 @@ fn under(
             return Err(error);
         }
     };
-    let mut watch = watch::Watch::new(args, signals, &running, &mut tie, say);
+    let mut watch = watch::Watch::new(args, longest_run(args, turn), signals, &running, &mut tie, say);
     let mut exit_status = watch.until_end();
     if args.until_all_exit {
         exit_status = watch.until_all_exit().unwrap_or(exit_status);
@@ -76,6 +77,13 @@ fn under(
     give_back(args, turn, tie, exit_status);
     say(&|| format!("ended with status {exit_status} after {}", show_duration(Time::now().since(started))));
     Ok(exit_status)
+}
+
+/// How long the command may run: no longer than the domain's policy lets it.
+fn longest_run(args: &cli::Run, turn: &Active) -> Option<Duration> {
+    let of_request = args.max_run.filter(|longest| !longest.is_zero());
+    let of_domain = turn.max_run_ms.map(Duration::from_millis);
+    of_request.into_iter().chain(of_domain).min()
 }
 
 /// Passes the turn on. Where nobody could be told how the command ended, the user is: only the history misses it.
@@ -106,6 +114,7 @@ fn request(args: &cli::Run, positions: bool, has_keeper: bool) -> Sequence {
         positions,
         no_wait: args.no_wait,
         max_wait_ms: args.max_wait.map(milliseconds),
+        take: args.take,
         secret: secret(),
         fresh: true,
         command: Some(shown(&args.command)),

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::sys::signal::Signal as Signo;
 // A group or session from outside of the pid namespace has the number 0, which the types of rustix do not have.
@@ -23,7 +24,7 @@ use super::tie::{News, Tie};
 /// How far stopping the command has come.
 #[derive(Clone, Copy, Debug)]
 enum Stopping {
-    /// It runs; with `--max-run` until then.
+    /// It runs; if there is a limit, until then.
     Not { at: Option<Time> },
     /// It was asked to end, and is killed then.
     Asked { kill_at: Time },
@@ -32,7 +33,7 @@ enum Stopping {
 }
 
 /// How soon to look again for what escaped a KILL by being started at that moment.
-const KILL_AGAIN: std::time::Duration = std::time::Duration::from_millis(20);
+const KILL_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a terminal, or a program on behalf of its user, stops a job with.
 const JOB_CONTROL: [i32; 3] = [Signo::SIGTSTP as i32, Signo::SIGTTIN as i32, Signo::SIGTTOU as i32];
@@ -40,6 +41,8 @@ const JOB_CONTROL: [i32; 3] = [Signo::SIGTSTP as i32, Signo::SIGTTIN as i32, Sig
 /// The command, and all that may happen while it runs.
 pub(super) struct Watch<'a, 't> {
     args: &'a cli::Run,
+    /// How long the command may run.
+    longest: Option<Duration>,
     signals: &'a Signals,
     running: &'a Running,
     tie: &'a mut Tie<'t>,
@@ -54,14 +57,15 @@ pub(super) struct Watch<'a, 't> {
 impl<'a, 't> Watch<'a, 't> {
     pub(super) fn new(
         args: &'a cli::Run,
+        longest: Option<Duration>,
         signals: &'a Signals,
         running: &'a Running,
         tie: &'a mut Tie<'t>,
         say: &'a dyn Fn(&dyn Fn() -> String),
     ) -> Watch<'a, 't> {
-        let at = args.max_run.filter(|longest| !longest.is_zero()).map(|longest| Time::now() + longest);
+        let at = longest.map(|longest| Time::now() + longest);
         let stopping = Stopping::Not { at };
-        let watch = Watch { args, signals, running, tie, say, stopping, ended: None, is_childless: false };
+        let watch = Watch { args, longest, signals, running, tie, say, stopping, ended: None, is_childless: false };
         let news = watch.tie.tell_started(running);
         watch.tell(news);
         watch
@@ -235,7 +239,7 @@ impl<'a, 't> Watch<'a, 't> {
             Stopping::Not { at: Some(at) } if now >= at => {
                 let grace = self.args.kill_grace;
                 if !self.args.quiet {
-                    let longest = show_duration(self.args.max_run.unwrap_or_default());
+                    let longest = show_duration(self.longest.unwrap_or_default());
                     _ = writeln!(std::io::stderr(), "seq: the command ran longer than {longest}: stopping it");
                 }
                 self.signal_all(Signal::TERM);
