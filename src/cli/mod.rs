@@ -85,6 +85,27 @@ pub enum Command {
     Stop,
 }
 
+/// How a request wants to be treated in its line.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Wishes {
+    /// Take so many of the domain's slots; see 'seq policy set --concurrency'
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "shared")]
+    pub take: Option<u32>,
+    /// Have the turn together with others that are shared too, as readers; never with one that is not
+    #[arg(long)]
+    pub shared: bool,
+    /// Stand ahead of all with a lower number, -100 to 100, 0 by default; nobody who has a turn is interrupted
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::priority())]
+    pub priority: Option<i8>,
+    /// Replace those of this user that wait in this domain with --supersede, and the same GROUP if one is named; they
+    /// end with status 76
+    #[arg(long, value_name = "GROUP", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub supersede: Option<String>,
+    /// Stop those that run with the same --supersede as well; they end with status 76
+    #[arg(long, requires = "supersede")]
+    pub cancel_running: bool,
+}
+
 /// `seq run`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = values::RUN_STATUS)]
@@ -102,9 +123,9 @@ pub struct Run {
     /// Wait at most this long for the turn, then fail with status 75
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_wait: Option<Duration>,
-    /// Take so many of the domain's slots; see 'seq policy set --concurrency'
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    pub take: Option<u32>,
+    /// How the request wants to be treated.
+    #[command(flatten)]
+    pub wishes: Wishes,
     /// Stop the command, with status 124, when it has run this long; 0 sets no limit
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_run: Option<Duration>,
@@ -145,9 +166,9 @@ pub struct Sequence {
     /// Wait at most this long for the turn, then fail with status 75
     #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_wait: Option<Duration>,
-    /// Take so many of the domain's slots; see 'seq policy set --concurrency'
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    pub take: Option<u32>,
+    /// How the request wants to be treated.
+    #[command(flatten)]
+    pub wishes: Wishes,
     /// Keep the turn until this process ends, instead of the calling shell
     #[arg(long, value_name = "PID", conflicts_with = "lease", value_parser = clap::value_parser!(u32).range(1..))]
     pub for_pid: Option<u32>,

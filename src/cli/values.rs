@@ -9,6 +9,7 @@ use clap::builder::TypedValueParser;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::Global;
+use crate::protocol::limits::PRIORITY_MAX;
 use crate::protocol::{Domain, RequestId};
 use crate::sequencer::Rate;
 
@@ -26,7 +27,7 @@ pub(super) const RUN_STATUS: &str = "\
 Exit status:
   the command's own; 128+n if signal n ended it
   75   no turn: busy with --no-wait, line full, or --max-wait over
-  76   no turn: cancelled, or replaced by a newer request
+  76   no turn: cancelled, or replaced by a newer request; or stopped by one with --cancel-running
   124  stopped: it ran longer than --max-run
   125  seq itself failed
   126  the command cannot be executed
@@ -73,6 +74,12 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
 /// Keeps a request id, once it is known to be one.
 pub(super) fn request_id(text: &str) -> Result<String, crate::protocol::NameError> {
     RequestId::parse(text).map(|_| text.to_owned())
+}
+
+/// A priority in its bounds.
+pub(super) fn priority() -> impl TypedValueParser<Value = i8> {
+    let max = i64::from(PRIORITY_MAX);
+    clap::value_parser!(i8).range(-max..=max)
 }
 
 /// A rate such as `10/1m`.

@@ -15,7 +15,7 @@ use super::connect::Daemon;
 use super::process::command_line;
 use super::rejoin::secret;
 use super::signals::Signals;
-use super::turn::{Outcome, milliseconds, take_turn};
+use super::turn::{Outcome, milliseconds, take_turn, wishes};
 use super::waiting::{Loudness, Waiting};
 
 /// Whose turn it will be.
@@ -78,7 +78,6 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, position
         request_id: args.request_id.clone(),
         positions,
         max_wait_ms: args.max_wait.map(milliseconds),
-        take: args.take,
         binding: if owner.is_some() { Binding::Process } else { Binding::Lease },
         lease_ms: args.lease.map(milliseconds),
         named_process: args.for_pid.is_some(),
@@ -87,7 +86,7 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, position
         pid: owner.map(Owner::number),
         secret: secret(),
         descriptors: usize::from(owner.is_some()),
-        ..Sequence::default()
+        ..wishes(&args.wishes)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::cli::show_duration;
+use crate::cli::{self, show_duration};
 use crate::clock::Time;
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
@@ -298,6 +298,18 @@ enum Rejoining {
     Ended(Outcome),
 }
 
+/// A request that wants to be treated so, and says nothing else yet.
+pub(super) fn wishes(wishes: &cli::Wishes) -> Sequence {
+    Sequence {
+        take: wishes.take,
+        shared: wishes.shared,
+        priority: wishes.priority,
+        supersede: wishes.supersede.clone(),
+        cancel_running: wishes.cancel_running,
+        ..Sequence::default()
+    }
+}
+
 /// A duration as it is on the wire.
 pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -344,7 +356,7 @@ fn next(link: &mut Link, signals: &Signals, patience: Option<Duration>) -> Resul
 fn no_turn(error: &ErrorReply) -> Error {
     let exit_status = match error.code {
         ErrorCode::Busy | ErrorCode::TimedOut | ErrorCode::QueueFull | ErrorCode::AlreadyActive => status::NO_TURN,
-        ErrorCode::Cancelled | ErrorCode::TakenOver => status::CANCELLED,
+        ErrorCode::Cancelled | ErrorCode::TakenOver | ErrorCode::Superseded => status::CANCELLED,
         _ => status::FAILURE,
     };
     if error.code == ErrorCode::Leaving {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Largest priority of a request, and with a minus the smallest.
+pub const PRIORITY_MAX: i8 = 100;
+
 /// Bytes of a domain's name after normalisation.
 pub const DOMAIN_BYTES_MAX: usize = 255;
 

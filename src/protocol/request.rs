@@ -105,6 +105,18 @@ pub struct Sequence {
     /// How many of the domain's slots the turn takes; one without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub take: Option<u32>,
+    /// Whether its turn goes together with others that are shared, and with no other.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub shared: bool,
+    /// Whoever has a higher one is ahead, whenever it came; zero without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i8>,
+    /// The group in which it replaces those of this user that wait here with the same one: they are told `superseded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersede: Option<String>,
+    /// With `supersede`: whether those of its group that have a turn are told `superseded` as well.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub cancel_running: bool,
     /// The process to show in `status`; without it, the process at the other end of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
 use nix::sys::signal::{SigSet, Signal};
@@ -27,14 +28,23 @@ pub(super) struct Running {
     /// Whether it is in seq's own process group, because there is a terminal whose foreground group that may be.
     /// Otherwise it leads a group of its own.
     pub(super) shares_group: bool,
+    /// Whether what the command leaves behind becomes a child of seq, so that it can be found, and stopped, too.
+    pub(super) leaves_orphans: bool,
     /// None on a kernel without pidfds (before Linux 5.3).
     pidfd: Option<OwnedFd>,
 }
 
-/// Starts the command with everything of seq's own: terminal, directory, environment, standard streams.
-pub(super) fn start(args: &cli::Run, turn: &Active, keeper: Option<&Keeper>) -> Result<Running, Error> {
+/// Starts the command with everything of seq's own: terminal, directory, environment, standard streams. It may have to
+/// be stopped when it has run for the `longest` time, or is superseded.
+pub(super) fn start(
+    args: &cli::Run,
+    longest: Option<Duration>,
+    turn: &Active,
+    keeper: Option<&Keeper>,
+) -> Result<Running, Error> {
     let shares_group = has_terminal();
-    if adopts_orphans(args) {
+    let leaves_orphans = longest.is_some() || args.wishes.supersede.is_some() || args.until_all_exit;
+    if leaves_orphans {
         set_child_subreaper(Some(rustix::process::getpid())).map_err(|errno| cannot_run(&args.command[0], errno))?;
     }
     if let Some(keeper) = keeper {
@@ -52,7 +62,7 @@ pub(super) fn start(args: &cli::Run, turn: &Active, keeper: Option<&Keeper>) -> 
     };
     let pid = spawned.map_err(|error| cannot_start(program, &error))?;
     // The child is not waited for yet, so its pid is still its own.
-    Ok(Running { pid, shares_group, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
+    Ok(Running { pid, shares_group, leaves_orphans, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
 }
 
 /// Starts a program with no signal blocked. Those that seq takes as events are blocked in seq itself, and the standard
@@ -105,11 +115,6 @@ impl Running {
         let descriptors: Vec<_> = self.pidfd.iter().filter(|_| keeps).map(AsFd::as_fd).collect();
         (Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() }, descriptors)
     }
-}
-
-/// Whether what the command leaves behind becomes a child of seq, so that it can be found, and stopped, too.
-pub(super) fn adopts_orphans(args: &cli::Run) -> bool {
-    args.max_run.is_some() || args.until_all_exit
 }
 
 /// Whether this process has a controlling terminal.

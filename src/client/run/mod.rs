@@ -20,7 +20,7 @@ use crate::protocol::{Active, Sequence};
 use super::connect::Daemon;
 use super::rejoin::secret;
 use super::signals::Signals;
-use super::turn::{Outcome, milliseconds, take_turn};
+use super::turn::{Outcome, milliseconds, take_turn, wishes};
 use super::waiting::{Loudness, Waiting};
 use keeper::Keeper;
 use tie::Tie;
@@ -62,14 +62,15 @@ fn under(
     say: &dyn Fn(&dyn Fn() -> String),
 ) -> Result<u8, Error> {
     let started = Time::now();
-    let running = match command::start(args, turn, tie.keeper()) {
+    let longest = longest_run(args, turn);
+    let running = match command::start(args, longest, turn, tie.keeper()) {
         Ok(running) => running,
         Err(error) => {
             give_back(args, turn, tie, error.exit_status());
             return Err(error);
         }
     };
-    let mut watch = watch::Watch::new(args, longest_run(args, turn), signals, &running, &mut tie, say);
+    let mut watch = watch::Watch::new(args, longest, signals, &running, &mut tie, say);
     let mut exit_status = watch.until_end();
     if args.until_all_exit {
         exit_status = watch.until_all_exit().unwrap_or(exit_status);
@@ -114,12 +115,11 @@ fn request(args: &cli::Run, positions: bool, has_keeper: bool) -> Sequence {
         positions,
         no_wait: args.no_wait,
         max_wait_ms: args.max_wait.map(milliseconds),
-        take: args.take,
         secret: secret(),
         fresh: true,
         command: Some(shown(&args.command)),
         descriptors: usize::from(has_keeper),
-        ..Sequence::default()
+        ..wishes(&args.wishes)
     }
 }
 

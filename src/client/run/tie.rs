@@ -40,6 +40,8 @@ pub(super) enum News {
     Gone,
     /// It cannot write: why.
     Stalled(String),
+    /// The turn is to make way for another: why.
+    Superseded(String),
     /// It has taken the turn away, or does not know of it: why.
     TurnLost(String),
 }
@@ -139,6 +141,9 @@ impl<'a> Tie<'a> {
                 }
                 Reply::Error(error) if is_no_ticket_of_ours(error.code) => {
                     return Some(News::TurnLost(self.unknown_turn()));
+                }
+                Reply::Error(error) if error.code == ErrorCode::Superseded => {
+                    return Some(News::Superseded(error.message));
                 }
                 Reply::Error(error) => return Some(News::TurnLost(error.message)),
                 Reply::Stalled(stalled) => {

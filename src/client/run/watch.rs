@@ -17,7 +17,7 @@ use crate::error::status;
 use super::super::link::timespec;
 use super::super::signals::{Caught, Signals};
 use super::super::turn::signal_status;
-use super::command::{Running, adopts_orphans};
+use super::command::Running;
 use super::stop::{has_children_to_stop, signal_descendants};
 use super::tie::{News, Tie};
 
@@ -26,10 +26,10 @@ use super::tie::{News, Tie};
 enum Stopping {
     /// It runs; if there is a limit, until then.
     Not { at: Option<Time> },
-    /// It was asked to end, and is killed then.
-    Asked { kill_at: Time },
+    /// It was asked to end, and is killed then; the status to exit with says why.
+    Asked { kill_at: Time, status: u8 },
     /// It is being killed, again and again until nothing is left, for what it starts meanwhile.
-    Killed { again_at: Time },
+    Killed { again_at: Time, status: u8 },
 }
 
 /// How soon to look again for what escaped a KILL by being started at that moment.
@@ -65,7 +65,7 @@ impl<'a, 't> Watch<'a, 't> {
     ) -> Watch<'a, 't> {
         let at = longest.map(|longest| Time::now() + longest);
         let stopping = Stopping::Not { at };
-        let watch = Watch { args, longest, signals, running, tie, say, stopping, ended: None, is_childless: false };
+        let mut watch = Watch { args, longest, signals, running, tie, say, stopping, ended: None, is_childless: false };
         let news = watch.tie.tell_started(running);
         watch.tell(news);
         watch
@@ -78,7 +78,9 @@ impl<'a, 't> Watch<'a, 't> {
             self.reap();
             match (self.ended, self.stopping) {
                 (Some(ended), Stopping::Not { .. }) => return exit_status(ended),
-                (Some(_), _) if self.is_childless => return status::MAX_RUN,
+                (Some(_), Stopping::Asked { status, .. } | Stopping::Killed { status, .. }) if self.is_childless => {
+                    return status;
+                }
                 _ => {}
             }
             self.stop_when_due();
@@ -102,14 +104,17 @@ impl<'a, 't> Watch<'a, 't> {
             self.stop_when_due();
             self.reap();
         }
-        (!matches!(self.stopping, Stopping::Not { .. })).then_some(status::MAX_RUN)
+        match self.stopping {
+            Stopping::Not { .. } => None,
+            Stopping::Asked { status, .. } | Stopping::Killed { status, .. } => Some(status),
+        }
     }
 
     /// Sleeps until something happens, and deals with all but the end of a process.
     fn sleep(&mut self, also: Option<&OwnedFd>) {
         let due = match self.stopping {
             Stopping::Not { at } => at,
-            Stopping::Asked { kill_at: at } | Stopping::Killed { again_at: at } => Some(at),
+            Stopping::Asked { kill_at: at, .. } | Stopping::Killed { again_at: at, .. } => Some(at),
         };
         let left = due.map(|due| timespec(due.since(Time::now())));
         let mut ready = vec![PollFd::new(self.signals, PollFlags::IN)];
@@ -131,8 +136,9 @@ impl<'a, 't> Watch<'a, 't> {
         }
     }
 
-    fn tell(&self, news: Option<News>) {
+    fn tell(&mut self, news: Option<News>) {
         match news {
+            Some(News::Superseded(why)) => self.stop(status::CANCELLED, &format!("{why}: stopping the command")),
             Some(News::Gone) => (self.say)(&|| "the daemon has gone, the command runs on".to_owned()),
             Some(News::Stalled(why)) => (self.say)(&|| format!("{why}; the command runs on")),
             Some(News::TurnLost(why)) if !self.args.quiet => {
@@ -209,7 +215,7 @@ impl<'a, 't> Watch<'a, 't> {
 
     /// Collects the end of the command, and of what became a child of seq when its parent ended.
     fn reap(&mut self) {
-        if !adopts_orphans(self.args) {
+        if !self.running.leaves_orphans {
             if self.ended.is_none()
                 && let Ok(Some((_, state))) = waitpid(Some(self.running.pid), WaitOptions::NOHANG)
             {
@@ -237,22 +243,29 @@ impl<'a, 't> Watch<'a, 't> {
         let now = Time::now();
         match self.stopping {
             Stopping::Not { at: Some(at) } if now >= at => {
-                let grace = self.args.kill_grace;
-                if !self.args.quiet {
-                    let longest = show_duration(self.longest.unwrap_or_default());
-                    _ = writeln!(std::io::stderr(), "seq: the command ran longer than {longest}: stopping it");
-                }
-                self.signal_all(Signal::TERM);
-                // A stopped process takes a signal only once it goes on.
-                self.signal_all(Signal::CONT);
-                self.stopping = Stopping::Asked { kill_at: now + grace };
+                let longest = show_duration(self.longest.unwrap_or_default());
+                self.stop(status::MAX_RUN, &format!("the command ran longer than {longest}: stopping it"));
             }
-            Stopping::Asked { kill_at: at } | Stopping::Killed { again_at: at } if now >= at => {
+            Stopping::Asked { kill_at: at, status } | Stopping::Killed { again_at: at, status } if now >= at => {
                 self.signal_all(Signal::KILL);
-                self.stopping = Stopping::Killed { again_at: now + KILL_AGAIN };
+                self.stopping = Stopping::Killed { again_at: now + KILL_AGAIN, status };
             }
             _ => {}
         }
+    }
+
+    /// Begins to stop the command, and says why; once, for the first reason. What has ended is left at that.
+    fn stop(&mut self, status: u8, why: &str) {
+        if !matches!(self.stopping, Stopping::Not { .. }) || (self.ended.is_some() && !self.args.until_all_exit) {
+            return;
+        }
+        if !self.args.quiet {
+            _ = writeln!(std::io::stderr(), "seq: {why}");
+        }
+        self.signal_all(Signal::TERM);
+        // A stopped process takes a signal only once it goes on.
+        self.signal_all(Signal::CONT);
+        self.stopping = Stopping::Asked { kill_at: Time::now() + self.args.kill_grace, status };
     }
 
     /// Signals the command's group, if it has one of its own, and all else that it started.
