@@ -146,6 +146,7 @@ fn ask(client: u64, domain: &Domain, positions: bool) -> Enqueue {
         command: Some("./deploy.sh --all".into()),
         pipe: true,
         named_process: false,
+        confirm: false,
     }
 }
 

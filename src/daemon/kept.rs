@@ -6,7 +6,7 @@ use super::report::WallClock;
 use super::wake::WatchEnd;
 use super::watch::{Identity, Role, Watch};
 use crate::clock::Time;
-use crate::protocol::{Binding, Ticket};
+use crate::protocol::Ticket;
 use crate::sequencer::{ConnectionId, Restored};
 use crate::store::{ProcessIdentity, SavedTicket};
 
@@ -106,8 +106,7 @@ impl Kept {
         let up_since_ms = clock.milliseconds(Time::ZERO);
         let mut saved = SavedTicket { ticket, asker: None, workers: Vec::new(), pipes: Vec::new(), up_since_ms };
         let Some(keeper) = self.tickets.get(&saved.ticket.ticket) else { return saved };
-        let is_held_by_asker = saved.ticket.turn.is_none() || saved.ticket.binding == Binding::Connection;
-        saved.asker = keeper.asker.filter(|_| is_held_by_asker);
+        saved.asker = keeper.asker.filter(|_| saved.ticket.hangs_on_its_client());
         let watched = keeper.watches.iter().filter_map(|watch| Some((watch.role, watch.identity?)));
         let mut pipes = BTreeSet::new();
         for (role, identity) in watched.chain(keeper.unseen.iter().copied()) {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::protocol::{ErrorCode, ErrorReply, NameError, Request};
 
 /// The operations that this version knows.
-const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, status, watch, wait, log, info, \
+const OPERATIONS: &str = "hello, sequence, started, confirm, done, cancel, release, status, watch, wait, log, info, \
     stop, restart";
 
 /// Why a request is not one.

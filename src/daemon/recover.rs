@@ -10,7 +10,7 @@ use super::pipes::{PipeLook, Pipes};
 use super::process::{self, Look};
 use super::watch::{Identity, Role};
 use crate::error::Error;
-use crate::protocol::{Binding, Domain, Ticket};
+use crate::protocol::{Domain, Ticket};
 use crate::store::{Found, Problem, ProcessIdentity, SavedTicket};
 
 /// A ticket of before, and what was found of its keepers.
@@ -71,8 +71,12 @@ fn look_one(mut saved: SavedTicket, pipes: &Pipes) -> Recovered {
         }
     }
     // A waiter keeps its place for as long as its client may come back, whatever its turn is to be kept by.
-    if let Some(asker) = saved.asker.filter(|_| !is_holder || saved.ticket.binding == Binding::Connection) {
+    if let Some(asker) = saved.asker.filter(|_| saved.ticket.hangs_on_its_client()) {
         keepers.add_process(ticket, &asker, Role::Asker, is_holder && !saved.pipes.is_empty());
+    }
+    // It needs its client as well as what it is bound to.
+    if is_holder && saved.ticket.unconfirmed && keepers.count() <= saved.workers.len() {
+        keepers = Keepers::default();
     }
     let pipes = keepers.watched.iter().filter(|(role, _)| *role == Role::Pipe).count();
     // What cannot be looked for counts as a process, whatever it is.
@@ -119,7 +123,11 @@ impl Keepers {
         self.unseen.push((role, identity));
     }
 
+    fn count(&self) -> usize {
+        self.watched.len() + self.unseen.len()
+    }
+
     fn describe(&self) -> String {
-        format!("{} of its processes and pipes", self.watched.len() + self.unseen.len())
+        format!("{} of its processes and pipes", self.count())
     }
 }

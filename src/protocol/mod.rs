@@ -20,11 +20,12 @@ pub use info::{Counts, InfoReply, Limits};
 pub use log::{EndedTurn, LogReply};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use reply::{
-    Active, Cancelled, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting, Stalled,
-    Stopping,
+    Active, Cancelled, Confirmed, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting,
+    Stalled, Stopping,
 };
 pub use request::{
-    Binding, Cancel, Done, Hello, Info, Log, Release, Request, Restart, Sequence, Started, Status, Stop, Wait, Watch,
+    Binding, Cancel, Confirm, Done, Hello, Info, Log, Release, Request, Restart, Sequence, Started, Status, Stop, Wait,
+    Watch,
 };
 pub use status::{DomainStatus, HolderState, HolderStatus, StatusReply, WaiterStatus};
 

@@ -21,6 +21,8 @@ pub enum Reply {
     QueuePosition(QueuePosition),
     /// The turn is there.
     Active(Active),
+    /// A `confirm` was heard: the turn stands without this connection.
+    Confirmed(Confirmed),
     /// A `done` was heard.
     Done(DoneReply),
     /// A `cancel` was obeyed.
@@ -113,6 +115,17 @@ pub struct Active {
     /// Whether the request had the turn already, and this connection has taken it up again.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub resumed: bool,
+}
+
+/// Body of `confirmed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The line.
+    pub domain: Domain,
+    /// The request.
+    pub request_id: RequestId,
+    /// Its ticket.
+    pub ticket: Ticket,
 }
 
 /// Body of `done`.

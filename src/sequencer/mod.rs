@@ -164,6 +164,7 @@ impl Sequencer {
             Input::Started { connection, ticket, pid, watched } => {
                 self.started(connection, ticket, (pid, watched), out);
             }
+            Input::Confirm { connection, ticket } => self.confirm(connection, ticket, out),
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 let done = Done { connection, peer, which, exit_status, processes, request_id };
                 self.done(now, &done, out);

@@ -312,6 +312,7 @@ fn ask(client: u64, domain: &str, options: Options) -> Enqueue {
         command: None,
         pipe: matches!(options, Options::Pipe),
         named_process: false,
+        confirm: false,
     }
 }
 

@@ -115,6 +115,7 @@ impl Job {
             command: None,
             pipe: self.has_pipe,
             named_process: false,
+            confirm: false,
         })
     }
 
