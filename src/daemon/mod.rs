@@ -31,6 +31,7 @@ mod ledger;
 mod kept;
 mod watch;
 mod process;
+mod sight;
 mod timer;
 mod answers;
 mod audience;

@@ -18,6 +18,7 @@ use super::kept::Kept;
 use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
+use super::sight;
 use super::stall::Stall;
 use super::timer::Timer;
 use super::wake::{Ask, Leaving, Signal, Wake};
@@ -259,9 +260,12 @@ impl Owner {
     /// What came along with a request belongs to its ticket now. What follows from that is put into `after`.
     fn admit(&mut self, ticket: Ticket, brought: Brought, after: &mut Vec<Input>) {
         let Brought { connection, descriptor, role } = brought;
-        let asker = self.clients.get(&connection).and_then(|link| link.identity());
+        let client = self.clients.get(&connection);
+        let asker = client.and_then(|link| link.identity());
+        // What it starts shows where it does.
+        let namespace = if client.is_some_and(|link| link.peer.pid != 0) { sight::namespace() } else { 0 };
         // The client is back: what stood for it is needed no more.
-        for _ in 0..self.kept.admit(ticket, connection, asker) {
+        for _ in 0..self.kept.admit(ticket, connection, asker, namespace) {
             after.push(Input::ProcessGone { ticket });
         }
         after.extend(self.watch(ticket, role, descriptor));
