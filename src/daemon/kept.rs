@@ -83,6 +83,13 @@ impl Kept {
         keeper.is_some_and(|keeper| keeper.is_active && keeper.connection == Some(connection))
     }
 
+    /// Whether the same is watched for this ticket already, for the same reason.
+    pub(super) fn watches(&self, ticket: Ticket, watch: &Watch) -> bool {
+        let is_same = |other: &Watch| other.role == watch.role && other.identity == watch.identity;
+        let keeper = self.tickets.get(&ticket).filter(|_| watch.identity.is_some());
+        keeper.is_some_and(|keeper| keeper.watches.iter().any(is_same))
+    }
+
     /// Something is watched for this ticket, until it ends.
     pub(super) fn watch(&mut self, ticket: Ticket, watch: Watch) {
         if let Some(keeper) = self.tickets.get_mut(&ticket) {

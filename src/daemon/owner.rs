@@ -271,17 +271,18 @@ impl Owner {
         after.extend(self.watch(ticket, role, descriptor));
     }
 
-    /// Watches what keeps a ticket. What cannot be watched has to count as gone; that input is given back.
+    /// Watches what keeps a ticket. What cannot be watched has to count as gone, and what is watched already must not
+    /// count twice; that input is given back.
     pub(super) fn watch(&mut self, ticket: Ticket, role: Role, descriptor: Option<OwnedFd>) -> Option<Input> {
         match self.watcher.watch(role, descriptor?, ticket) {
-            Ok(watch) => self.kept.watch(ticket, watch),
-            Err(error) => {
-                error!("cannot watch what keeps ticket {ticket}: {error}");
-                let is_pipe = role == Role::Pipe;
-                return Some(if is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } });
+            Ok(watch) if self.kept.watches(ticket, &watch) => {}
+            Ok(watch) => {
+                self.kept.watch(ticket, watch);
+                return None;
             }
+            Err(error) => error!("cannot watch what keeps ticket {ticket}: {error}"),
         }
-        None
+        Some(if role == Role::Pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } })
     }
 
     fn record(&mut self, record: Record) {
