@@ -8,6 +8,7 @@
 mod args;
 mod place;
 mod start;
+mod inherited;
 mod detach;
 mod directory;
 mod lock;
@@ -20,6 +21,7 @@ mod serve;
 mod accept;
 mod place_watch;
 mod client;
+mod crowd;
 mod link;
 mod read;
 mod understand;

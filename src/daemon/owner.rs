@@ -169,6 +169,7 @@ impl Owner {
 
     fn take(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
+            Wake::Asked(connection, ask) if self.refuses(connection, &ask) => {}
             Wake::Asked(connection, ask) => {
                 let is_told_at_once = ask.is_told_at_once();
                 self.answer(connection, ask);
@@ -176,7 +177,7 @@ impl Owner {
                     self.tell_of_stall(connection);
                 }
             }
-            Wake::Opened(link) => _ = self.clients.insert(link.id, link),
+            Wake::Opened(link) => self.let_in(link),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);
