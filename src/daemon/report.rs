@@ -66,6 +66,7 @@ pub(super) fn status(lines: &[LineView<'_>], kept: &Kept, clock: &WallClock, req
         if holder.state == HolderState::Orphaned && kept.has_asker(holder.ticket) {
             holder.state = HolderState::Attached;
         }
+        holder.unseen = kept.is_unseen(holder.ticket);
     }
     Reply::Status(StatusReply { request_id, domains })
 }
@@ -115,6 +116,7 @@ fn holder_status(
         held_ms: milliseconds(clock.age(active_at)),
         waited_ms: milliseconds(active_at.since(holder.queued_at)),
         left_ms: left.map(milliseconds),
+        unseen: false,
     }
 }
 

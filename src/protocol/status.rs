@@ -60,6 +60,9 @@ pub struct HolderStatus {
     /// How long it may still take by past runs, in milliseconds; zero when it takes longer than usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
+    /// Whether all that keeps it is in a pid namespace that the daemon cannot see, so that its end cannot be seen either.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub unseen: bool,
 }
 
 /// What keeps a turn.

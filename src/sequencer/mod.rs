@@ -188,6 +188,11 @@ impl Sequencer {
         }
     }
 
+    /// Whether a ticket or a `Wait` hangs on this connection.
+    pub fn is_in_use(&self, connection: ConnectionId) -> bool {
+        self.connections.count(connection) > 0
+    }
+
     /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that
     /// has come already means: at once, after whatever else is ready.
     pub fn next_timeout(&self) -> Option<Time> {
