@@ -147,6 +147,7 @@ fn ask(client: u64, domain: &Domain, positions: bool) -> Enqueue {
         pipe: true,
         named_process: false,
         wishes: Wishes::default(),
+        confirm: false,
     }
 }
 

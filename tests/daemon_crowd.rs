@@ -74,21 +74,92 @@ fn too_many_connections_are_turned_away_and_later_ones_are_let_in_again() {
     let socket = home.path().join("seq/seqd.sock");
     // 124 descriptors: 64 for the daemon, and 3 for each of 20 clients.
     let daemon = start_with_descriptors(&socket, 124);
-    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&socket)).collect();
-    for client in &mut clients {
-        assert!(client.ask(r#"{"op":"hello","protocol":1}"#).contains("hello"));
+    let mut clients = twenty_with_a_turn(&socket);
+    let refusal = r#"{"type":"error","code":"too_many_connections","message":"20 connections are open already: try again later"}"#;
+    // A few more may run short errands, and nothing else.
+    for ask in [r#"{"op":"sequence","domain":"new"}"#, r#"{"op":"wait","domain":"0"}"#, r#"{"op":"watch"}"#] {
+        let mut refused = Client::connect(&socket);
+        refused.send(ask);
+        refused.hears(&[refusal]);
+        refused.hears_the_end();
+    }
+    let mut errands: Vec<Client> = (0..8).map(|_| Client::connect(&socket)).collect();
+    for errand in &mut errands {
+        assert!(errand.ask(r#"{"op":"status"}"#).contains("status"));
     }
     let mut refused = Client::connect(&socket);
-    refused.hears(&[
-        r#"{"type":"error","code":"too_many_connections","message":"20 connections are open already: try again later"}"#,
-    ]);
+    refused.hears(&[refusal]);
     refused.hears_the_end();
+    assert!(errands[0].ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
+    drop(errands);
     clients.pop();
     until("there is room again", || {
         let mut client = Client::connect(&socket);
-        client.tries(r#"{"op":"hello","protocol":1}"#).contains("hello").then_some(())
+        client.tries(r#"{"op":"sequence","domain":"new"}"#).contains("active").then_some(())
     });
     drop(daemon);
+}
+
+#[test]
+fn who_asks_for_nothing_makes_room_for_others() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let mut idle: Vec<Client> = (0..20).map(|_| Client::connect(&socket)).collect();
+    for client in &mut idle {
+        assert!(client.ask(r#"{"op":"hello","protocol":1}"#).contains("hello"));
+    }
+    // The first of them watches, the second waits for a turn that the third has.
+    idle[0].send(r#"{"op":"watch"}"#);
+    assert_eq!(idle[0].reply()["type"], "watching");
+    idle[0].reply();
+    idle[2].takes_turn("a");
+    assert!(idle[1].ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+    let newcomers: Vec<Client> = (0..10)
+        .map(|number| {
+            until("one of the others is idle", || {
+                let mut client = Client::connect(&socket);
+                let ask = format!(r#"{{"op":"sequence","domain":"new {number}"}}"#);
+                client.tries(&ask).contains("active").then_some(client)
+            })
+        })
+        .collect();
+    idle[3].hears(&[
+        r#"{"type":"error","code":"too_many_connections","message":"this connection made room for another: it asked for nothing"}"#,
+    ]);
+    idle[3].hears_the_end();
+    idle[2].ask(r#"{"op":"done","domain":"a"}"#);
+    assert_eq!(idle[1].reply()["type"], "active");
+    drop((newcomers, daemon));
+}
+
+#[test]
+fn those_who_are_turned_away_do_not_fill_the_log() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let _clients = twenty_with_a_turn(&socket);
+    let mut errands: Vec<Client> = (0..8).map(|_| Client::connect(&socket)).collect();
+    for _ in 0..20 {
+        // Else they would be idle by and by.
+        for errand in &mut errands {
+            errand.ask(r#"{"op":"info"}"#);
+        }
+        assert_eq!(Client::connect(&socket).reply()["code"], "too_many_connections");
+    }
+    drop(daemon);
+    let log = std::fs::read_to_string(socket.with_file_name("seqd.log")).unwrap();
+    let lines = log.lines().filter(|line| line.contains("turned away")).count();
+    assert!((1..=5).contains(&lines), "{log}");
+}
+
+/// As many clients as there may be, each with a turn.
+fn twenty_with_a_turn(socket: &std::path::Path) -> Vec<Client> {
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(socket)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.takes_turn(&number.to_string());
+    }
+    clients
 }
 
 #[test]

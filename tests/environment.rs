@@ -213,6 +213,49 @@ fn the_daemon_takes_nothing_of_its_starter_along() {
     }
 }
 
+#[test]
+fn the_daemon_keeps_no_limits_of_its_starter() {
+    let home = Home::new();
+    let pin =
+        "import os, sys; os.sched_setaffinity(0, [max(os.sched_getaffinity(0))]); os.execvp(sys.argv[1], sys.argv[1:])";
+    let script = format!(
+        r#"ulimit -S -n 64; ulimit -S -f 100; ulimit -S -t 50; ulimit -S -v 8000000; ulimit -S -d 4000000
+        exec nice -n 5 python3 -c '{pin}' "$SEQ" run -d foo.com -- sh -c 'ulimit -S -n; nice'"#
+    );
+    let ended = home.finish(home.command("bash").args(["-c", &script]));
+    ended.says(0, "64\n5\n", "");
+    let pid = home.daemon().pid;
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("readable");
+    for name in ["Max cpu time", "Max file size", "Max data size", "Max open files", "Max address space"] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit");
+        let values: Vec<&str> = line.split_ascii_whitespace().collect();
+        assert_eq!(values[0], values[1], "{name} in {limits}");
+    }
+    let allowed = |process: &str| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("readable");
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list").to_owned()
+    };
+    assert_eq!(allowed(&pid.to_string()), allowed("1"), "all that there are here");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("readable");
+    let nice = stat.rsplit(')').next().and_then(|fields| fields.split_ascii_whitespace().nth(16)).expect("a field");
+    let log = fs::read_to_string(home.state().join("seqd.log")).expect("a log");
+    // Who may not lower it again says so.
+    assert!(nice == "0" || log.contains("set its priority to nice 5, which it has to keep"), "nice {nice}: {log}");
+}
+
+#[test]
+fn a_daemon_that_could_serve_nobody_is_not_started_and_why_is_said() {
+    let home = Home::new();
+    home.sh(r#"ulimit -n 50; "$SEQ" run -d foo.com -- true"#).complains(
+        125,
+        "cannot start the daemon: a process may have 50 open files here (ulimit -Hn), and the daemon needs 112: start \
+         it once where 'ulimit -n 112' works, as by 'seq info' in another shell",
+    );
+    assert!(home.daemons().is_empty());
+    home.seq(&["run", "-d", "foo.com", "--", "echo", "hello"]).says(0, "hello\n", "");
+    home.sh(r#"ulimit -n 50; "$SEQ" run -d foo.com -- true"#).is_silent(0);
+}
+
 /// The session of this test, as `/proc` has it: 0 where it is one from outside of the pid namespace.
 fn session() -> String {
     let stat = fs::read_to_string("/proc/self/stat").expect("readable");

@@ -280,6 +280,54 @@ fn a_done_that_was_left_while_the_next_daemon_runs_is_in_the_history_with_its_st
     assert_eq!(std::fs::read_dir(&done).unwrap().count(), 0);
 }
 
+/// How many descriptors of what kind the daemon has open.
+fn open_descriptors(daemon: &Daemon, kind: &str) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
+    let target = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.unwrap().path());
+    open.filter_map(|entry| target(entry).ok()).filter(|target| target.to_string_lossy().contains(kind)).count()
+}
+
+#[test]
+fn what_keeps_a_turn_is_watched_once_however_often_the_daemon_dies() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let mut command = Sleeper::start();
+    let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let ask = r#"{"op":"sequence","domain":"a","request_id":"r","secret":"s","descriptors":1"#;
+    let mut wrapper = daemon.connect();
+    wrapper.send_with(&format!("{ask}}}"), &[reading.as_fd()]);
+    wrapper.line();
+    let started = r#"{"op":"started","ticket":1,"pid":7,"descriptors":1}"#;
+    wrapper.send_with(started, &[command.pidfd().as_fd()]);
+    wrapper.hears_nothing();
+    let before = (open_descriptors(&daemon, "pidfd"), open_descriptors(&daemon, "pipe:"));
+    for _ in 0..4 {
+        daemon = killed(daemon);
+        wrapper = daemon.connect();
+        wrapper.send_with(&format!("{ask},\"resume\":1}}"), &[reading.as_fd()]);
+        wrapper.line();
+        // Also when one client says it twice.
+        wrapper.send_with(started, &[command.pidfd().as_fd()]);
+        wrapper.send_with(started, &[command.pidfd().as_fd()]);
+        wrapper.hears_nothing();
+    }
+    // What is one too many is let go of by and by.
+    until("there are as many as at first", || {
+        let now = (open_descriptors(&daemon, "pidfd"), open_descriptors(&daemon, "pipe:"));
+        (now == before).then_some(())
+    });
+    drop(reading);
+    // Each of them keeps it, and the last of them ends it.
+    drop(wrapper);
+    until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
+    let mut next = daemon.connect();
+    assert!(next.ask(ASK).contains("queued"));
+    drop(writing);
+    next.hears_nothing();
+    command.end();
+    assert!(token_of(&next.line()) > 1);
+}
+
 #[test]
 fn what_keeps_a_turn_is_written_down_once_however_often_the_daemon_dies() {
     let mut daemon = Daemon::start();

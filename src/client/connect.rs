@@ -70,9 +70,9 @@ impl Daemon {
         Daemon { may_start: false, ..self.clone() }
     }
 
-    /// Whether one is started when none is there.
+    /// Whether one is started when none is there: never in another user's place.
     pub(super) fn may_start(&self) -> bool {
-        self.may_start
+        self.may_start && self.owner_if_not_me().is_none()
     }
 
     /// This daemon, but given up as silent after `patience`.
@@ -86,7 +86,7 @@ impl Daemon {
         match self.connect_once() {
             Ok(link) => Ok(link),
             Err(Refusal::Wrong(error)) => Err(error),
-            Err(Refusal::Absent) if self.may_start => start(&self.place, || self.connect_if_up()),
+            Err(Refusal::Absent) if self.may_start() => start(&self.place, || self.connect_if_up()),
             Err(Refusal::Absent) => Err(self.absent()),
         }
     }
@@ -105,6 +105,14 @@ impl Daemon {
         ask: impl FnMut(&mut Link) -> Result<T, LinkError>,
     ) -> Result<Option<(Link, T)>, Error> {
         self.talk_over(|| self.connect_if_there(), ask)
+    }
+
+    /// Talks to the daemon if there is one now.
+    pub(super) fn talk_if_up<T>(
+        &self,
+        ask: impl FnMut(&mut Link) -> Result<T, LinkError>,
+    ) -> Result<Option<(Link, T)>, Error> {
+        self.talk_over(|| self.connect_if_up(), ask)
     }
 
     fn talk_over<T>(
@@ -169,10 +177,19 @@ impl Daemon {
         }
     }
 
-    /// Whether an earlier daemon may have left turns: only a daemon can tell then, or say why it cannot.
-    fn may_have_turns(&self) -> bool {
+    /// Whether an earlier daemon may have left turns: only a daemon can tell then, or say why it cannot. So it is with
+    /// one that is somebody else's, for what it left is not to be seen.
+    pub(super) fn may_have_turns(&self) -> bool {
         let Place { mark, database, .. } = &self.place;
-        outlives_a_daemon(mark) || (is_there(database) && !is_there(mark))
+        self.is_of_all()
+            || self.owner_if_not_me().is_some()
+            || outlives_a_daemon(mark)
+            || (is_there(database) && !is_there(mark))
+    }
+
+    /// Whether it is the daemon of the whole system, which nobody starts by the way.
+    fn is_of_all(&self) -> bool {
+        self.place.socket == Path::new(SYSTEM_SOCKET)
     }
 
     fn connect_once(&self) -> Result<Link, Refusal> {
@@ -275,13 +292,25 @@ impl Daemon {
     /// The error when no daemon is there.
     pub(super) fn absent(&self) -> Error {
         let socket = self.place.socket.display();
-        if self.place.socket == Path::new(SYSTEM_SOCKET) {
+        if self.is_of_all() {
             return Error::failure(format_args!(
                 "the system-wide daemon at {socket} is not running: start it (systemctl start seqd.socket), \
                  or use your own with --socket"
             ));
         }
+        if let Some(uid) = self.owner_if_not_me() {
+            return Error::failure(format_args!(
+                "the daemon of user {uid} at {socket} is not running: ask that user to start it, \
+                 or use your own: without --socket and {SOCKET_VARIABLE}"
+            ));
+        }
         Error::failure(format_args!("no daemon listens at {socket}: start seqd, or leave out --no-start"))
+    }
+
+    /// Who has the directory, if that is another user: then only that one can start a daemon there.
+    fn owner_if_not_me(&self) -> Option<u32> {
+        let owner = std::fs::symlink_metadata(&self.place.directory).ok()?.uid();
+        (owner != geteuid().as_raw()).then_some(owner)
     }
 
     fn no_permission(&self) -> Error {

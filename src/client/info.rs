@@ -8,7 +8,7 @@ use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Info, InfoReply, Reply, Request, Stop};
 
 use super::connect::Daemon;
-use super::link::LinkError;
+use super::link::{Link, LinkError};
 use super::refusal::refused;
 use super::status::{Users, json, milliseconds};
 use super::table::{Side, columns, printable};
@@ -33,7 +33,10 @@ pub(super) fn info(daemon: &Daemon, args: &cli::Info, out: &mut dyn Write) -> Re
 /// Asks the daemon to leave, and waits until it is gone.
 pub(super) fn stop(daemon: &Daemon) -> Result<u8, Error> {
     let request = Request::Stop(Stop::default());
-    let Some((mut link, reply)) = daemon.talk_if_there(|link| link.ask(&request, ANSWER_TIMEOUT))? else {
+    let ask = |link: &mut Link| link.ask(&request, ANSWER_TIMEOUT);
+    // Where none may be started there is nothing to stop, whatever the last one left.
+    let asked = if daemon.may_start() { daemon.talk_if_there(ask) } else { daemon.talk_if_up(ask) };
+    let Some((mut link, reply)) = asked? else {
         let socket = daemon.place().socket.display();
         return Err(Error::new(status::OK, format_args!("nothing to stop: no daemon listens at {socket}")));
     };

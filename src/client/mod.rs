@@ -11,6 +11,7 @@ mod process;
 mod streams;
 mod signals;
 mod rejoin;
+mod deliver;
 mod turn;
 mod run;
 mod sequence;

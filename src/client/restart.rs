@@ -18,8 +18,8 @@ use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
 use super::pause::Pause;
 use super::process::arguments;
-use super::refusal::refused;
-use super::start::{forbid_start, start_through};
+use super::refusal::{refused, unless_leaving};
+use super::start::{await_departure, forbid_start, start_through};
 
 /// The daemon that is to go.
 struct Old {
@@ -32,11 +32,62 @@ struct Old {
 
 /// Asks the daemon to make room, waits until it is gone, and starts the next one, or waits for whoever does that.
 pub(super) fn restart(daemon: &Daemon, out: &mut dyn Write) -> Result<u8, Error> {
-    let Some(mut link) = daemon.connect_if_up()? else {
-        let socket = daemon.place().socket.display();
-        return Err(Error::new(status::OK, format_args!("nothing to restart: no daemon listens at {socket}")));
+    let mut link = replace(daemon)?;
+    let text = describe(&info_of_next(daemon, &mut link)?);
+    out.write_all(text.as_bytes()).map_err(|error| Error::output(&error))?;
+    Ok(status::OK)
+}
+
+/// Makes the daemon go and connects to the next one. One that dies meanwhile is no matter: whoever is there then is to go.
+fn replace(daemon: &Daemon) -> Result<Link, Error> {
+    let deadline = Time::now() + ANSWER_TIMEOUT;
+    let mut lock = None;
+    loop {
+        let Some(mut link) = daemon.connect_if_up()? else {
+            if !daemon.may_have_turns() {
+                let socket = daemon.place().socket.display();
+                return Err(Error::new(status::OK, format_args!("nothing to restart: no daemon listens at {socket}")));
+            }
+            match &lock {
+                Some(lock) => return start_through(lock, daemon.place(), || daemon.connect_if_up()),
+                None if daemon.may_start() => lock = Some(forbid_start(daemon.place())?),
+                None => return Err(daemon.absent()),
+            }
+            continue;
+        };
+        match make_go(daemon, &mut link, &mut lock) {
+            Ok(old) => return next(daemon, &old, lock.as_ref()),
+            Err(Obstacle::Died) if Time::now() < deadline => await_departure(),
+            Err(Obstacle::Died) => return Err(daemon.explain(LinkError::Closed)),
+            Err(Obstacle::Other(error)) => return Err(error),
+        }
+    }
+}
+
+/// Why the daemon was not made to go.
+enum Obstacle {
+    /// It was gone before it could be asked.
+    Died,
+    /// It did not want to, or does not answer.
+    Other(Error),
+}
+
+impl Obstacle {
+    fn of(daemon: &Daemon, error: LinkError) -> Obstacle {
+        match error {
+            LinkError::Closed => Obstacle::Died,
+            error => Obstacle::Other(daemon.explain(error)),
+        }
+    }
+}
+
+/// Asks the daemon to go, and waits until it is gone.
+fn make_go(daemon: &Daemon, link: &mut Link, lock: &mut Option<File>) -> Result<Old, Obstacle> {
+    let info = match link.ask(&Request::Info(Info::default()), ANSWER_TIMEOUT).and_then(unless_leaving) {
+        Ok(Reply::Info(info)) => info,
+        Ok(other) => return Err(Obstacle::Other(refused(other))),
+        Err(error) => return Err(Obstacle::of(daemon, error)),
     };
-    let info = info(daemon, &mut link)?;
     let arguments = arguments(info.pid);
     let is_daemon = arguments.iter().any(|argument| argument.ends_with("seqd"));
     let old = Old {
@@ -45,13 +96,12 @@ pub(super) fn restart(daemon: &Daemon, out: &mut dyn Write) -> Result<u8, Error>
         info,
     };
     // Those who wait would start their own version as soon as this one is gone.
-    let lock = if daemon.may_start() { Some(forbid_start(daemon.place())?) } else { None };
-    ask(daemon, &mut link, &old)?;
-    await_end(daemon, &mut link, &old)?;
-    let mut link = next(daemon, &old, lock.as_ref())?;
-    let text = describe(&info_of_next(daemon, &mut link)?);
-    out.write_all(text.as_bytes()).map_err(|error| Error::output(&error))?;
-    Ok(status::OK)
+    if lock.is_none() && daemon.may_start() {
+        *lock = Some(forbid_start(daemon.place()).map_err(Obstacle::Other)?);
+    }
+    ask(daemon, link, &old)?;
+    await_end(daemon, link, &old).map_err(Obstacle::Other)?;
+    Ok(old)
 }
 
 fn info(daemon: &Daemon, link: &mut Link) -> Result<InfoReply, Error> {
@@ -70,18 +120,20 @@ fn info_of_next(daemon: &Daemon, link: &mut Link) -> Result<InfoReply, Error> {
     })
 }
 
-fn ask(daemon: &Daemon, link: &mut Link, old: &Old) -> Result<(), Error> {
-    match link.ask(&Request::Restart(Restart::default()), ANSWER_TIMEOUT) {
-        // One that is gone already is one that makes room.
-        Ok(Reply::Restarting(_)) | Err(LinkError::Closed) => Ok(()),
-        Ok(Reply::Error(error)) if error.code == ErrorCode::UnknownOperation => Err(Error::failure(format_args!(
+fn ask(daemon: &Daemon, link: &mut Link, old: &Old) -> Result<(), Obstacle> {
+    let error = match link.ask(&Request::Restart(Restart::default()), ANSWER_TIMEOUT) {
+        Ok(Reply::Restarting(_)) => return Ok(()),
+        // Whoever keeps it running brings the next one, which is as good.
+        Err(LinkError::Closed) if old.is_supervised => return Ok(()),
+        Ok(Reply::Error(error)) if error.code == ErrorCode::UnknownOperation => Error::failure(format_args!(
             "the daemon (seqd {}, pid {}) is too old to hand its turns over: \
              end it with 'seq stop' when nothing waits, and the next 'seq run' starts the new one",
             old.info.version, old.info.pid
-        ))),
-        Ok(other) => Err(refused(other)),
-        Err(error) => Err(daemon.explain(error)),
-    }
+        )),
+        Ok(other) => refused(other),
+        Err(error) => return Err(Obstacle::of(daemon, error)),
+    };
+    Err(Obstacle::Other(error))
 }
 
 /// Waits until the old daemon is gone, and its files with it.

@@ -8,10 +8,10 @@ use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
 use crate::cli;
 use crate::error::Error;
-use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Active, Binding, Done, HolderState, Reply, Request, Sequence, Status};
+use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, Status};
 
 use super::connect::Daemon;
+use super::deliver::give_back;
 use super::process::command_line;
 use super::rejoin::secret;
 use super::signals::Signals;
@@ -44,14 +44,14 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
     let request = request(args, owner.as_ref(), has_turn, waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
     match take_turn(daemon, &request, &descriptors, &signals, &mut waiting)? {
-        Outcome::Signal(status) => Ok(status),
-        Outcome::NoTurn(error) => Err(error),
-        Outcome::Turn(mut link, turn) => {
+        (_, Outcome::Signal(status)) => Ok(status),
+        (_, Outcome::NoTurn(error)) => Err(error),
+        (mut link, Outcome::Turn(turn)) => {
             if args.json
                 && let Err(error) = print(&turn, out)
             {
                 // A turn that nobody was told of would be kept by mistake.
-                _ = link.ask(&Request::Done(Done { ticket: Some(turn.ticket.0), ..Done::default() }), ANSWER_TIMEOUT);
+                give_back(daemon, &mut link, turn.ticket)?;
                 return Err(error);
             }
             Ok(0)
@@ -81,6 +81,7 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, position
         binding: if owner.is_some() { Binding::Process } else { Binding::Lease },
         lease_ms: args.lease.map(milliseconds),
         named_process: args.for_pid.is_some(),
+        confirm: true,
         fresh: args.request_id.is_some() && !has_turn,
         command: owner.and_then(|owner| command_line(owner.pid)),
         pid: owner.map(Owner::number),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::show_duration;
 use crate::clock::Time;
-use crate::protocol::{DomainStatus, HolderState, HolderStatus};
+use crate::protocol::{DomainStatus, HolderState, HolderStatus, Ticket};
 
 use super::table::{ordinal, printable};
 
@@ -28,6 +28,8 @@ struct Holder {
     pid: u32,
     command: Option<String>,
     is_orphan: bool,
+    /// Its ticket, if nothing of it can be seen from where the daemon is.
+    unseen: Option<Ticket>,
     since: Time,
     /// When it ends if it runs as long as usual.
     usual_end: Option<Time>,
@@ -86,6 +88,7 @@ impl Holder {
             pid: holder.pid,
             command: holder.command.as_deref().map(printable),
             is_orphan: holder.state == HolderState::Orphaned,
+            unseen: holder.unseen.then_some(holder.ticket),
             since: Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX))),
             usual_end: holder.left_ms.map(|left| now + Duration::from_millis(left)),
         }
@@ -93,6 +96,9 @@ impl Holder {
 
     fn text(&self, now: Time) -> String {
         let command = self.command.as_ref().map(|command| format!(" ({command})")).unwrap_or_default();
+        if let Some(ticket) = self.unseen {
+            return format!("; what has the turn is out of the daemon's sight: 'seq release {ticket}' if it is gone");
+        }
         let verb = if self.is_orphan { "has lost its seq and runs on," } else { "runs" };
         format!("; pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))
     }
@@ -101,7 +107,7 @@ impl Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Domain, RequestId, Ticket, Token};
+    use crate::protocol::{Domain, RequestId, Token};
 
     fn status(left_ms: Option<u64>) -> DomainStatus {
         let holder = HolderStatus {
@@ -119,6 +125,7 @@ mod tests {
             take: 1,
             max_run_ms: None,
             is_over: false,
+            unseen: false,
         };
         let domain = Domain::parse("foo.com").unwrap();
         DomainStatus {
@@ -150,6 +157,19 @@ mod tests {
         );
         assert!(text(1, Some(2_000)).ends_with("runs for 1m 5s, longer than usual"));
         assert!(text(1, None).ends_with("runs for 1m 5s"));
+    }
+
+    #[test]
+    fn the_line_says_what_to_do_when_the_holder_is_out_of_sight() {
+        let mut standing = Standing { place: Some((1, 1)), ..Standing::default() };
+        let mut status = status(None);
+        status.holders[0].unseen = true;
+        standing.learn(Some(&status), Time::ZERO);
+        assert_eq!(
+            standing.text("foo.com", Time::ZERO).unwrap(),
+            "seq: foo.com: 1st in line, 1 ahead; what has the turn is out of the daemon's sight: 'seq release 1' if it \
+             is gone"
+        );
     }
 
     #[test]

@@ -26,8 +26,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_LONGEST: Duration = Duration::from_millis(16);
 
-/// How many daemons may die while they start before this is given up. One may have been killed by a person.
-const DEATHS_MAX: u32 = 3;
+/// How long to wait before another daemon is started after one died while it started: it may have been killed, or die of
+/// something that lasts. The pause doubles with each.
+const START_AGAIN: Duration = Duration::from_millis(10);
 
 /// Bytes of the log's end that are shown when a daemon does not start.
 const LOG_TAIL_BYTES: u64 = 2_000;
@@ -58,7 +59,7 @@ pub(super) fn forbid_start(place: &Place) -> Result<File, Error> {
     let lock = open_lock(place)?;
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         if Time::now() >= deadline {
-            return Err(failed(place, "another client is starting it and does not end"));
+            return Err(failed(place, None, "another client is starting it and does not end"));
         }
         thread::sleep(LOOK_AGAIN);
     }
@@ -72,22 +73,28 @@ pub(super) fn start_through<T>(
     mut connect: impl FnMut() -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
     let deadline = Time::now() + START_TIMEOUT;
-    let (mut last, mut died) = (None, 0);
-    let mut pause = LOOK_AGAIN;
+    let mut last = None;
+    let (mut pause, mut pause_after_death) = (LOOK_AGAIN, START_AGAIN);
+    // What it says is behind this in the log.
+    let mut spawned_at = None;
     loop {
         let locked = flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         if let Some(link) = connect()? {
             return Ok(link);
         }
         if locked {
+            spawned_at = Some(log_bytes(place));
             match spawn(place, deadline)? {
                 Answer::Failed(why) => {
                     let words = format_args!("cannot start the daemon: {why}");
                     return Err(Error::failure(words).with_cure(Cure::Person));
                 }
-                Answer::Silent(why) => return Err(failed(place, &why)),
-                Answer::Died if died + 1 == DEATHS_MAX => return Err(failed(place, "it ended before it was ready")),
-                Answer::Died => (died, last) = (died + 1, Some("it ended before it was ready")),
+                Answer::Silent(why) => return Err(failed(place, spawned_at, &why)),
+                Answer::Died => {
+                    last = Some("it ended before it was ready");
+                    thread::sleep(pause_after_death.min(deadline.since(Time::now())));
+                    pause_after_death *= 2;
+                }
                 Answer::Ready => last = Some("it started and did not listen"),
                 Answer::Busy => last = Some("another daemon has its place and does not listen"),
             }
@@ -96,7 +103,8 @@ pub(super) fn start_through<T>(
             }
         }
         if Time::now() >= deadline {
-            return Err(failed(place, last.unwrap_or("another client is starting it and does not end")));
+            let why = last.unwrap_or("another client is starting it and does not end");
+            return Err(failed(place, spawned_at, why));
         }
         thread::sleep(pause);
         pause = LOOK_AGAIN_LONGEST.min(pause * 2);
@@ -173,8 +181,9 @@ fn read_answer(mut stdout: ChildStdout, deadline: Time) -> Answer {
     }
 }
 
-fn failed(place: &Place, why: &str) -> Error {
-    match last_words(place) {
+/// Why no daemon is there. `spawned_at` is where the log ended before the one that was started here.
+fn failed(place: &Place, spawned_at: Option<u64>, why: &str) -> Error {
+    match spawned_at.and_then(|start| last_words(place, start)) {
         Some(line) if !line.contains(why) => Error::failure(format_args!(
             "cannot start the daemon: {why}; its log {} ends with: {line}",
             place.log.display()
@@ -183,11 +192,16 @@ fn failed(place: &Place, why: &str) -> Error {
     }
 }
 
-/// The last line of the log.
-fn last_words(place: &Place) -> Option<String> {
+fn log_bytes(place: &Place) -> u64 {
+    std::fs::metadata(&place.log).map_or(0, |log| log.len())
+}
+
+/// The last line of the log behind its first `start` bytes, or in a new log.
+fn last_words(place: &Place, start: u64) -> Option<String> {
     let mut log = File::open(&place.log).ok()?;
     let length = log.metadata().ok()?.len();
-    log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL_BYTES))).ok()?;
+    let start = if start <= length { start } else { 0 };
+    log.seek(SeekFrom::Start(start.max(length.saturating_sub(LOG_TAIL_BYTES)))).ok()?;
     let mut tail = Vec::new();
     log.read_to_end(&mut tail).ok()?;
     String::from_utf8_lossy(&tail).lines().last().map(str::to_owned)
@@ -211,5 +225,34 @@ mod tests {
         });
         assert!(nobody.unwrap_err().to_string().starts_with("cannot start the daemon: "));
         assert_eq!(looks, 1);
+    }
+
+    /// A place whose daemon dies at once: it is this test program, which knows none of the daemon's arguments.
+    fn deadly_place(directory: &Path) -> Place {
+        Place::of_socket(&directory.join("seq/seqd.sock")).unwrap()
+    }
+
+    #[test]
+    fn another_daemon_is_started_however_many_have_died() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut looks = 0;
+        let found = start(&deadly_place(directory.path()), || {
+            looks += 1;
+            // Before and after each of seven daemons.
+            Ok((looks == 14).then_some("the daemon"))
+        });
+        assert_eq!(found.unwrap(), "the daemon");
+    }
+
+    #[test]
+    fn the_words_of_an_earlier_daemon_are_not_quoted() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = deadly_place(directory.path());
+        prepare_own_directory(&place.directory).unwrap();
+        std::fs::write(&place.log, "INFO an earlier one serves\n").unwrap();
+        let failed = start(&place, || Ok(None::<()>)).unwrap_err();
+        assert_eq!(failed.to_string(), "cannot start the daemon: it ended before it was ready");
+        assert_eq!(last_words(&place, 0).as_deref(), Some("INFO an earlier one serves"));
+        assert_eq!(last_words(&place, 1_000).as_deref(), Some("INFO an earlier one serves"), "a new log");
     }
 }

@@ -108,7 +108,16 @@ fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut 
             add(&screen.warning(&screen.cut(&sentence)));
         }
     }
-    for holder in line.holders.iter().filter(|holder| holder.state == HolderState::Orphaned) {
+    for holder in line.holders.iter().filter(|holder| holder.unseen) {
+        let ticket = holder.ticket;
+        for sentence in [
+            format!("  ticket {ticket}: what has the turn is out of the daemon's sight, in another pid namespace;"),
+            format!("  once it is gone 'seq release {ticket}' frees the turn"),
+        ] {
+            add(&screen.warning(&screen.cut(&sentence)));
+        }
+    }
+    for holder in line.holders.iter().filter(|holder| holder.state == HolderState::Orphaned && !holder.unseen) {
         let ticket = holder.ticket;
         for sentence in [
             format!("  ticket {ticket}: its seq was killed, what it started still runs;"),

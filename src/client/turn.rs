@@ -10,9 +10,10 @@ use crate::cli::{self, show_duration};
 use crate::clock::Time;
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Active, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
+use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
 
 use super::connect::Daemon;
+use super::deliver::give_back;
 use super::errand::reports;
 use super::link::{Link, LinkError, check_version, timespec};
 use super::pause::RETURN_TIMEOUT;
@@ -24,8 +25,8 @@ use super::waiting::Waiting;
 
 /// How waiting for a turn ended.
 pub(super) enum Outcome {
-    /// The turn is there, and lives on this connection.
-    Turn(Link, Active),
+    /// The turn is there, and lives on this connection; one that had to be confirmed is.
+    Turn(Active),
     /// There is no turn: why, in words, with its status.
     NoTurn(Error),
     /// A signal came first: the status to exit with.
@@ -59,40 +60,74 @@ struct Asker<'a> {
     has_lost_place: bool,
     /// Why the daemon can neither write nor tell anything at present.
     stalled: Option<String>,
+    /// The turn, while the daemon has not said that it heard the confirmation; and when it must have, if it can.
+    unconfirmed: Option<(Active, Time)>,
 }
 
 /// Asks for a turn and waits for it, as long as it takes, and whatever becomes of the daemon. A signal ends the wait:
-/// the place in line goes with the connection.
+/// the place in line goes with the connection, and a turn that came in the same instant is given back.
 pub(super) fn take_turn(
     daemon: &Daemon,
     sequence: &Sequence,
     descriptors: &[BorrowedFd<'_>],
     signals: &Signals,
     waiting: &mut Waiting,
-) -> Result<Outcome, Error> {
-    let asked = Time::now();
-    let (known, is_resuming, has_lost_place, stalled) = (None, false, false, None);
-    let mut request =
-        Asker { daemon, sequence, descriptors, signals, waiting, asked, known, is_resuming, has_lost_place, stalled };
+) -> Result<(Link, Outcome), Error> {
+    let mut request = Asker {
+        daemon,
+        sequence,
+        descriptors,
+        signals,
+        waiting,
+        asked: Time::now(),
+        known: None,
+        is_resuming: false,
+        has_lost_place: false,
+        stalled: None,
+        unconfirmed: None,
+    };
     let outcome = request.until_end();
     waiting.end();
     outcome
 }
 
 impl Asker<'_> {
-    fn until_end(&mut self) -> Result<Outcome, Error> {
-        let (mut link, mut wake) = self.ask()?;
+    fn until_end(&mut self) -> Result<(Link, Outcome), Error> {
+        let (mut link, wake) = self.ask()?;
+        let ended = self.until_turn(&mut link, wake);
+        // The daemon may have heard the confirmation, so that the turn would stay though its owner is told of none.
+        if let Some((turn, _)) = self.unconfirmed.take()
+            && let Err(error) = give_back(self.daemon, &mut link, turn.ticket)
+        {
+            self.waiting.warn(&error.to_string());
+        }
+        ended.map(|outcome| (link, outcome))
+    }
+
+    /// Waits for the turn over `link`, which leads to the next daemon when the last has gone.
+    fn until_turn(&mut self, link: &mut Link, mut wake: Wake) -> Result<Outcome, Error> {
         loop {
+            if let Wake::Reply(reply) = &wake
+                && is_confirmation(reply)
+                && let Some((active, _)) = self.unconfirmed.take()
+            {
+                return Ok(Outcome::Turn(active));
+            }
             let is_resuming = std::mem::take(&mut self.is_resuming);
             match wake {
                 Wake::Signal(status) => return Ok(Outcome::Signal(status)),
                 Wake::Reply(Reply::Active(active)) => {
+                    // One that its owner knew of before needs no word, and is nobody's to give back.
+                    let is_old = active.resumed && self.known.is_none() && !is_resuming;
                     self.learn(active.ticket, active.request_id.clone());
                     self.own_up(|| "and has the turn now".to_owned());
-                    return Ok(Outcome::Turn(link, active));
+                    if is_old || !self.sequence.confirm {
+                        return Ok(Outcome::Turn(active));
+                    }
+                    self.confirm(active, link)?;
                 }
                 Wake::Reply(Reply::Error(error)) if is_resuming && is_no_ticket_of_ours(error.code) => {
-                    self.ask_anew(&link)?;
+                    self.ask_anew(link)?;
                 }
                 Wake::Reply(Reply::Error(error)) => return Ok(Outcome::NoTurn(no_turn(&error))),
                 // Who would not wait at all does not wait for this either.
@@ -105,8 +140,11 @@ impl Asker<'_> {
                     self.waiting.warn_of_trouble(&stalled.message);
                     self.stalled = Some(stalled.message);
                 }
-                Wake::Reply(reply) => self.hear(reply, &link)?,
-                Wake::Tick if self.left(self.grace()).is_some_and(|left| left.is_zero()) => {
+                Wake::Reply(reply) => self.hear(reply, link)?,
+                Wake::Tick if self.unconfirmed.as_ref().is_some_and(|(_, by)| *by <= Time::now()) => {
+                    return Err(self.daemon.explain(LinkError::Silent));
+                }
+                Wake::Tick if self.left_to_daemon().is_some_and(|left| left.is_zero()) => {
                     return match &self.stalled {
                         Some(why) => Ok(Outcome::NoTurn(self.timed_out(why))),
                         None => Err(self.daemon.explain(LinkError::Silent)),
@@ -114,19 +152,19 @@ impl Asker<'_> {
                 }
                 Wake::Tick => {
                     if self.waiting.tick() {
-                        self.ask_who_holds(&link)?;
+                        self.ask_who_holds(link)?;
                     }
                 }
                 Wake::Lost => match self.rejoin()? {
                     Rejoining::Back(next, reply) => {
-                        (link, wake) = (next, Wake::Reply(reply));
+                        (*link, wake) = (next, Wake::Reply(reply));
                         continue;
                     }
                     Rejoining::Ended(outcome) => return Ok(outcome),
                 },
             }
-            let patience = [self.waiting.next_tick(), self.left(self.grace())].into_iter().flatten().min();
-            wake = next(&mut link, self.signals, patience).or_else(|error| self.lost(error))?;
+            let patience = [self.waiting.next_tick(), self.left_to_daemon()].into_iter().flatten().min();
+            wake = next(link, self.signals, patience).or_else(|error| self.lost(error))?;
         }
     }
 
@@ -147,6 +185,7 @@ impl Asker<'_> {
     /// Asks for a new place, since the old one is lost.
     fn ask_anew(&mut self, link: &Link) -> Result<(), Error> {
         self.known = None;
+        self.unconfirmed = None;
         self.has_lost_place = true;
         let left = self.left(Duration::ZERO).map(milliseconds);
         let sequence = Sequence { max_wait_ms: left, ..self.sequence.clone() };
@@ -200,6 +239,26 @@ impl Asker<'_> {
     fn left(&self, grace: Duration) -> Option<Duration> {
         let longest = Duration::from_millis(self.sequence.max_wait_ms?);
         Some((self.asked + longest + grace).since(Time::now()))
+    }
+
+    /// How long the daemon has for the word that is due next; none when it has all the time there is.
+    fn left_to_daemon(&self) -> Option<Duration> {
+        match &self.unconfirmed {
+            Some(_) if self.stalled.is_some() => None,
+            Some((_, by)) => Some(by.since(Time::now())),
+            None => self.left(self.grace()),
+        }
+    }
+
+    /// Says that the turn is known of: without that it ends with the connection.
+    fn confirm(&mut self, active: Active, link: &Link) -> Result<(), Error> {
+        let request = Request::Confirm(Confirm { ticket: active.ticket.0 });
+        self.unconfirmed = Some((active, Time::now() + ANSWER_TIMEOUT));
+        match link.send(&request, &[]) {
+            // A daemon that has gone is noticed when it is listened to.
+            Ok(()) | Err(LinkError::Closed) => Ok(()),
+            Err(error) => Err(self.daemon.explain(error)),
+        }
     }
 
     /// How long the daemon may take to say that the longest wait is over.
@@ -291,6 +350,7 @@ impl Asker<'_> {
 }
 
 /// How it went to find the next daemon.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for a moment")]
 enum Rejoining {
     /// It is there, and said this.
     Back(Link, Reply),
@@ -307,6 +367,15 @@ pub(super) fn wishes(wishes: &cli::Wishes) -> Sequence {
         supersede: wishes.supersede.clone(),
         cancel_running: wishes.cancel_running,
         ..Sequence::default()
+    }
+}
+
+/// Whether the turn stands by now; with a daemon from before there was `confirm` it did at once.
+fn is_confirmation(reply: &Reply) -> bool {
+    match reply {
+        Reply::Confirmed(_) => true,
+        Reply::Error(error) => error.code == ErrorCode::UnknownOperation,
+        _ => false,
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::Sender;
 use tracing::{error, info, warn};
 
 use super::client::{self, ReadBuffer};
+use super::crowd::too_many;
 use super::directory::{self, Access};
 use super::link::Link;
 use super::listen::{self, Listening};
@@ -20,12 +21,43 @@ use super::lock::{LifeLock, Taken};
 use super::place::Place;
 use super::place_watch::PlaceWatch;
 use super::wake::Wake;
+use crate::clock::Time;
 use crate::error::Error;
+use crate::protocol::limits::CONNECTIONS_EXTRA;
 use crate::protocol::{ErrorCode, ErrorReply, Reply, encode};
 use crate::sequencer::{ConnectionId, Peer};
 
 /// How long to leave the door closed when the system has no descriptor left, not even the spare one.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often everybody else is let go on before a connection counts as open that is being closed.
+const ROUNDS_TO_CLOSE: u32 = 16;
+
+/// Between two lines of the log about those who are turned away.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the log is told of those who are turned away: a line now and then, however many they are.
+#[derive(Debug, Default)]
+pub(super) struct Complaint {
+    next_at: Time,
+    /// How many had no line of their own since the last one.
+    untold: u64,
+}
+
+impl Complaint {
+    fn say(&mut self, what: impl FnOnce() -> String) {
+        let now = Time::now();
+        if now < self.next_at {
+            self.untold += 1;
+            return;
+        }
+        self.next_at = now + COMPLAINT_INTERVAL;
+        match std::mem::take(&mut self.untold) {
+            0 => warn!("{}", what()),
+            untold => warn!("{}; {untold} others before that", what()),
+        }
+    }
+}
 
 /// Everything about where clients come in.
 pub(super) struct Door {
@@ -39,6 +71,7 @@ pub(super) struct Door {
     /// Given up for a moment to turn a client away when there is no other descriptor.
     pub(super) spare: Option<File>,
     pub(super) connections_max: usize,
+    pub(super) complaint: Complaint,
     /// Its clones are the open connections.
     pub(super) open: Rc<()>,
     pub(super) owner: Sender<Wake>,
@@ -80,12 +113,13 @@ impl Door {
         let uid = credentials.uid();
         let is_operator = uid == me || uid == 0;
         if !is_operator && !self.access.everybody {
-            warn!("turned away uid {uid}: this daemon serves uid {me}");
+            self.complaint.say(|| format!("turned away uid {uid}: this daemon serves uid {me}"));
             let message = format!("this daemon serves uid {me} only: run one of your own");
             return turn_away(&stream, ErrorCode::Forbidden, message);
         }
-        if Rc::strong_count(&self.open) > self.connections_max {
-            warn!("turned away a client: {} connections are open", self.connections_max);
+        if !self.has_room().await {
+            let connections = self.connections_max;
+            self.complaint.say(|| format!("turned away a client: {connections} connections are open"));
             return turn_away(&stream, ErrorCode::TooManyConnections, too_many(self.connections_max));
         }
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
@@ -97,13 +131,25 @@ impl Door {
         }
     }
 
+    /// Whether one more connection may be open. Those that are being closed for others are so in a few rounds.
+    async fn has_room(&self) -> bool {
+        let has_room = || Rc::strong_count(&self.open) <= self.connections_max + CONNECTIONS_EXTRA;
+        for _ in 0..ROUNDS_TO_CLOSE {
+            if has_room() {
+                return true;
+            }
+            tokio::task::yield_now().await;
+        }
+        has_room()
+    }
+
     async fn cannot_accept(&mut self, error: &io::Error) {
         let is_exhausted = matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE));
         if !is_exhausted {
             // The client was gone before it was let in.
             return;
         }
-        warn!("cannot let a client in: {error}");
+        self.complaint.say(|| format!("cannot let a client in: {error}"));
         if self.spare.take().is_some()
             && let Ok(Ok((stream, _))) = tokio::time::timeout(EXHAUSTED_PAUSE, self.listener.accept()).await
         {
@@ -158,10 +204,6 @@ impl Door {
 pub(super) fn into_tokio(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
-}
-
-fn too_many(connections: usize) -> String {
-    format!("{connections} connections are open already: try again later")
 }
 
 /// Says why, as far as the kernel takes it at once.

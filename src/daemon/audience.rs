@@ -52,6 +52,11 @@ impl Audience {
         true
     }
 
+    /// Whether this connection watches anything.
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.watchers.contains_key(&connection)
+    }
+
     /// This connection watches nothing any more.
     pub(super) fn leave(&mut self, connection: ConnectionId) {
         self.watchers.remove(&connection);

@@ -6,7 +6,7 @@ use super::report::WallClock;
 use super::wake::WatchEnd;
 use super::watch::{Identity, Role, Watch};
 use crate::clock::Time;
-use crate::protocol::{Binding, Ticket};
+use crate::protocol::Ticket;
 use crate::sequencer::{ConnectionId, Restored};
 use crate::store::{ProcessIdentity, SavedTicket};
 
@@ -27,21 +27,36 @@ struct Keeper {
     is_active: bool,
     /// What is watched for it.
     watches: Vec<Watch>,
+    /// See [`SavedTicket::pipes_namespace`].
+    pipes_namespace: Option<u64>,
     /// What may keep it since before this daemon, and cannot be looked for. The sequencer counts each as a process.
     unseen: Vec<(Role, Identity)>,
 }
 
 impl Kept {
-    /// A connection has got this ticket, or taken it up again. What was watched for a waiter is watched no more, what
+    /// A connection has got this ticket, or taken it up again, of a client whose processes show in this pid
+    /// `namespace`, zero if they are out of sight. What was watched for a waiter is watched no more, what
     /// keeps a turn goes on keeping it; but what stood for this client while it was away does so no more. Gives how
     /// many processes of a holder that were.
-    pub(super) fn admit(&mut self, ticket: Ticket, connection: ConnectionId, asker: Option<ProcessIdentity>) -> usize {
+    pub(super) fn admit(
+        &mut self,
+        ticket: Ticket,
+        connection: ConnectionId,
+        asker: Option<ProcessIdentity>,
+        namespace: u64,
+    ) -> usize {
         let keeper = self.tickets.entry(ticket).or_default();
         keeper.connection = Some(connection);
         keeper.asker = asker;
         let unseen = std::mem::take(&mut keeper.unseen);
         if !keeper.is_active {
             keeper.watches.clear();
+        }
+        // Pipes of clients that do not see each other are in sight of nobody.
+        let has_pipe = keeper.watches.iter().any(|watch| watch.role == Role::Pipe);
+        let is_same = keeper.pipes_namespace.is_none_or(|before| before == namespace);
+        keeper.pipes_namespace = Some(if has_pipe && !is_same { 0 } else { namespace });
+        if !keeper.is_active {
             return 0;
         }
         let before = keeper.watches.len();
@@ -52,7 +67,8 @@ impl Kept {
     /// This ticket is one of an earlier daemon.
     pub(super) fn restore(&mut self, saved: &SavedTicket, unseen: Vec<(Role, Identity)>) {
         let is_active = saved.ticket.turn.is_some();
-        let keeper = Keeper { asker: saved.asker, is_active, unseen, ..Keeper::default() };
+        let pipes_namespace = saved.pipes_namespace;
+        let keeper = Keeper { asker: saved.asker, is_active, pipes_namespace, unseen, ..Keeper::default() };
         self.tickets.insert(saved.ticket.ticket, keeper);
     }
 
@@ -67,6 +83,13 @@ impl Kept {
         keeper.is_some_and(|keeper| keeper.is_active && keeper.connection == Some(connection))
     }
 
+    /// Whether the same is watched for this ticket already, for the same reason.
+    pub(super) fn watches(&self, ticket: Ticket, watch: &Watch) -> bool {
+        let is_same = |other: &Watch| other.role == watch.role && other.identity == watch.identity;
+        let keeper = self.tickets.get(&ticket).filter(|_| watch.identity.is_some());
+        keeper.is_some_and(|keeper| keeper.watches.iter().any(is_same))
+    }
+
     /// Something is watched for this ticket, until it ends.
     pub(super) fn watch(&mut self, ticket: Ticket, watch: Watch) {
         if let Some(keeper) = self.tickets.get_mut(&ticket) {
@@ -78,6 +101,12 @@ impl Kept {
     pub(super) fn has_asker(&self, ticket: Ticket) -> bool {
         let keeper = self.tickets.get(&ticket);
         keeper.is_some_and(|keeper| keeper.watches.iter().any(|watch| watch.role == Role::Asker))
+    }
+
+    /// Whether all that keeps this ticket is out of sight.
+    pub(super) fn is_unseen(&self, ticket: Ticket) -> bool {
+        let keeper = self.tickets.get(&ticket);
+        keeper.is_some_and(|keeper| keeper.watches.is_empty() && !keeper.unseen.is_empty())
     }
 
     /// The client of this ticket is gone.
@@ -104,10 +133,10 @@ impl Kept {
     /// What the next daemon must know of a ticket.
     pub(super) fn saved(&self, ticket: Restored, clock: &WallClock) -> SavedTicket {
         let up_since_ms = clock.milliseconds(Time::ZERO);
-        let mut saved = SavedTicket { ticket, asker: None, workers: Vec::new(), pipes: Vec::new(), up_since_ms };
+        let (workers, pipes) = (Vec::new(), Vec::new());
+        let mut saved = SavedTicket { ticket, asker: None, workers, pipes, pipes_namespace: None, up_since_ms };
         let Some(keeper) = self.tickets.get(&saved.ticket.ticket) else { return saved };
-        let is_held_by_asker = saved.ticket.turn.is_none() || saved.ticket.binding == Binding::Connection;
-        saved.asker = keeper.asker.filter(|_| is_held_by_asker);
+        saved.asker = keeper.asker.filter(|_| saved.ticket.hangs_on_its_client());
         let watched = keeper.watches.iter().filter_map(|watch| Some((watch.role, watch.identity?)));
         let mut pipes = BTreeSet::new();
         for (role, identity) in watched.chain(keeper.unseen.iter().copied()) {
@@ -122,6 +151,7 @@ impl Kept {
             }
         }
         saved.pipes = pipes.into_iter().collect();
+        saved.pipes_namespace = keeper.pipes_namespace.filter(|_| !saved.pipes.is_empty());
         saved
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
 use super::process;
+use crate::clock::Time;
 use crate::protocol::limits::{DESCRIPTORS_PENDING_MAX, OUTBOX_BYTES_MAX};
 use crate::protocol::{Reply, encode};
 use crate::sequencer::{ConnectionId, Peer};
@@ -42,6 +43,10 @@ pub(super) struct Link {
     pub(super) is_owed_snapshot: Cell<bool>,
     /// Whether a watcher has missed events: the task is to tell the owner when the outbox is empty.
     pub(super) is_lagging: Cell<bool>,
+    /// When something was read last, or when it came.
+    pub(super) heard_at: Cell<Time>,
+    /// Whether it is there for errands only, see [`CONNECTIONS_EXTRA`](crate::protocol::limits::CONNECTIONS_EXTRA).
+    pub(super) is_extra: Cell<bool>,
     /// Whether nothing more is to be read and what is in the outbox is the last.
     is_closing: Cell<bool>,
     /// Wakes the task when one of these has changed.
@@ -73,6 +78,8 @@ impl Link {
             is_blocked: Cell::new(false),
             is_owed_snapshot: Cell::new(false),
             is_lagging: Cell::new(false),
+            heard_at: Cell::new(Time::now()),
+            is_extra: Cell::new(false),
             is_closing: Cell::new(false),
             changed: Notify::new(),
             _open: open,
@@ -140,6 +147,11 @@ impl Link {
         self.is_closing.get()
     }
 
+    /// Whether there is nothing more to be told, as far as is known here.
+    pub(super) fn has_been_answered(&self) -> bool {
+        !self.is_owed_snapshot.get() && !self.is_closing.get() && self.outbox_bytes() == 0
+    }
+
     /// Whether the client must catch up before more of it is read.
     pub(super) fn must_pause(&self) -> bool {
         self.is_owed_snapshot.get() || self.is_closing.get() || self.outbox_bytes() > OUTBOX_BYTES_MAX
@@ -186,6 +198,7 @@ impl Link {
                 }
             }
         }
+        self.heard_at.set(Time::now());
         Ok(received.bytes)
     }
 

@@ -20,6 +20,7 @@ use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
 use super::settings;
+use super::sight;
 use super::stall::Stall;
 use super::timer::Timer;
 use super::wake::{Ask, Leaving, Signal, Wake};
@@ -172,6 +173,7 @@ impl Owner {
 
     fn take(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
+            Wake::Asked(connection, ask) if self.refuses(connection, &ask) => {}
             Wake::Asked(connection, ask) => {
                 let is_told_at_once = ask.is_told_at_once();
                 self.answer(connection, ask);
@@ -179,7 +181,7 @@ impl Owner {
                     self.tell_of_stall(connection);
                 }
             }
-            Wake::Opened(link) => _ = self.clients.insert(link.id, link),
+            Wake::Opened(link) => self.let_in(link),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);
@@ -270,25 +272,29 @@ impl Owner {
     /// What came along with a request belongs to its ticket now. What follows from that is put into `after`.
     fn admit(&mut self, ticket: Ticket, brought: Brought, after: &mut Vec<Input>) {
         let Brought { connection, descriptor, role } = brought;
-        let asker = self.clients.get(&connection).and_then(|link| link.identity());
+        let client = self.clients.get(&connection);
+        let asker = client.and_then(|link| link.identity());
+        // What it starts shows where it does.
+        let namespace = if client.is_some_and(|link| link.peer.pid != 0) { sight::namespace() } else { 0 };
         // The client is back: what stood for it is needed no more.
-        for _ in 0..self.kept.admit(ticket, connection, asker) {
+        for _ in 0..self.kept.admit(ticket, connection, asker, namespace) {
             after.push(Input::ProcessGone { ticket });
         }
         after.extend(self.watch(ticket, role, descriptor));
     }
 
-    /// Watches what keeps a ticket. What cannot be watched has to count as gone; that input is given back.
+    /// Watches what keeps a ticket. What cannot be watched has to count as gone, and what is watched already must not
+    /// count twice; that input is given back.
     pub(super) fn watch(&mut self, ticket: Ticket, role: Role, descriptor: Option<OwnedFd>) -> Option<Input> {
         match self.watcher.watch(role, descriptor?, ticket) {
-            Ok(watch) => self.kept.watch(ticket, watch),
-            Err(error) => {
-                error!("cannot watch what keeps ticket {ticket}: {error}");
-                let is_pipe = role == Role::Pipe;
-                return Some(if is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } });
+            Ok(watch) if self.kept.watches(ticket, &watch) => {}
+            Ok(watch) => {
+                self.kept.watch(ticket, watch);
+                return None;
             }
+            Err(error) => error!("cannot watch what keeps ticket {ticket}: {error}"),
         }
-        None
+        Some(if role == Role::Pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } })
     }
 
     fn record(&mut self, record: Record) {

@@ -42,6 +42,16 @@ pub(super) enum PipeLook {
     Unknown(Vec<OwnedFd>),
 }
 
+impl PipeLook {
+    /// What it is worth where not every process shows that may have the pipe.
+    pub(super) fn seen_from_afar(self) -> PipeLook {
+        match self {
+            PipeLook::Open(pipe) => PipeLook::Open(pipe),
+            PipeLook::Closed | PipeLook::Unknown(_) => PipeLook::Unknown(Vec::new()),
+        }
+    }
+}
+
 impl Pipes {
     /// Looks for the pipes with these inodes.
     pub(super) fn look_for(wanted: &[u64]) -> Pipes {

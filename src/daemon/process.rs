@@ -1,13 +1,14 @@
 //! Who a process is, and whether it is still there.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use super::sight::{self, Sight};
 use crate::clock::namespace_offset;
 use crate::store::ProcessIdentity;
 
@@ -45,10 +46,13 @@ pub(super) fn open(pid: u32) -> io::Result<OwnedFd> {
 /// Who the process behind a pidfd is; nothing once it has ended.
 pub(super) fn identify(pidfd: impl AsFd) -> Option<ProcessIdentity> {
     let pidfd = pidfd.as_fd();
-    let pid = pid_of(pidfd)?;
+    let shown = pid_of(pidfd)?;
+    // Where `/proc` is of a namespace around this one its numbers are not those that a process is opened by.
+    let pid = if sight::is_proc_our_own() { shown } else { 0 };
+    let namespace = Some(sight::namespace());
     let identity = match inode_of(pidfd) {
-        Some(inode) => ProcessIdentity { pid, inode: Some(inode), started: None },
-        None => ProcessIdentity { pid, inode: None, started: started(pid) },
+        Some(inode) => ProcessIdentity { pid, namespace, inode: Some(inode), started: None },
+        None => ProcessIdentity { pid, namespace, inode: None, started: started(shown) },
     };
     // Only now is it known that what was read by pid was about the same process.
     is_alive(pidfd).then_some(identity)
@@ -73,12 +77,15 @@ pub(super) enum Look {
     Gone,
     /// The system does not let this process look: it may be there.
     Unknown(&'static str),
+    /// It is, or was, in a pid namespace that does not show here: it may be there.
+    OutOfSight,
 }
 
 /// Looks for the very process that was identified.
-pub(super) fn look_for(wanted: &ProcessIdentity) -> Look {
-    if wanted.pid == 0 {
-        return Look::Unknown("it is in a pid namespace out of sight");
+pub(super) fn look_for(wanted: &ProcessIdentity, sight: &Sight) -> Look {
+    let is_numbered_here = wanted.namespace.is_none_or(|namespace| namespace == sight::namespace());
+    if wanted.pid == 0 || !is_numbered_here {
+        return look_everywhere(wanted, sight);
     }
     let pidfd = match open(wanted.pid) {
         Ok(pidfd) => pidfd,
@@ -89,7 +96,7 @@ pub(super) fn look_for(wanted: &ProcessIdentity) -> Look {
     if !is_alive(&pidfd) {
         return Look::Gone;
     }
-    let is_same = match (wanted.inode, inode_of(pidfd.as_fd())) {
+    let is_same = match (wanted.inode, inode_of(&pidfd)) {
         (Some(wanted), Some(found)) => wanted == found,
         _ => match (wanted.started, started(wanted.pid)) {
             (Some(wanted), Some(found)) => wanted == found,
@@ -100,7 +107,20 @@ pub(super) fn look_for(wanted: &ProcessIdentity) -> Look {
     if is_same { Look::Alive(pidfd) } else { Look::Gone }
 }
 
-fn inode_of(pidfd: BorrowedFd<'_>) -> Option<u64> {
+/// Looks for a process that has no number here, or another one than where it was identified.
+fn look_everywhere(wanted: &ProcessIdentity, sight: &Sight) -> Look {
+    let Some(inode) = wanted.inode else { return Look::OutOfSight };
+    if let Some(pidfd) = sight.find(inode).filter(|pidfd| inode_of(pidfd) == Some(inode)) {
+        return if is_alive(&pidfd) { Look::Alive(pidfd) } else { Look::Gone };
+    }
+    let had_number_in = wanted.namespace.filter(|_| wanted.pid != 0);
+    let is_in_sight = sight.is_whole_machine() || had_number_in.is_some_and(|namespace| sight.covers(namespace));
+    if is_in_sight { Look::Gone } else { Look::OutOfSight }
+}
+
+/// The inode of a pidfd, which no other process has had since the machine started; nothing before Linux 6.9.
+pub(super) fn inode_of(pidfd: impl AsFd) -> Option<u64> {
+    let pidfd = pidfd.as_fd();
     let is_pidfs = rustix::fs::fstatfs(pidfd).is_ok_and(|found| found.f_type.cast_unsigned() == PIDFS_MAGIC);
     if is_pidfs { rustix::fs::fstat(pidfd).ok().map(|found| found.st_ino) } else { None }
 }
@@ -132,6 +152,7 @@ mod tests {
 
     #[test]
     fn a_process_is_found_again_while_it_lives_and_not_after() {
+        let look_for = |wanted: &ProcessIdentity| look_for(wanted, &Sight::default());
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pidfd = open(child.id()).unwrap();
         assert_eq!(pid_of(&pidfd), Some(child.id()));
@@ -143,13 +164,33 @@ mod tests {
         assert!(matches!(look_for(&without_inode), Look::Alive(_)));
         let earlier = ProcessIdentity { inode: None, started: Some(0), ..identity };
         assert!(matches!(look_for(&earlier), Look::Gone));
-        assert!(matches!(look_for(&ProcessIdentity { pid: 0, ..identity }), Look::Unknown(_)));
+        let of_an_earlier_version = ProcessIdentity { namespace: None, ..identity };
+        assert!(matches!(look_for(&of_an_earlier_version), Look::Alive(_)));
+        let without_anything = ProcessIdentity { pid: 0, inode: None, ..identity };
+        assert!(matches!(look_for(&without_anything), Look::OutOfSight));
 
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(identify(&pidfd), None);
         assert!(matches!(look_for(&identity), Look::Gone));
         assert!(is_pidfd(&pidfd));
+    }
+
+    #[test]
+    fn a_number_of_another_pid_namespace_proves_nothing() {
+        let namespace = Some(sight::namespace() + 1);
+        let me = identify(open(std::process::id()).unwrap()).unwrap();
+        // Nothing has the number here, and that of this process is another's there.
+        let elsewhere = ProcessIdentity { pid: u32::MAX >> 1, namespace, inode: Some(1), started: None };
+        let look = look_for(&elsewhere, &Sight::default());
+        let is_whole_machine = Sight::default().is_whole_machine();
+        assert!(matches!((look, is_whole_machine), (Look::Gone, true) | (Look::OutOfSight, false)));
+        let by_time = ProcessIdentity { namespace, inode: None, started: started(me.pid), ..me };
+        assert!(matches!(look_for(&by_time, &Sight::default()), Look::OutOfSight));
+        if me.inode.is_some() {
+            let renumbered = ProcessIdentity { pid: 7, namespace, ..me };
+            assert!(matches!(look_for(&renumbered, &Sight::default()), Look::Alive(_)));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::protocol::{ErrorCode, ErrorReply, NameError, Request};
 use crate::sequencer::PolicyError;
 
 /// The operations that this version knows.
-const OPERATIONS: &str = "hello, sequence, started, done, cancel, release, status, watch, wait, log, info, \
+const OPERATIONS: &str = "hello, sequence, started, confirm, done, cancel, release, status, watch, wait, log, info, \
     stop, restart, policy_set, policy_unset, policy_show, pause, resume";
 
 /// Why a request is not one.

@@ -7,9 +7,10 @@ use tracing::{info, warn};
 
 use super::pipes::{PipeLook, Pipes};
 use super::process::{self, Look};
+use super::sight::Sight;
 use super::watch::{Identity, Role};
 use crate::error::Error;
-use crate::protocol::{Binding, Ticket};
+use crate::protocol::Ticket;
 use crate::store::{Found, Problem, ProcessIdentity, SavedTicket};
 
 /// A ticket of before, and what was found of its keepers.
@@ -43,26 +44,32 @@ pub(super) fn read(path: &Path, found: &[Found]) -> Result<Vec<SavedTicket>, Err
 /// Looks for what keeps each of them.
 pub(super) fn look(tickets: Vec<SavedTicket>) -> Vec<Recovered> {
     let wanted: Vec<u64> = tickets.iter().flat_map(|saved| saved.pipes.iter().copied()).collect();
-    let pipes = Pipes::look_for(&wanted);
-    tickets.into_iter().map(|saved| look_one(saved, &pipes)).collect()
+    let (pipes, sight) = (Pipes::look_for(&wanted), Sight::default());
+    tickets.into_iter().map(|saved| look_one(saved, &pipes, &sight)).collect()
 }
 
-fn look_one(mut saved: SavedTicket, pipes: &Pipes) -> Recovered {
+fn look_one(mut saved: SavedTicket, pipes: &Pipes, sight: &Sight) -> Recovered {
     let mut keepers = Keepers::default();
     let ticket = saved.ticket.ticket;
     let is_holder = saved.ticket.turn.is_some();
     if is_holder {
         for inode in &saved.pipes {
             let since = saved.ticket.queued_at.as_nanos() / 1_000_000_000;
-            keepers.add_pipe(ticket, *inode, pipes.find(*inode, saved.ticket.uid, since));
+            let is_in_sight = saved.pipes_namespace.is_none_or(|namespace| sight.covers(namespace));
+            let look = pipes.find(*inode, saved.ticket.uid, since);
+            keepers.add_pipe(ticket, *inode, if is_in_sight { look } else { look.seen_from_afar() });
         }
         for worker in &saved.workers {
-            keepers.add_process(ticket, worker, Role::Worker, !saved.pipes.is_empty());
+            keepers.add_process(ticket, worker, Role::Worker, (sight, !saved.pipes.is_empty()));
         }
     }
     // A waiter keeps its place for as long as its client may come back, whatever its turn is to be kept by.
-    if let Some(asker) = saved.asker.filter(|_| !is_holder || saved.ticket.binding == Binding::Connection) {
-        keepers.add_process(ticket, &asker, Role::Asker, is_holder && !saved.pipes.is_empty());
+    if let Some(asker) = saved.asker.filter(|_| saved.ticket.hangs_on_its_client()) {
+        keepers.add_process(ticket, &asker, Role::Asker, (sight, is_holder && !saved.pipes.is_empty()));
+    }
+    // It needs its client as well as what it is bound to.
+    if is_holder && saved.ticket.unconfirmed && keepers.count() <= saved.workers.len() {
+        keepers = Keepers::default();
     }
     let pipes = keepers.watched.iter().filter(|(role, _)| *role == Role::Pipe).count();
     // What cannot be looked for counts as a process, whatever it is.
@@ -81,7 +88,7 @@ impl Keepers {
             PipeLook::Open(pipe) => self.watched.push((Role::Pipe, pipe)),
             PipeLook::Closed => {}
             PipeLook::Unknown(suspects) if suspects.is_empty() => {
-                self.add_unseen(ticket, Role::Pipe, Identity::Pipe(inode), "processes are hidden");
+                self.add_unseen(ticket, Role::Pipe, Identity::Pipe(inode), "not all processes show");
             }
             PipeLook::Unknown(suspects) => {
                 warn!("ticket {ticket}: {} processes may have its pipe: waiting for all of them", suspects.len());
@@ -91,11 +98,21 @@ impl Keepers {
     }
 
     /// With a pipe to go by, a process out of sight is no matter: what it started inherited the pipe.
-    fn add_process(&mut self, ticket: Ticket, identity: &ProcessIdentity, role: Role, has_pipe: bool) {
-        match process::look_for(identity) {
+    fn add_process(
+        &mut self,
+        ticket: Ticket,
+        identity: &ProcessIdentity,
+        role: Role,
+        (sight, has_pipe): (&Sight, bool),
+    ) {
+        match process::look_for(identity, sight) {
             Look::Alive(pidfd) => self.watched.push((role, pidfd)),
             Look::Gone => {}
-            Look::Unknown(_) if identity.pid == 0 && has_pipe => {}
+            Look::OutOfSight if has_pipe => {}
+            Look::OutOfSight => {
+                let why = "it is in a pid namespace out of sight";
+                self.add_unseen(ticket, role, Identity::Process(*identity), why);
+            }
             Look::Unknown(why) => self.add_unseen(ticket, role, Identity::Process(*identity), why),
         }
     }
@@ -105,11 +122,17 @@ impl Keepers {
             Identity::Pipe(_) => "its pipe".to_owned(),
             Identity::Process(process) => format!("process {}", process.pid),
         };
-        warn!("ticket {ticket}: {what} cannot be looked for ({why}): taken to be there; seq release ends that");
+        warn!(
+            "ticket {ticket}: {what} cannot be looked for ({why}): taken to be there; seq release {ticket} ends that"
+        );
         self.unseen.push((role, identity));
     }
 
+    fn count(&self) -> usize {
+        self.watched.len() + self.unseen.len()
+    }
+
     fn describe(&self) -> String {
-        format!("{} of its processes and pipes", self.watched.len() + self.unseen.len())
+        format!("{} of its processes and pipes", self.count())
     }
 }

@@ -68,6 +68,7 @@ pub(super) fn status(lines: &[LineView<'_>], kept: &Kept, clock: &WallClock, req
         if holder.state == HolderState::Orphaned && kept.has_asker(holder.ticket) {
             holder.state = HolderState::Attached;
         }
+        holder.unseen = kept.is_unseen(holder.ticket);
     }
     Reply::Status(StatusReply { request_id, domains })
 }
@@ -123,6 +124,7 @@ fn holder_status(
         take: holder.take,
         max_run_ms: holder.max_run.map(milliseconds),
         is_over: holder.max_run.is_some_and(|max_run| clock.age(active_at) > max_run),
+        unseen: false,
     }
 }
 

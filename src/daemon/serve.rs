@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
-use super::accept::{Door, into_tokio};
+use super::accept::{Complaint, Door, into_tokio};
 use super::client::ReadBuffer;
 use super::config::Config;
 use super::detach;
@@ -97,6 +97,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
         place_watch: watch_place(&facts),
         spare: File::open("/dev/null").ok(),
         connections_max: facts.connections_max,
+        complaint: Complaint::default(),
         open: Rc::new(()),
         owner: sender.clone(),
         buffer: Rc::clone(&buffer),

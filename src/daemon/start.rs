@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::Gid;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
 use super::config::Config;
 use super::detach;
 use super::directory::{self, Access};
 use super::facts::{Facts, say_and_abort};
+use super::inherited::{self, Inherited};
 use super::listen::{self, Listening};
 use super::lock::{LifeLock, Taken};
 use super::log::Log;
@@ -21,14 +21,7 @@ use super::serve::{Beginning, serve};
 use super::storage;
 use crate::clock::Time;
 use crate::error::{Error, status};
-use crate::protocol::limits::CONNECTIONS_MAX;
 use crate::store::Numbers;
-
-/// Descriptors that the daemon needs besides those of its clients.
-const DESCRIPTORS_RESERVED: u64 = 64;
-
-/// Descriptors that a client may need: its connection, a pipe, and its command's pidfd.
-const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 
 /// Runs the daemon until it leaves; with `--detach`, starts it in the background.
 ///
@@ -75,7 +68,7 @@ fn outcome(error: &Error) -> String {
 fn start(args: &SeqdArgs) -> Result<(), Error> {
     let started = Time::now();
     crate::sys::ignore_file_size_signal();
-    raise_file_size_limit();
+    let Inherited { connections_max, remarks } = inherited::shake_off(args.detached)?;
     let passed = if args.detached { None } else { listen::passed()? };
     let place = match &passed {
         Some((_, path)) => Place::of_socket(path)?,
@@ -90,7 +83,9 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     };
     let log = Log::start(log_path(args, &place))?;
     std::panic::set_hook(Box::new(say_and_abort));
-    let connections_max = raise_descriptor_limit();
+    for remark in remarks {
+        warn!("{remark}");
+    }
     let begin = || {
         Numbers::check(&place.numbers)?;
         let storage = storage::open(args, &place)?;
@@ -165,19 +160,4 @@ fn idle_exit(args: &SeqdArgs) -> Option<Duration> {
         IdleExit::After(duration) => Some(duration),
         IdleExit::Never => None,
     }
-}
-
-/// A client's limit on the size of files is not meant for the daemon that it happens to start.
-fn raise_file_size_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
-    _ = setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum });
-}
-
-/// Takes as many descriptors as the system allows, and says for how many connections they are enough.
-fn raise_descriptor_limit() -> usize {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    let descriptors = if raised { maximum } else { current };
-    let enough = descriptors.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_CONNECTION;
-    usize::try_from(enough).unwrap_or(usize::MAX).clamp(1, CONNECTIONS_MAX)
 }

@@ -62,6 +62,7 @@ impl Caller<'_> {
             Request::Hello(hello) => Ok(other(Other::Hello(hello.request_id))),
             Request::Sequence(sequence) => self.sequence(&sequence).map_err(|it| it.of(sequence.request_id.as_deref())),
             Request::Started(started) => self.started(&started),
+            Request::Confirm(confirm) => Ok(Ask::Input(Input::Confirm { connection, ticket: Ticket(confirm.ticket) })),
             Request::Done(done) => {
                 let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;
                 let Done { exit_status, processes, request_id, .. } = done;
@@ -140,6 +141,9 @@ impl Caller<'_> {
         if sequence.take == Some(0) {
             return Err(Refusal::bad("take must be at least 1"));
         }
+        if sequence.confirm && sequence.binding == Binding::Connection {
+            return Err(Refusal::bad("confirm is only for a turn of binding process or lease"));
+        }
         let secret = sequence.secret.as_deref().map(secret).transpose()?;
         if sequence.resume.is_some() && secret.is_none() {
             return Err(Refusal::bad("resume needs the secret that the ticket was asked for with"));
@@ -159,6 +163,7 @@ impl Caller<'_> {
             command: sequence.command.as_deref().map(|command| cut(command).into()),
             pipe: sequence.binding == Binding::Connection && descriptor.is_some(),
             named_process: sequence.named_process,
+            confirm: sequence.confirm,
             secret,
             resume: sequence.resume.map(Ticket),
             wishes: Wishes { take: sequence.take.unwrap_or(1) },

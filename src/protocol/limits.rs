@@ -27,6 +27,14 @@ pub const DESCRIPTORS_PER_REQUEST_MAX: usize = 2;
 /// lower one.
 pub const CONNECTIONS_MAX: usize = 65_536;
 
+/// Connections beyond those, for short errands: on one of them a new turn, a `wait` and a `watch` are answered
+/// `too_many_connections`.
+pub const CONNECTIONS_EXTRA: usize = 8;
+
+/// How long a connection must have asked for nothing, while nothing hangs on it, to be closed when a newcomer has no
+/// place.
+pub const CONNECTION_IDLE_MIN: Duration = Duration::from_secs(1);
+
 /// Tickets that one connection may have at once; a further request is answered `too_many_requests`.
 pub const TICKETS_PER_CONNECTION_MAX: usize = 65_536;
 

@@ -22,12 +22,12 @@ pub use log::{EndedTurn, LogReply};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use policy::{Paused, PolicySetReply, PolicyShowReply, PolicyStatus, PolicyUnsetReply, PolicyValueSource, Resumed};
 pub use reply::{
-    Active, Cancelled, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting, Stalled,
-    Stopping,
+    Active, Cancelled, Confirmed, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting,
+    Stalled, Stopping,
 };
 pub use request::{
-    Binding, Cancel, Done, Hello, Info, Log, Pause, PolicySet, PolicyShow, PolicyUnset, PolicyValues, RateValue,
-    Release, Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
+    Binding, Cancel, Confirm, Done, Hello, Info, Log, Pause, PolicySet, PolicyShow, PolicyUnset, PolicyValues,
+    RateValue, Release, Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
 };
 pub use status::{
     DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus, StatusReply, WaiterStatus,

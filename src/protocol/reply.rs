@@ -22,6 +22,8 @@ pub enum Reply {
     QueuePosition(QueuePosition),
     /// The turn is there.
     Active(Active),
+    /// A `confirm` was heard: the turn stands without this connection.
+    Confirmed(Confirmed),
     /// A `done` was heard.
     Done(DoneReply),
     /// A `cancel` was obeyed.
@@ -127,6 +129,17 @@ pub struct Active {
     /// Milliseconds that the turn may take by the domain's policy, from when it came: its client sees to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_run_ms: Option<u64>,
+}
+
+/// Body of `confirmed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The line.
+    pub domain: Domain,
+    /// The request.
+    pub request_id: RequestId,
+    /// Its ticket.
+    pub ticket: Ticket,
 }
 
 /// Body of `done`.

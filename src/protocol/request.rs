@@ -14,6 +14,8 @@ pub enum Request {
     Sequence(Sequence),
     /// Names the process that works under a turn. Not answered unless refused.
     Started(Started),
+    /// Says that a turn that was asked for with `confirm` is known of. Answered `confirmed`.
+    Confirm(Confirm),
     /// Gives a turn back, or leaves the line. Answered `done`.
     Done(Done),
     /// Takes a waiter out of the line. Answered `cancelled`.
@@ -90,6 +92,10 @@ pub struct Sequence {
     /// a bare `done` of the same user ends the turn from anywhere.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub named_process: bool,
+    /// With binding `process` or `lease`: whether the turn ends with this connection, too, until `confirm` has come,
+    /// so that no turn is left that nobody knows of.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub confirm: bool,
     /// Something that only this client knows, at most 255 bytes: what it takes the request up again with. The daemon
     /// keeps its SHA-256 only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,6 +166,13 @@ pub struct Started {
     /// Descriptors sent along: at most one, the command's pidfd.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub descriptors: usize,
+}
+
+/// Body of `confirm`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirm {
+    /// The ticket that has the turn; it must be this connection's.
+    pub ticket: u64,
 }
 
 /// Body of `done`. It names a request by `ticket`, or by `domain` and `request_id`, or by `domain` alone: then it

@@ -104,6 +104,7 @@ impl Sequencer {
         entry.keepers.pipes += added.pipes;
         entry.keepers.processes += added.processes;
         entry.keepers.named_process |= added.named_process;
+        entry.keepers.unconfirmed &= added.unconfirmed;
         entry.pid = request.pid;
         entry.command = request.command.or(entry.command.take());
         entry.secret = request.secret.or(entry.secret);

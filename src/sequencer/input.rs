@@ -47,6 +47,14 @@ pub enum Input {
         /// Whether the daemon watches it, and `ProcessGone` will come.
         watched: bool,
     },
+    /// A client knows of its turn: from now on the turn stands without the connection. Answered `confirmed`, however
+    /// often; refused as `Started` is.
+    Confirm {
+        /// Who says it.
+        connection: ConnectionId,
+        /// The turn.
+        ticket: Ticket,
+    },
     /// A client gives back a turn, or a place in line. Always answered `done`; or `forbidden` when the request named
     /// by ticket or id belongs to another user (operators excepted), or when `which` is a bare domain whose turn
     /// is not this caller's to give back.
@@ -287,6 +295,9 @@ pub struct Enqueue {
     /// Whether the process of binding `process` was named on purpose, by its pid, and is not just the caller's shell:
     /// then a bare `done` of the same user may end the turn from anywhere.
     pub named_process: bool,
+    /// Whether the turn ends with the connection, too, until it is confirmed. A turn that is taken up again stays
+    /// confirmed, or unconfirmed if this is set.
+    pub confirm: bool,
     /// How it wants to be treated.
     pub wishes: Wishes,
 }
@@ -351,6 +362,9 @@ pub struct Restored {
     pub lease: Option<Duration>,
     /// Whether its process was named on purpose; see [`Enqueue::named_process`].
     pub named_process: bool,
+    /// Whether its turn, or the one to come, ends with its client until that has confirmed it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
     /// While it waits: when it is refused with `timed_out`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_until: Option<Time>,
@@ -365,11 +379,19 @@ pub struct Restored {
     pub pipes: u32,
     /// Processes that are watched for it; `ProcessGone` comes once for each. The next daemon counts those that it found
     /// alive: of a holder what worked under it, and, if its binding is `connection`, the client that asked; of a waiter
-    /// only the client that asked (one that cannot be watched counts too, and is given up like any other).
+    /// only the client that asked (one that cannot be watched counts too, and is given up like any other); of a holder
+    /// that is `unconfirmed` what it is bound to and the client, or none unless all of them are there.
     pub processes: u32,
     /// How it wants to be treated.
     #[serde(default, skip_serializing_if = "Wishes::is_default")]
     pub wishes: Wishes,
+}
+
+impl Restored {
+    /// Whether the client that asked keeps the place or the turn.
+    pub fn hangs_on_its_client(&self) -> bool {
+        self.turn.is_none() || self.unconfirmed || self.binding == Binding::Connection
+    }
 }
 
 /// A turn as the next daemon needs to know it.

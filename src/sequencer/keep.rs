@@ -1,11 +1,11 @@
 //! What keeps a ticket: its connection, its pipes, its processes.
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Outcome, Ticket};
+use crate::protocol::{Binding, Confirmed, Outcome, Reply, Ticket};
 
 use super::connections::Attached;
 use super::refusal::{About, Refusal};
-use super::ticket::State;
+use super::ticket::{Entry, State};
 use super::{Change, ConnectionId, Effect, Sequencer, Which};
 
 impl Sequencer {
@@ -16,18 +16,31 @@ impl Sequencer {
         (pid, watched): (u32, bool),
         out: &mut Vec<Effect>,
     ) {
+        let Some(entry) = self.own_turn(connection, ticket, out) else { return };
+        entry.pid = pid;
+        entry.keepers.processes += u32::from(watched);
+        out.push(Effect::Changed { ticket });
+    }
+
+    pub(super) fn confirm(&mut self, connection: ConnectionId, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(entry) = self.own_turn(connection, ticket, out) else { return };
+        entry.keepers.unconfirmed = false;
+        let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
+        out.push(Effect::Changed { ticket });
+        let reply = Reply::Confirmed(Confirmed { domain, request_id, ticket });
+        out.push(Effect::Tell { connection, reply });
+    }
+
+    /// The holder with this ticket, if it hangs on this connection; otherwise the connection is refused.
+    fn own_turn(&mut self, connection: ConnectionId, ticket: Ticket, out: &mut Vec<Effect>) -> Option<&mut Entry> {
         let refusal = match self.tickets.get_mut(&ticket) {
             None => Refusal::NotFound { which: Which::Ticket(ticket) },
             Some(entry) if entry.connection != Some(connection) => Refusal::NotAttached { ticket },
             Some(entry) if matches!(entry.state, State::Waiting(_)) => Refusal::NotActive { ticket },
-            Some(entry) => {
-                entry.pid = pid;
-                entry.keepers.processes += u32::from(watched);
-                out.push(Effect::Changed { ticket });
-                return;
-            }
+            Some(entry) => return Some(entry),
         };
         out.push(refusal.tell(connection, About { ticket: Some(ticket), ..About::default() }));
+        None
     }
 
     /// Its `Wait`s go first and its waiters second, so that none of them is given what its turns leave behind.
@@ -50,7 +63,7 @@ impl Sequencer {
     pub(super) fn pipe_closed(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
         entry.keepers.pipes = entry.keepers.pipes.saturating_sub(1);
-        if entry.turn().is_some() && !entry.is_kept() {
+        if entry.turn().is_some() && (!entry.is_kept() || entry.hangs_on_its_client()) {
             self.lose(now, ticket, out);
         }
     }
@@ -59,7 +72,7 @@ impl Sequencer {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
         entry.keepers.processes = entry.keepers.processes.saturating_sub(1);
         match entry.state {
-            State::Active(_) if !entry.is_kept() => self.lose(now, ticket, out),
+            State::Active(_) if !entry.is_kept() || entry.hangs_on_its_client() => self.lose(now, ticket, out),
             State::Waiting(_) if !entry.may_wait() => {
                 let told = entry.connection.map(|client| Refusal::Gone { ticket }.tell(client, entry.about()));
                 let domain = entry.domain.clone();
@@ -78,7 +91,7 @@ impl Sequencer {
             self.connections.detach(connection, Attached::Ticket(ticket));
             self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         }
-        if !entry.is_kept() {
+        if !entry.is_kept() || entry.hangs_on_its_client() {
             self.lose(now, ticket, out);
         } else if let (Binding::Connection, Some(turn)) = (entry.keepers.binding, entry.turn()) {
             out.push(entry.record(now, Change::Orphaned { token: turn.token }));

@@ -37,14 +37,15 @@ impl Sequencer {
         // Waiters go first, so that no turn that ends here is given to one of them.
         let (turns, waiters): (Vec<Ticket>, Vec<Ticket>) =
             tickets.into_iter().partition(|ticket| self.holder(*ticket).is_some());
-        let mut left = Vec::new();
+        let mut waited_for = Vec::new();
         for ticket in waiters {
             let Some(entry) = self.end(now, ticket, Outcome::Stopped, None, out) else { continue };
             out.extend(entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about())));
-            left.push(entry.domain);
+            waited_for.push(entry.domain);
         }
         self.dismiss_waits(&Refusal::Leaving, out);
-        for domain in left {
+        // A turn that was kept for somebody who was away is nobody's now.
+        for domain in waited_for {
             self.settle(&domain, out);
         }
         for ticket in turns {
@@ -71,7 +72,9 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
             let request_id = request.request_id.map(|id| id.to_string());
             (request.connection, About { domain: Some(request.domain), request_id, ticket: request.resume })
         }
-        Input::Started { connection, ticket, .. } => (connection, About { ticket: Some(ticket), ..About::default() }),
+        Input::Started { connection, ticket, .. } | Input::Confirm { connection, ticket } => {
+            (connection, About { ticket: Some(ticket), ..About::default() })
+        }
         Input::Done { connection, which, request_id, .. } | Input::Release { connection, which, request_id, .. } => {
             (connection, About::which(&which, request_id))
         }

@@ -180,6 +180,7 @@ impl Sequencer {
             Input::Started { connection, ticket, pid, watched } => {
                 self.started(connection, ticket, (pid, watched), out);
             }
+            Input::Confirm { connection, ticket } => self.confirm(connection, ticket, out),
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 let done = Done { connection, peer, which, exit_status, processes, request_id };
                 self.done(now, &done, out);
@@ -216,6 +217,11 @@ impl Sequencer {
             Input::Leave { keep_places: false } => self.leave(now, out),
             Input::Tick => {}
         }
+    }
+
+    /// Whether a ticket or a `Wait` hangs on this connection.
+    pub fn is_in_use(&self, connection: ConnectionId) -> bool {
+        self.connections.count(connection) > 0
     }
 
     /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that

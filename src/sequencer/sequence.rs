@@ -200,6 +200,7 @@ pub(super) fn keepers(request: &Enqueue) -> Keepers {
         binding: request.binding,
         lease: request.lease,
         named_process: request.named_process,
+        unconfirmed: request.confirm,
         pipes: u32::from(request.pipe),
         processes: u32::from(request.binding == Binding::Process),
     }

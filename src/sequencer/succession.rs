@@ -24,6 +24,7 @@ impl Sequencer {
             binding: entry.keepers.binding,
             lease: entry.keepers.lease,
             named_process: entry.keepers.named_process,
+            unconfirmed: entry.keepers.unconfirmed,
             wait_until: match &entry.state {
                 State::Waiting(waiting) => waiting.deadline,
                 State::Active(_) => None,
@@ -126,6 +127,7 @@ fn entry(restored: Restored) -> Entry {
             binding: restored.binding,
             lease: restored.lease,
             named_process: restored.named_process,
+            unconfirmed: restored.unconfirmed,
             pipes: restored.pipes,
             processes: restored.processes,
         },

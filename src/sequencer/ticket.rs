@@ -39,6 +39,8 @@ pub(super) struct Keepers {
     /// How long the turn lasts, if its binding is a lease.
     pub(super) lease: Option<Duration>,
     pub(super) named_process: bool,
+    /// Whether its client, too, keeps the turn until it has confirmed it.
+    pub(super) unconfirmed: bool,
     /// Pipes that are watched and not closed. More than one when the request was taken up again.
     pub(super) pipes: u32,
     /// Processes that are watched and not gone.
@@ -105,13 +107,20 @@ impl Entry {
         match self.keepers.binding {
             Binding::Connection => self.connection.is_some() || self.keepers.outlive_the_client(),
             Binding::Process => self.keepers.outlive_the_client(),
-            Binding::Lease => true,
+            // After a restart the processes stand for the client.
+            Binding::Lease => !self.hangs_on_its_client() || self.keepers.outlive_the_client(),
         }
+    }
+
+    /// Whether an unconfirmed turn is without its client: then whatever else of it goes, it goes.
+    pub(super) fn hangs_on_its_client(&self) -> bool {
+        self.keepers.unconfirmed && self.connection.is_none()
     }
 
     /// Whether a holder's turn would go on without this daemon and without its client.
     pub(super) fn outlives_the_daemon(&self) -> bool {
-        self.keepers.binding == Binding::Lease || self.keepers.outlive_the_client()
+        let is_bound = self.keepers.binding == Binding::Lease || self.keepers.outlive_the_client();
+        is_bound && !self.keepers.unconfirmed
     }
 
     /// Whether it waits for its client to come back.

@@ -19,6 +19,10 @@ pub struct SavedTicket {
     /// The inodes of the pipes that keep it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pipes: Vec<u64>,
+    /// The pid namespace, by its inode, in which every process shows that may have one of these pipes; zero when they
+    /// are not known to be in sight of each other. Nothing in rows of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipes_namespace: Option<u64>,
     /// When the machine started, in milliseconds since 1970, by the wall clock as it was set then: across a restart
     /// of the machine the other clock says nothing.
     pub up_since_ms: i64,
@@ -38,6 +42,10 @@ pub struct LeftTicket {
 pub struct ProcessIdentity {
     /// Its number; zero when the daemon's pid namespace does not show it.
     pub pid: u32,
+    /// The pid namespace of the daemon that wrote this, by its inode: in another one the number means nothing. Nothing
+    /// in rows of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<u64>,
     /// The inode of its pidfd, never used twice (Linux 6.9 and later).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,

@@ -313,6 +313,7 @@ fn ask(client: u64, domain: &str, options: Options) -> Enqueue {
         pipe: matches!(options, Options::Pipe),
         named_process: false,
         wishes: Wishes::default(),
+        confirm: false,
     }
 }
 

@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 52] = [
+const EVERY_KIND: [&str; 53] = [
     "Admitted",
     "Changed",
     "Active",
@@ -62,6 +62,7 @@ const EVERY_KIND: [&str; 52] = [
     "QueuePosition",
     "DoneReply",
     "NothingDone",
+    "Confirmed",
     "CancelledReply",
     "ReleasedReply",
     "Idle",
@@ -127,6 +128,7 @@ fn kind(effect: &Effect) -> String {
             Reply::QueuePosition(_) => "QueuePosition".to_owned(),
             Reply::Done(done) if done.released => "DoneReply".to_owned(),
             Reply::Done(_) => "NothingDone".to_owned(),
+            Reply::Confirmed(_) => "Confirmed".to_owned(),
             Reply::Cancelled(_) => "CancelledReply".to_owned(),
             Reply::Released(_) => "ReleasedReply".to_owned(),
             Reply::Idle(_) => "Idle".to_owned(),

@@ -90,7 +90,8 @@ impl World {
             62..65 | 80..82 => {
                 Input::Release { connection, peer: peer(rng), which: self.which(rng, ticket), request_id }
             }
-            65..70 => Input::Started { connection, ticket, pid: pid(rng), watched: rng.bool() },
+            65..68 => Input::Started { connection, ticket, pid: pid(rng), watched: rng.bool() },
+            68..70 => Input::Confirm { connection, ticket },
             82..86 => Input::Wait { connection, domain: self.domain(rng), max_wait: duration(rng), request_id },
             86..89 => Input::Disconnected { connection },
             89..92 => Input::PipeClosed { ticket },
@@ -121,6 +122,7 @@ impl World {
             pipe: rng.bool(),
             named_process: rng.u8(..3) == 0,
             wishes: wishes(rng),
+            confirm: rng.u8(..3) == 0,
         }
     }
 
@@ -138,6 +140,7 @@ impl World {
             binding: binding(rng),
             lease: duration(rng),
             named_process: rng.bool(),
+            unconfirmed: rng.u8(..3) == 0,
             wait_until: duration(rng).filter(|_| !is_holder).map(|longest| earlier + longest),
             secret: secret(rng),
             turn: is_holder.then(|| RestoredTurn {

@@ -1,25 +1,14 @@
-//! A `done` that the daemon of the turn did not hear: it goes to the next one, or waits for it in a file.
+//! A `done` that no daemon could be told: it waits for the next one in a file.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::daemon::Place;
-use crate::error::Error;
-use crate::protocol::{Reply, Request, Ticket};
-
-use super::super::connect::Daemon;
-use super::super::errand::{Errand, reports};
-use super::super::link::LinkError;
-use super::super::pause::Pause;
-
-/// How long a command's end may be held up by a daemon that is not there.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::protocol::Ticket;
 
 /// What is left for the next daemon, which reads it when it starts.
 #[derive(Debug, serde::Serialize)]
@@ -32,37 +21,6 @@ struct Word<'a> {
     exit_status: u8,
     /// When, in milliseconds since 1970.
     ended_at_ms: i64,
-}
-
-/// Tells the next daemon, which is started if it may be, that a turn is over. If none `is_expected` it is not waited
-/// for.
-///
-/// # Errors
-///
-/// When there was none in time: why.
-pub(super) fn deliver(daemon: &Daemon, request: Request, is_expected: bool) -> Result<(), Error> {
-    let silent = daemon.explain(LinkError::Silent);
-    let (mut reporter, mut reasons) = reports().map_err(Error::failure)?;
-    let daemon = daemon.clone();
-    let told = Errand::start(move || {
-        let mut pause = Pause::new();
-        loop {
-            let (why, may_try_again) = match daemon.ask(&request) {
-                Ok(Reply::Stalled(stalled)) => (Error::failure(stalled.message), false),
-                Ok(_) => return true,
-                Err(error) => (error, is_expected),
-            };
-            reporter.say(why);
-            if !may_try_again {
-                return false;
-            }
-            thread::sleep(pause.next());
-        }
-    });
-    if told.is_ok_and(|errand| errand.result_within(DELIVERY_TIMEOUT) == Some(true)) {
-        return Ok(());
-    }
-    Err(std::iter::from_fn(|| reasons.next()).last().unwrap_or(silent))
 }
 
 /// Leaves word for the next daemon.

@@ -39,9 +39,9 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
     match take_turn(daemon, &sequence, &descriptors, &signals, &mut waiting)? {
-        Outcome::Signal(status) => Ok(status),
-        Outcome::NoTurn(error) => no_turn(args, error),
-        Outcome::Turn(link, turn) => {
+        (_, Outcome::Signal(status)) => Ok(status),
+        (_, Outcome::NoTurn(error)) => no_turn(args, error),
+        (link, Outcome::Turn(turn)) => {
             let say = |words: &dyn Fn() -> String| {
                 if args.verbose {
                     _ = writeln!(std::io::stderr(), "seq: {}: {}", turn.domain, words());

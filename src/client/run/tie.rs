@@ -2,15 +2,14 @@
 //! knows.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{Active, Done, ErrorCode, ErrorReply, Reply, Request, Sequence};
 
 use super::super::connect::Daemon;
+use super::super::deliver::{deliver, tell_done};
 use super::super::errand::Errand;
 use super::super::link::{Link, LinkError};
 use super::super::refusal::is_restarting;
@@ -18,9 +17,6 @@ use super::super::rejoin::{Known, Rejoin, Rejoined, copies, is_no_ticket_of_ours
 use super::command::Running;
 use super::done;
 use super::keeper::Keeper;
-
-/// How long the daemon may take to confirm that a turn was given back. The turn goes with the process in any case.
-const DONE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What became of the daemon.
 #[derive(Debug)]
@@ -172,7 +168,7 @@ impl<'a> Tie<'a> {
         };
         let why = match told {
             Ok(()) => return None,
-            Err(LinkError::Closed) => match done::deliver(&self.daemon, request, !self.has_left) {
+            Err(LinkError::Closed) => match deliver(&self.daemon, request, !self.has_left) {
                 Ok(()) => return None,
                 Err(error) => error.to_string(),
             },
@@ -232,20 +228,5 @@ impl<'a> Tie<'a> {
     fn unknown_turn(&self) -> String {
         let (domain, ticket) = (&self.turn.domain, self.turn.ticket);
         format!("the daemon does not know of ticket {ticket} any more, so another command may run in {domain}")
-    }
-}
-
-/// Gives the turn back and waits until the daemon has confirmed it.
-fn tell_done(link: &mut Link, request: &Request, stalled: &mut Option<String>) -> Result<(), LinkError> {
-    link.send(request, &[])?;
-    let deadline = Time::now() + DONE_TIMEOUT;
-    loop {
-        match link.receive(Some(deadline.since(Time::now())))? {
-            Reply::Done(_) => return Ok(()),
-            Reply::Stalled(found) => *stalled = Some(found.message),
-            reply if is_restarting(&reply) => return Err(LinkError::Closed),
-            Reply::Error(error) if error.code == ErrorCode::NotFound => return Ok(()),
-            _ => {}
-        }
     }
 }

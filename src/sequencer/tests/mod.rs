@@ -9,6 +9,7 @@ mod limits;
 mod succession;
 mod away;
 mod resuming;
+mod confirming;
 mod crash;
 mod growth;
 mod jumps;
@@ -139,6 +140,7 @@ fn request(connection: u64, request_id: &str) -> Enqueue {
         pipe: false,
         named_process: false,
         wishes: Wishes::default(),
+        confirm: false,
     }
 }
 
@@ -165,6 +167,7 @@ fn waiter(ticket: u64, request_id: &str) -> Restored {
         binding: Binding::Connection,
         lease: None,
         named_process: false,
+        unconfirmed: false,
         wait_until: None,
         secret: Some(Secret([u8::try_from(ticket).unwrap(); 32])),
         turn: None,
@@ -222,6 +225,7 @@ fn told(reply: &Reply) -> String {
         }
         Reply::Done(done) if done.released => format!("done #{}", done.ticket.unwrap()),
         Reply::Done(_) => "done, nothing released".to_owned(),
+        Reply::Confirmed(confirmed) => format!("confirmed #{}", confirmed.ticket),
         Reply::Cancelled(cancelled) => format!("cancelled #{}", cancelled.ticket),
         Reply::Released(released) => format!("released #{}", released.ticket),
         Reply::Idle(idle) => format!("{} is idle", idle.domain),

@@ -116,6 +116,7 @@ impl Job {
             pipe: self.has_pipe,
             named_process: false,
             wishes: Wishes::default(),
+            confirm: false,
         })
     }
 

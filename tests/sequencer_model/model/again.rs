@@ -71,6 +71,7 @@ impl Model {
             request.pipes += u32::from(ask.pipe);
             request.processes += processes;
             request.named |= ask.named_process;
+            request.unconfirmed &= ask.confirm;
             request.command = ask.command.or(old.command);
             request.secret = ask.secret.or(old.secret);
             let (domain, request_id, token) = (ask.domain, old.id, Token(token));
@@ -83,6 +84,7 @@ impl Model {
         request.binding = ask.binding;
         request.lease = ask.lease;
         request.named = ask.named_process;
+        request.unconfirmed = ask.confirm;
         request.command = ask.command;
         request.secret = ask.secret;
         if old.connection != Some(ask.connection) {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use seq::clock::Time;
 use seq::protocol::{
-    Binding, Cancelled, Domain, DoneReply, ErrorCode, Idle, Outcome, Queued, Released, Reply, RequestId, Ticket, Token,
+    Binding, Cancelled, Confirmed, Domain, DoneReply, ErrorCode, Idle, Outcome, Queued, Released, Reply, RequestId,
+    Ticket, Token,
 };
 use seq::sequencer::{Change, ConnectionId, Effect, Enqueue, Peer, Which};
 
@@ -94,6 +95,7 @@ impl Model {
             binding: ask.binding,
             lease: ask.lease,
             named: ask.named_process,
+            unconfirmed: ask.confirm,
             pipes: u32::from(ask.pipe),
             processes: u32::from(ask.binding == Binding::Process),
             secret: ask.secret,
@@ -153,6 +155,21 @@ impl Model {
             self.requests[index].processes += 1;
         }
         self.out.push(Effect::Changed { ticket });
+    }
+
+    pub(super) fn confirm(&mut self, connection: ConnectionId, ticket: Ticket) {
+        let mine = self.index(ticket.0).filter(|index| self.requests[*index].connection == Some(connection));
+        let Some(index) = mine else {
+            return self.error(connection, ErrorCode::NotFound, None, None, Some(ticket.0));
+        };
+        let request = &mut self.requests[index];
+        if request.turn.is_none() {
+            return self.error(connection, ErrorCode::NotActive, None, None, Some(ticket.0));
+        }
+        request.unconfirmed = false;
+        let (domain, request_id) = (request.domain.clone(), request.id.clone());
+        self.out.push(Effect::Changed { ticket });
+        self.tell(connection, Reply::Confirmed(Confirmed { domain, request_id, ticket }));
     }
 
     pub(super) fn done(

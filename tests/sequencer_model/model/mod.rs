@@ -34,6 +34,8 @@ struct Request {
     binding: Binding,
     lease: Option<Duration>,
     named: bool,
+    /// Whether it has to be confirmed.
+    unconfirmed: bool,
     pipes: u32,
     processes: u32,
     secret: Option<Secret>,
@@ -208,6 +210,7 @@ impl Model {
         match input {
             Input::Sequence(request) => self.sequence(request),
             Input::Started { connection, ticket, pid, watched } => self.started(connection, ticket, pid, watched),
+            Input::Confirm { connection, ticket } => self.confirm(connection, ticket),
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 self.done(connection, peer, &which, exit_status, &processes, request_id);
             }

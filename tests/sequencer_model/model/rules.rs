@@ -91,6 +91,8 @@ impl Model {
         let request = &self.requests[index];
         let is_kept = match request.binding {
             _ if request.turn.is_none() => true,
+            // Its client has gone, or something that stood for it after a restart.
+            _ if request.unconfirmed && request.connection.is_none() => false,
             Binding::Lease => true,
             Binding::Connection => request.connection.is_some() || request.pipes + request.processes > 0,
             Binding::Process => request.pipes + request.processes > 0,

@@ -22,6 +22,7 @@ impl Model {
             binding: request.binding,
             lease: request.lease,
             named_process: request.named,
+            unconfirmed: request.unconfirmed,
             wait_until: request.deadline.filter(|_| request.turn.is_none()),
             secret: request.secret,
             turn: request.turn.map(|(token, active_at)| RestoredTurn {
@@ -61,6 +62,7 @@ impl Model {
             binding: old.binding,
             lease: old.lease,
             named: old.named_process,
+            unconfirmed: old.unconfirmed,
             pipes: old.pipes,
             processes: old.processes,
             secret: old.secret,
@@ -73,7 +75,9 @@ impl Model {
             wishes: old.wishes,
         };
         let is_kept = match request.turn {
-            Some(_) => request.binding == Binding::Lease || request.pipes + request.processes > 0,
+            Some(_) => {
+                request.binding == Binding::Lease && !request.unconfirmed || request.pipes + request.processes > 0
+            }
             None => request.processes > 0,
         };
         if !is_kept {
@@ -139,7 +143,9 @@ impl Model {
                 let id = ask.request_id.as_ref().map(RequestId::to_string);
                 self.error(ask.connection, code, Some(ask.domain), id, ask.resume.map(|ticket| ticket.0));
             }
-            Input::Started { connection, ticket, .. } => self.error(connection, code, None, None, Some(ticket.0)),
+            Input::Started { connection, ticket, .. } | Input::Confirm { connection, ticket } => {
+                self.error(connection, code, None, None, Some(ticket.0));
+            }
             Input::Done { connection, which, request_id, .. }
             | Input::Release { connection, which, request_id, .. } => {
                 let (domain, id, ticket) = asked(&which);
@@ -163,23 +169,23 @@ impl Model {
 
     pub(super) fn leave(&mut self) {
         self.leaving = true;
-        let mut left: Vec<Domain> = Vec::new();
+        let mut waited_for = Vec::new();
         while let Some(index) = self.requests.iter().position(|request| request.turn.is_none()) {
             let request = self.end(index, Outcome::Stopped, None);
             self.tell_owner(&request, ErrorCode::Leaving);
-            if !left.contains(&request.domain) {
-                left.push(request.domain);
+            if !waited_for.contains(&request.domain) {
+                waited_for.push(request.domain);
             }
         }
         for wait in std::mem::take(&mut self.waits) {
             self.error(wait.connection, ErrorCode::Leaving, Some(wait.domain), wait.id, None);
         }
-        for domain in left {
+        for domain in waited_for {
             self.settle(&domain);
         }
         for request in self.requests.clone() {
             let by_connection_alone = request.binding == Binding::Connection && request.pipes + request.processes == 0;
-            if by_connection_alone {
+            if by_connection_alone || request.unconfirmed {
                 self.end(self.index(request.ticket).unwrap(), Outcome::Stopped, None);
             }
             self.tell_owner(&request, ErrorCode::Leaving);

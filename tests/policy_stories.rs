@@ -1,0 +1,236 @@
+//! What people want of a line besides order of arrival, each by a user's story.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Home, Running};
+
+/// What may start in how long by the domain's policy: half of what the upstream allows, so that a call may be late.
+const RATE: &str = "10/2s";
+
+/// Calls that the upstream serves in a second.
+const UPSTREAM_MAX: usize = 10;
+
+/// Calls in the burst.
+const CALLS: usize = 60;
+
+#[track_caller]
+fn quietly(home: &Home, words: &str) {
+    home.seq(&words.split(' ').collect::<Vec<_>>()).is_silent(0);
+}
+
+/// Starts a worker with more options, which passes `gate`.
+fn worker(home: &Home, options: &[&str], name: &str) -> Running {
+    home.start(&[&["run", "-d", "foo.com"], options, &["--", "./worker", name, "gate"]].concat())
+}
+
+/// As [`worker`], and waits until it is the `place`th of those who wait.
+#[track_caller]
+fn waiter(home: &Home, options: &[&str], name: &str, place: usize) -> Running {
+    let running = worker(home, options, name);
+    home.await_waiters("foo.com", place);
+    running
+}
+
+/// As [`worker`], and waits until it has its turn.
+#[track_caller]
+fn holder(home: &Home, options: &[&str], name: &str) -> Running {
+    let running = worker(home, options, name);
+    home.await_line(&format!("start {name}"));
+    running
+}
+
+#[test]
+fn of_ten_deploys_the_first_and_the_last_run() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let options = ["--supersede"];
+    let first = holder(&home, &options, "1");
+    let mut waiting: Option<Running> = None;
+    for number in 2..=10 {
+        let running = worker(&home, &options, &number.to_string());
+        home.await_status("foo.com", "the newest waits", |line| {
+            line["waiting"] == 1 && line["waiters"][0]["pid"].as_u64() == Some(running.pid().into())
+        });
+        if let Some(replaced) = waiting.replace(running) {
+            let pid = waiting.as_ref().expect("just put there").pid();
+            let ended = replaced.wait();
+            ended.complains(76, &format!("was replaced by ticket {number} (pid {pid}"));
+        }
+    }
+    gate.open();
+    first.wait().is_silent(0);
+    waiting.expect("the last one").wait().is_silent(0);
+    assert_eq!(home.log(), ["start 1", "end 1", "start 10", "end 10"]);
+}
+
+#[test]
+fn the_newest_deploy_can_stop_the_one_that_runs() {
+    let home = Home::new();
+    let _gate = home.gate("gate");
+    let first = holder(&home, &["--supersede"], "1");
+    let second = home.start(&["run", "-d", "foo.com", "--supersede", "--cancel-running", "--", "echo", "2"]);
+    let ended = first.wait();
+    ended.complains(76, &format!("make way for ticket 2 (pid {}", second.pid()));
+    second.wait().says(0, "2\n", "");
+    assert_eq!(home.log(), ["start 1"]);
+}
+
+#[test]
+fn a_deploy_that_ignores_term_is_killed_after_its_grace_and_all_it_started() {
+    let home = Home::new();
+    let _gate = home.gate("gate");
+    home.script(
+        "deaf",
+        "#!/bin/sh\ntrap '' TERM\necho $$ >deaf.pid\n(read -r line <gate) &\nwait\nread -r line <gate\n",
+    );
+    let options = ["run", "-d", "foo.com", "--supersede=web", "--kill-grace", "100ms", "--", "./deaf"];
+    let first = home.start(&options);
+    let deaf = home.await_process("deaf.pid");
+    let second = home.start(&["run", "-d", "foo.com", "--supersede=web", "--cancel-running", "--", "echo", "2"]);
+    assert_eq!(first.wait().status.code(), Some(76));
+    assert!(!deaf.is_alive());
+    second.wait().says(0, "2\n", "");
+}
+
+#[test]
+fn workflows_of_one_domain_are_kept_apart_by_their_groups() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let first = holder(&home, &[], "first");
+    let plain = waiter(&home, &[], "plain", 1);
+    let api = waiter(&home, &["--supersede=api"], "api", 2);
+    let web = waiter(&home, &["--supersede=web"], "web", 3);
+    let newer = worker(&home, &["--supersede=web"], "newer");
+    web.wait().complains(76, "was replaced by");
+    gate.open();
+    for running in [first, plain, api, newer] {
+        running.wait().is_silent(0);
+    }
+    let starts: Vec<String> = home.log().into_iter().filter(|line| line.starts_with("start")).collect();
+    assert_eq!(starts, ["start first", "start plain", "start api", "start newer"]);
+}
+
+#[test]
+fn readers_run_together_and_the_writer_alone() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.script("reader", "#!/bin/sh\necho \"start $1\" >>log\nread -r line <gate\necho \"end $1\" >>log\n");
+    let reader = |name: &str| home.start(&["run", "-d", "foo.com", "--shared", "--", "./reader", name]);
+    let mut all = vec![reader("r1")];
+    home.await_line("start r1");
+    all.push(reader("r2"));
+    home.await_line("start r2");
+    all.push(waiter(&home, &[], "w", 1));
+    // Behind the writer, though readers run: it is not starved.
+    all.push(reader("r3"));
+    home.await_waiters("foo.com", 2);
+    all.push(reader("r4"));
+    home.await_waiters("foo.com", 3);
+    gate.let_one_pass();
+    gate.let_one_pass();
+    home.await_line("start w");
+    assert_eq!(home.log()[2..].iter().filter(|line| line.starts_with("end r")).count(), 2);
+    gate.let_one_pass();
+    home.await_line("start r3");
+    home.await_line("start r4");
+    gate.open();
+    for running in all {
+        running.wait().is_silent(0);
+    }
+    assert!(!home.log().iter().any(|line| line.starts_with("overlap")), "{:?}", home.log());
+}
+
+#[test]
+fn the_higher_priority_goes_first_and_equals_in_order() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let mut all = vec![holder(&home, &["--priority", "-5"], "low")];
+    all.push(waiter(&home, &[], "a", 1));
+    all.push(waiter(&home, &["--priority", "-1"], "later", 2));
+    all.push(waiter(&home, &["--priority", "10"], "urgent", 3));
+    all.push(waiter(&home, &["--priority=0"], "b", 4));
+    all.push(waiter(&home, &["--priority", "10"], "urgent2", 5));
+    home.kill_daemon();
+    home.await_waiters("foo.com", 5);
+    gate.open();
+    for running in all {
+        running.wait().is_silent(0);
+    }
+    let starts: Vec<String> = home.log().into_iter().filter(|line| line.starts_with("start")).collect();
+    assert_eq!(starts, ["low", "urgent", "urgent2", "a", "b", "later"].map(|name| format!("start {name}")));
+}
+
+/// An upstream that counts for itself: it serves so many calls in any second, and refuses the others.
+fn upstream(home: &Home) -> thread::JoinHandle<(usize, usize)> {
+    let listener = UnixListener::bind(home.file("upstream")).expect("a socket");
+    thread::spawn(move || {
+        let (mut served, mut refused) = (Vec::<Instant>::new(), 0);
+        while served.len() + refused < CALLS {
+            let (mut caller, _) = listener.accept().expect("a caller");
+            let now = Instant::now();
+            let recent = served.iter().filter(|at| now.duration_since(**at) < Duration::from_secs(1)).count();
+            let answer = if recent < UPSTREAM_MAX { "served" } else { "refused" };
+            if answer == "served" {
+                served.push(now);
+            } else {
+                refused += 1;
+            }
+            let mut line = String::new();
+            _ = BufReader::new(caller.try_clone().expect("a descriptor")).read_line(&mut line);
+            _ = writeln!(caller, "{answer}");
+        }
+        (served.len(), refused)
+    })
+}
+
+#[test]
+fn a_burst_of_sixty_calls_is_served_by_an_upstream_that_allows_ten_in_a_while() {
+    let home = Home::new();
+    let upstream = upstream(&home);
+    quietly(&home, &format!("policy set foo.com --rate {RATE}"));
+    home.script("call", "#!/bin/sh\necho call | socat -t 30 - UNIX-CONNECT:upstream\n");
+    let calls: Vec<Running> = (0..CALLS).map(|_| home.start(&["run", "-d", "foo.com", "--", "./call"])).collect();
+    for (number, call) in calls.into_iter().enumerate() {
+        call.wait().says(0, "served\n", "");
+        if number == CALLS / 2 {
+            // What began already counts also for the next daemon.
+            home.kill_daemon();
+        }
+    }
+    assert_eq!(upstream.join().expect("it ends"), (CALLS, 0));
+}
+
+#[test]
+fn a_domain_rests_between_two_turns_and_says_until_when() {
+    let home = Home::new();
+    quietly(&home, "policy set foo.com --cooldown 1h");
+    quietly(&home, "run -d foo.com -- true");
+    let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
+    refused.complains(75, "foo.com rests");
+    home.kill_daemon();
+    let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
+    refused.complains(75, "foo.com rests");
+    let waiter = waiter(&home, &[], "a", 1);
+    let status = home.seq(&["status", "-d", "foo.com"]).stdout();
+    assert!(status.contains("cooldown"), "{status}");
+    let _gate = home.gate("gate");
+    quietly(&home, "policy set foo.com --cooldown 0");
+    home.await_line("start a");
+    drop(waiter);
+}
+
+#[test]
+fn starts_are_as_far_apart_as_the_domain_says() {
+    let home = Home::new();
+    quietly(&home, "policy set foo.com --min-interval 300ms");
+    let before = Instant::now();
+    for _ in 0..3 {
+        quietly(&home, "run -d foo.com -- true");
+    }
+    assert!(before.elapsed() >= Duration::from_millis(600), "{:?}", before.elapsed());
+}
