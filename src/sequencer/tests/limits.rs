@@ -19,7 +19,7 @@ fn a_line_has_so_many_waiters() {
     let mut story = Story::with_limits(small());
     story.ask(1, "a");
     story.ask(2, "b");
-    assert_eq!(story.ask(3, "c"), ["c3: queue_full: the line of foo.com is full: 1 wait already, try again later"]);
+    assert_eq!(story.ask(3, "c"), ["c3: queue_full: the line of foo.com is full: 1 waits already, try again later"]);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn no_more_may_wait_than_the_policy_says() {
     story.set("*", Policy { max_queue: Some(1), ..Policy::default() });
     story.ask(1, "a");
     story.ask(2, "b");
-    assert_eq!(story.ask(3, "c"), ["c3: queue_full: the line of foo.com is full: 1 wait already, try again later"]);
+    assert_eq!(story.ask(3, "c"), ["c3: queue_full: the line of foo.com is full: 1 waits already, try again later"]);
     story.set("foo.com", Policy { max_queue: Some(0), ..Policy::default() });
     story.disconnect(2);
     assert_eq!(
