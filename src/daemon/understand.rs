@@ -161,7 +161,7 @@ impl Caller<'_> {
             named_process: sequence.named_process,
             secret,
             resume: sequence.resume.map(Ticket),
-            wishes: Wishes { take: sequence.take.unwrap_or(1) },
+            wishes: Wishes { take: sequence.take.unwrap_or(1), ..Wishes::default() },
         };
         Ok(Ask::Sequence(Box::new(enqueue), descriptor))
     }

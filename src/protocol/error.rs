@@ -54,6 +54,8 @@ pub enum ErrorCode {
     TooManyConnections,
     /// The waiter was cancelled.
     Cancelled,
+    /// A newer request has replaced the one that waited; or the one that has its turn is to make way for it.
+    Superseded,
     /// The turn was taken away by `release`.
     Released,
     /// The lease is over, the turn has ended.

@@ -39,6 +39,9 @@ pub const POLICIES_MAX: usize = 1_024;
 /// Turns at once that a policy may allow in one domain.
 pub const CONCURRENCY_MAX: u32 = 65_536;
 
+/// Largest priority of a request, and with a minus the smallest.
+pub const PRIORITY_MAX: i8 = 100;
+
 /// Starts that the rate of a policy may count.
 pub const RATE_STARTS_MAX: u32 = 10_000;
 
