@@ -152,6 +152,7 @@ fn head(head: &HeadStatus) -> Option<String> {
 
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     let state = match holder.state {
+        _ if holder.superseded_by.is_some() => "is stopped",
         HolderState::Attached => "runs",
         HolderState::Orphaned => "runs on",
         HolderState::Process => "has turn",
@@ -164,7 +165,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         None => String::new(),
     };
     [
-        with_slots(state.to_owned(), holder.take),
+        with_wishes(state.to_owned(), holder.take, holder.shared, 0),
         holder.ticket.to_string(),
         users.name(holder.uid),
         holder.pid.to_string(),
@@ -176,7 +177,12 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
 
 fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
     [
-        with_slots(ordinal(waiter.position) + if waiter.away { ", away" } else { "" }, waiter.take),
+        with_wishes(
+            ordinal(waiter.position) + if waiter.away { ", away" } else { "" },
+            waiter.take,
+            waiter.shared,
+            waiter.priority,
+        ),
         waiter.ticket.to_string(),
         users.name(waiter.uid),
         waiter.pid.to_string(),
@@ -190,8 +196,18 @@ fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
     ]
 }
 
-fn with_slots(what: String, slots: u32) -> String {
-    if slots == 1 { what } else { format!("{what}, {slots} slots") }
+/// A state or a place, and what is out of the ordinary about it.
+fn with_wishes(mut what: String, slots: u32, shared: bool, priority: i8) -> String {
+    if slots != 1 {
+        _ = write!(what, ", {slots} slots");
+    }
+    if shared {
+        what.push_str(", shared");
+    }
+    if priority != 0 {
+        _ = write!(what, ", priority {priority}");
+    }
+    what
 }
 
 /// A command for people, `-` for none.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::FileType;
@@ -12,8 +13,8 @@ use super::process;
 use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
-    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, SECRET_BYTES_MAX,
-    STATUS_WAITERS_DEFAULT,
+    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, PRIORITY_MAX,
+    SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
@@ -39,6 +40,34 @@ pub(super) fn understand(
         )),
     };
     asked.unwrap_or_else(|refusal| other(Other::Refused(refusal.0)))
+}
+
+/// How a request wants to be treated.
+fn wishes(sequence: &Sequence) -> Result<Wishes, Refusal> {
+    if sequence.take == Some(0) {
+        return Err(Refusal::bad("take must be at least 1"));
+    }
+    if sequence.shared && sequence.take.is_some() {
+        return Err(Refusal::bad("a shared turn takes no slots: leave out take, or shared"));
+    }
+    let priority = sequence.priority.unwrap_or(0);
+    if priority.unsigned_abs() > PRIORITY_MAX.unsigned_abs() {
+        return Err(Refusal::bad(format!("priority must be -{PRIORITY_MAX} to {PRIORITY_MAX}")));
+    }
+    if sequence.cancel_running && sequence.supersede.is_none() {
+        return Err(Refusal::bad("cancel_running is only for a request with supersede"));
+    }
+    let group = sequence.supersede.as_deref();
+    if group.is_some_and(|group| group.len() > GROUP_BYTES_MAX) {
+        return Err(Refusal::bad(format!("the group of supersede must have at most {GROUP_BYTES_MAX} bytes")));
+    }
+    Ok(Wishes {
+        take: sequence.take.unwrap_or(1),
+        shared: sequence.shared,
+        priority,
+        supersede: group.map(Arc::from),
+        cancel_running: sequence.cancel_running,
+    })
 }
 
 /// Who asks, and with what.
@@ -138,9 +167,6 @@ impl Caller<'_> {
         if sequence.named_process && sequence.binding != Binding::Process {
             return Err(Refusal::bad("named_process is only for a turn of binding process"));
         }
-        if sequence.take == Some(0) {
-            return Err(Refusal::bad("take must be at least 1"));
-        }
         if sequence.confirm && sequence.binding == Binding::Connection {
             return Err(Refusal::bad("confirm is only for a turn of binding process or lease"));
         }
@@ -166,7 +192,7 @@ impl Caller<'_> {
             confirm: sequence.confirm,
             secret,
             resume: sequence.resume.map(Ticket),
-            wishes: Wishes { take: sequence.take.unwrap_or(1) },
+            wishes: wishes(sequence)?,
         };
         Ok(Ask::Sequence(Box::new(enqueue), descriptor))
     }

@@ -11,6 +11,7 @@ use crate::sequencer::{ConnectionId, Enqueue, Input};
 
 /// One reason for the owner to act.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most wakes are asks, and each is moved but a few times")]
 pub(super) enum Wake {
     /// A client has come.
     Opened(Rc<Link>),
@@ -34,6 +35,7 @@ pub(super) enum Wake {
 
 /// A request that has been understood.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most asks are inputs, and each is moved but a few times")]
 pub(super) enum Ask {
     /// For the sequencer as it is.
     Input(Input),

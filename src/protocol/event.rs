@@ -85,6 +85,8 @@ pub enum Outcome {
     Expired,
     /// By `cancel`, while waiting.
     Cancelled,
+    /// By a newer request that superseded it, while waiting.
+    Superseded,
     /// `max_wait_ms` is over.
     TimedOut,
     /// The daemon left.

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// Largest priority of a request, and with a minus the smallest.
-pub const PRIORITY_MAX: i8 = 100;
-
 /// Bytes of a domain's name after normalisation.
 pub const DOMAIN_BYTES_MAX: usize = 255;
 
@@ -49,6 +46,12 @@ pub const POLICIES_MAX: usize = 1_024;
 
 /// Turns at once that a policy may allow in one domain.
 pub const CONCURRENCY_MAX: u32 = 65_536;
+
+/// Bytes of the name of a group that supersedes.
+pub const GROUP_BYTES_MAX: usize = 255;
+
+/// Largest priority of a request, and with a minus the smallest.
+pub const PRIORITY_MAX: i8 = 100;
 
 /// Starts that the rate of a policy may count.
 pub const RATE_STARTS_MAX: u32 = 10_000;

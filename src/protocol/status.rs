@@ -108,6 +108,18 @@ pub struct HolderStatus {
     /// Slots that it takes.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub take: u32,
+    /// Whether it goes together with others that are shared.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub shared: bool,
+    /// Its priority.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i8,
+    /// The group in which it is replaced by a newer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersede: Option<String>,
+    /// The ticket that made its client be told `superseded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<Ticket>,
     /// Milliseconds that it may take by the policy with which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_run_ms: Option<u64>,
@@ -162,6 +174,20 @@ pub struct WaiterStatus {
     /// Slots that it will take.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub take: u32,
+    /// Whether it goes together with others that are shared.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub shared: bool,
+    /// Its priority.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i8,
+    /// The group in which it is replaced by a newer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersede: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &i8) -> bool {
+    *number == 0
 }
 
 fn one() -> u32 {

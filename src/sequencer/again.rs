@@ -109,6 +109,9 @@ impl Sequencer {
         entry.command = request.command.or(entry.command.take());
         entry.secret = request.secret.or(entry.secret);
         out.push(Effect::Tell { connection: request.connection, reply: entry.active(turn, true) });
+        // It may have been told over a connection that was lost.
+        let superseded = entry.superseded().map(|by| Refusal::TurnSuperseded { ticket, by });
+        out.extend(superseded.map(|refusal| refusal.tell(request.connection, entry.about())));
     }
 
     /// Makes `connection` the one that `ticket` hangs on.

@@ -4,21 +4,28 @@
 //! and ends, and the next one starts from what is written down. The checks after each operation look only at the
 //! heads of the line that was touched.
 
+use std::cmp::Reverse;
+
 use crate::protocol::{Domain, Ticket};
 
-use super::Sequencer;
 use super::connections::Attached;
 use super::line::Line;
 use super::ticket::{Entry, State};
 use super::timers::Timer;
+use super::{Sequencer, Wishes};
 
 impl Sequencer {
     /// Before a turn is given: it is the head's, it fits in, and its number is larger than any before.
     pub(super) fn check_grant(&self, ticket: Ticket, domain: &Domain) {
         let Some(line) = self.lines.get(domain) else { panic!("ticket {ticket} stands in no line") };
-        let (takes, slots) = (self.tickets.get(&ticket).map_or(1, |entry| entry.wishes.take), line.policy.slots());
-        let fits = line.used + u64::from(takes.min(slots)) <= u64::from(slots);
-        assert!(fits, "{takes} slots of {domain} are not free: {} of {slots} are taken", line.used);
+        let wishes = self.tickets.get(&ticket).map_or(Wishes::plain(), |entry| entry.wishes());
+        let (takes, slots) = (wishes.take, line.policy.slots());
+        if wishes.shared {
+            assert_eq!(line.readers, line.holders.len(), "somebody has {domain} alone");
+        } else {
+            let fits = line.readers == 0 && line.used + u64::from(takes.min(slots)) <= u64::from(slots);
+            assert!(fits, "{takes} slots of {domain} are not free: {} of {slots} are taken", line.used);
+        }
         assert!(!self.pauses.contains_key(domain), "{domain} is paused");
         assert_eq!(line.order.head(), Some(ticket), "ticket {ticket} would pass the head of {domain}");
         let is_larger = line.last_token.is_none_or(|last| last < self.next_token);
@@ -32,7 +39,7 @@ impl Sequencer {
         let (holders, waiters) = (line.holders.len(), line.order.len());
         assert!(!line.is_idle(), "{domain} is kept though nobody uses it");
         assert!(self.due(domain).is_none(), "{domain} has {waiters} waiters beside a free turn");
-        assert_eq!(holders == 0, line.used == 0, "{domain} has {holders} holders with {} slots", line.used);
+        assert_eq!(holders == line.readers, line.used == 0, "{domain} has {holders} holders with {} slots", line.used);
         assert_eq!(line.ids.len(), holders + waiters, "{domain} has as many request ids as tickets");
         if let Some(holder) = line.oldest_holder() {
             let is_active = self.holder(holder).is_some_and(|(entry, _)| entry.is_kept());
@@ -53,10 +60,12 @@ impl Sequencer {
         let (mut deadlines, mut attached, mut steps, mut waiting, mut known) = (0, self.waits.len(), 0, 0, 0);
         for (domain, line) in &self.lines {
             self.check_line(domain);
-            check_order(domain, line);
-            let takes =
-                line.holders.iter().filter_map(|(_, holder)| Some(u64::from(self.tickets.get(holder)?.wishes.take)));
+            self.check_order(domain, line);
+            let wishes = line.holders.iter().filter_map(|(_, holder)| Some(self.tickets.get(holder)?.wishes()));
+            let (readers, others): (Vec<&Wishes>, Vec<&Wishes>) = wishes.partition(|wishes| wishes.shared);
+            let takes = others.iter().map(|wishes| u64::from(wishes.take));
             assert_eq!(line.used, takes.sum::<u64>(), "the slots of {domain} are counted");
+            assert_eq!(line.readers, readers.len(), "those who share {domain} are counted");
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");
             waiting += line.order.len();
             known += line.ids.len();
@@ -65,9 +74,13 @@ impl Sequencer {
                 steps += 1;
             }
         }
-        let (mut away, mut unclaimed) = (0, 0);
+        let (mut away, mut unclaimed, mut superseding) = (0, 0, 0);
         for entry in self.tickets.values() {
             self.check_entry(entry);
+            if let Some(group) = &entry.wishes().supersede {
+                superseding += 1;
+                assert!(self.groups.has(&entry.domain, entry.uid, group, entry.ticket));
+            }
             deadlines += usize::from(entry.deadline().is_some());
             attached += usize::from(entry.connection.is_some());
             away += usize::from(entry.is_away());
@@ -84,6 +97,7 @@ impl Sequencer {
         assert_eq!(self.tickets.len(), known, "every ticket is in one line");
         assert_eq!(self.waiting, waiting, "waiters are counted");
         assert_eq!(self.unclaimed.len(), unclaimed, "every secret without a client belongs to somebody");
+        assert_eq!(self.groups.len(), superseding, "every member of a group lives");
         assert_eq!(self.away.len(), away, "everybody away waits");
         assert_eq!(self.away.until().is_some(), away > 0, "those away are given up some time");
         if let Some(until) = self.away.until() {
@@ -100,7 +114,7 @@ impl Sequencer {
         let line = self.lines.get(domain).expect("a ticket has a line");
         assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
         let holds = entry.turn().is_some_and(|turn| line.holders.contains(&(turn.token, *ticket)));
-        let waits = line.order.position(*ticket).is_some();
+        let waits = line.order.position(*ticket, entry.wishes().priority).is_some();
         match &entry.state {
             State::Waiting(_) => assert!(waits && !holds && entry.may_wait(), "ticket {ticket} waits"),
             State::Active(_) => assert!(holds && !waits && entry.is_kept(), "ticket {ticket} holds"),
@@ -114,18 +128,21 @@ impl Sequencer {
         }
         assert!(*ticket < self.next_ticket, "ticket {ticket} was given out");
     }
-}
 
-fn check_order(domain: &Domain, line: &Line) {
-    let waiters: Vec<Ticket> = line.order.iter().collect();
-    assert_eq!(waiters.len(), line.order.len(), "waiters of {domain} are counted");
-    assert!(waiters.is_sorted(), "{domain} is in order of arrival");
-    for (index, ticket) in waiters.iter().enumerate() {
-        assert_eq!(line.order.position(*ticket), Some(index + 1), "ticket {ticket} knows its place");
+    fn check_order(&self, domain: &Domain, line: &Line) {
+        let waiters: Vec<Ticket> = line.order.iter().collect();
+        assert_eq!(waiters.len(), line.order.len(), "waiters of {domain} are counted");
+        let priority = |ticket: &Ticket| self.tickets.get(ticket).map_or(0, |entry| entry.wishes().priority);
+        assert!(waiters.is_sorted_by_key(|ticket| (Reverse(priority(ticket)), *ticket)), "{domain} is in order");
+        for (index, ticket) in waiters.iter().enumerate() {
+            let place = line.order.position(*ticket, priority(ticket));
+            assert_eq!(place, Some(index + 1), "ticket {ticket} knows its place");
+        }
+        for ticket in &line.round.subscribers {
+            let waits = line.order.position(*ticket, priority(ticket)).is_some();
+            assert!(waits, "ticket {ticket} asks for places but does not wait");
+        }
+        let is_for_somebody = line.round.due.is_none() || !line.round.subscribers.is_empty();
+        assert!(is_for_somebody, "the round of {domain} is for nobody");
     }
-    for ticket in &line.round.subscribers {
-        assert!(line.order.position(*ticket).is_some(), "ticket {ticket} asks for places but does not wait");
-    }
-    let is_for_somebody = line.round.due.is_none() || !line.round.subscribers.is_empty();
-    assert!(is_for_somebody, "the round of {domain} is for nobody");
 }

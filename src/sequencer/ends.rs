@@ -37,6 +37,7 @@ impl Sequencer {
             Outcome::Cancelled => ErrorCode::Cancelled,
             // Somebody else gave up its place.
             Outcome::Done if !had_turn => ErrorCode::Cancelled,
+            Outcome::Superseded => ErrorCode::Superseded,
             Outcome::Released => ErrorCode::Released,
             Outcome::Expired => ErrorCode::Expired,
             Outcome::TimedOut => ErrorCode::TimedOut,

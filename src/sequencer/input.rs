@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
 
-use super::{FilePolicy, Pattern, Pause, Policy};
+use super::{FilePolicy, Pattern, Pause, Policy, Successor};
 
 /// A client's connection, numbered by the daemon, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -309,15 +309,34 @@ pub struct Wishes {
     /// How many of the domain's slots its turn takes; at least one. More than there are is refused with
     /// `take_too_large`; if there are fewer later on, it takes all.
     pub take: u32,
+    /// Whether its turn goes together with others of this kind. They count against no concurrency, `take` included, but
+    /// no other turn goes together with them.
+    pub shared: bool,
+    /// Who has a higher one is ahead, whenever it came; -[`PRIORITY_MAX`](crate::protocol::limits::PRIORITY_MAX) to
+    /// [`PRIORITY_MAX`](crate::protocol::limits::PRIORITY_MAX).
+    pub priority: i8,
+    /// The group in which it replaces whatever waits: those are told the error `superseded`, and end. Groups are those
+    /// of one user in one domain; the empty one is a group like any other.
+    pub supersede: Option<Arc<str>>,
+    /// With `supersede`: whether those of its group that have a turn are told `superseded` as well. They keep it until
+    /// they give it back, or nothing keeps it; when their client comes back, it is told again.
+    pub cancel_running: bool,
 }
+
+const PLAIN: Wishes = Wishes { take: 1, shared: false, priority: 0, supersede: None, cancel_running: false };
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        Wishes { take: 1 }
+        PLAIN
     }
 }
 
 impl Wishes {
+    /// Nothing out of the ordinary.
+    pub(super) fn plain() -> &'static Wishes {
+        &PLAIN
+    }
+
     /// Whether it wants nothing out of the ordinary.
     pub fn is_default(&self) -> bool {
         *self == Wishes::default()
@@ -407,4 +426,7 @@ pub struct RestoredTurn {
     /// How long it may take by the policy with which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_run: Option<Duration>,
+    /// Who made its client be told `superseded`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Successor>,
 }

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{RequestId, Ticket, Token};
 
-use super::order::Order;
+use super::lanes::Lanes;
 use super::rounds::Round;
 use super::ticket::Place;
-use super::{FixedHasher, Policy};
+use super::{FixedHasher, Policy, Wishes};
 
 /// A domain in use: at least one ticket holds or waits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -21,7 +21,9 @@ pub(super) struct Line {
     pub(super) holders: BTreeSet<(Token, Ticket)>,
     /// Slots that they take. More than there are when there were more, or for a request that takes more than all.
     pub(super) used: u64,
-    pub(super) order: Order,
+    /// How many have a shared turn; those take no slots.
+    pub(super) readers: usize,
+    pub(super) order: Lanes,
     /// Every ticket of this line by its request.
     pub(super) ids: HashMap<RequestId, Ticket, FixedHasher>,
     /// The `Wait`s to answer once it is idle.
@@ -53,23 +55,27 @@ impl Line {
     }
 
     /// A turn begins, or was there under an earlier daemon.
-    pub(super) fn hold(&mut self, token: Token, ticket: Ticket, take: u32) {
-        if self.holders.insert((token, ticket)) {
-            self.used += u64::from(take);
+    pub(super) fn hold(&mut self, token: Token, ticket: Ticket, wishes: &Wishes) {
+        match self.holders.insert((token, ticket)) {
+            true if wishes.shared => self.readers += 1,
+            true => self.used += u64::from(wishes.take),
+            false => {}
         }
         self.last_token = self.last_token.max(Some(token));
     }
 
     /// A turn has ended.
-    pub(super) fn let_go(&mut self, token: Token, ticket: Ticket, take: u32) {
-        if self.holders.remove(&(token, ticket)) {
-            self.used -= u64::from(take);
+    pub(super) fn let_go(&mut self, token: Token, ticket: Ticket, wishes: &Wishes) {
+        match self.holders.remove(&(token, ticket)) {
+            true if wishes.shared => self.readers -= 1,
+            true => self.used -= u64::from(wishes.take),
+            false => {}
         }
     }
 
     /// Where a waiter of this line stands.
-    pub(super) fn place(&self, ticket: Ticket) -> Option<Place> {
-        let position = self.order.position(ticket)? as u64;
+    pub(super) fn place(&self, ticket: Ticket, priority: i8) -> Option<Place> {
+        let position = self.order.position(ticket, priority)? as u64;
         Some(Place { position, total_ahead: position - 1 + self.holders.len() as u64 })
     }
 

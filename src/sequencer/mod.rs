@@ -29,10 +29,12 @@ mod leaving;
 mod rounds;
 mod line;
 mod order;
+mod lanes;
 mod ticket;
 mod connections;
 mod timers;
 mod idle;
+mod supersede;
 mod refusal;
 mod spoken;
 mod check;
@@ -53,6 +55,7 @@ pub use pattern::{Glob, Pattern};
 pub use pause::Pause;
 pub use policies::{FilePolicy, Policies, PolicySource};
 pub use policy::{Policy, PolicyError, PolicyValue, Rate};
+pub use supersede::Successor;
 pub use view::{LineView, TicketView};
 
 use crate::clock::Time;
@@ -66,6 +69,7 @@ use idle::IdleDomains;
 use leaving::{Leaving, refuse_after_all};
 use line::Line;
 use rounds::Rounds;
+use supersede::Groups;
 use ticket::Entry;
 use timers::{Timer, Timers};
 use wait::PendingWait;
@@ -102,6 +106,7 @@ pub struct Sequencer {
     rounds: Rounds,
     idle: IdleDomains,
     away: Away,
+    groups: Groups,
     /// Tickets without a connection, by what their clients prove themselves with.
     unclaimed: BTreeSet<(Secret, Ticket)>,
     ends: PastEnds,
@@ -135,6 +140,7 @@ impl Sequencer {
             rounds: Rounds::default(),
             idle: IdleDomains::default(),
             away: Away::default(),
+            groups: Groups::default(),
             unclaimed: BTreeSet::new(),
             ends: PastEnds::default(),
         }

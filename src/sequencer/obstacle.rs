@@ -5,6 +5,7 @@ use crate::protocol::{Domain, HeadWait, Ticket};
 use super::line::Line;
 use super::refusal::Refusal;
 use super::spoken::Spoken;
+use super::ticket::Entry;
 use super::{Policy, Sequencer, Wishes};
 
 /// What the head of a line waits for. Of several things the first one in this order.
@@ -43,7 +44,7 @@ impl Sequencer {
             return Some(Obstacle::Paused);
         }
         let entry = self.tickets.get(&head)?;
-        line.want_of_room(&entry.wishes).or(self.away.has(head).then_some(Obstacle::Away))
+        line.want_of_room(entry.wishes()).or(self.away.has(head).then_some(Obstacle::Away))
     }
 
     /// Whose turn it is in a line.
@@ -52,21 +53,29 @@ impl Sequencer {
         line.order.head().filter(|head| self.obstacle(domain, line, *head).is_none())
     }
 
-    /// Why a newcomer would have to wait, if it would.
+    /// Why a newcomer would have to wait, if it would. Whoever it replaces is as good as gone; but it waits for anybody
+    /// else who is ahead of it, even for one whose turn comes because of that.
     pub(super) fn obstacle_of_newcomer(
         &self,
         domain: &Domain,
         line: Option<&Line>,
-        wishes: &Wishes,
+        (wishes, replaced): (&Wishes, &[Ticket]),
     ) -> Option<Obstacle> {
         if self.pauses.contains_key(domain) {
             return Some(Obstacle::Paused);
         }
         let line = line?;
-        match line.order.head() {
-            Some(head) => self.obstacle(domain, line, head),
+        let first = self.first_but(line, replaced);
+        match first.filter(|first| first.wishes().priority >= wishes.priority) {
+            Some(first) => self.obstacle(domain, line, first.ticket).or(Some(Obstacle::Held)),
             None => line.want_of_room(wishes),
         }
+    }
+
+    /// Who is the first of a line when these are gone.
+    fn first_but(&self, line: &Line, gone: &[Ticket]) -> Option<&Entry> {
+        let first = line.order.iter().find(|ticket| !gone.contains(ticket))?;
+        self.tickets.get(&first).map(Box::as_ref)
     }
 
     /// What a newcomer is told that would have to wait and will not.
@@ -77,19 +86,29 @@ impl Sequencer {
             return Some(Refusal::Paused { domain, reason });
         }
         let line = line?;
-        if obstacle == Obstacle::Away {
-            let next = self.tickets.get(&line.order.head()?)?;
-            return Some(Refusal::Awaited { domain, next: next.ticket, pid: next.pid });
+        let first = line.order.head().and_then(|head| self.tickets.get(&head));
+        match (line.oldest_holder().and_then(|holder| self.holder(holder)), first) {
+            (_, Some(first)) if obstacle == Obstacle::Away => {
+                Some(Refusal::Awaited { domain, next: first.ticket, pid: first.pid })
+            }
+            (Some((holder, turn)), _) => {
+                let held = Spoken(self.now.since(turn.active_at));
+                Some(Refusal::Busy { domain, holder: holder.ticket, pid: holder.pid, held })
+            }
+            (None, first) => first.map(|first| Refusal::Ahead { domain, next: first.ticket, pid: first.pid }),
         }
-        let (holder, turn) = self.holder(line.oldest_holder()?)?;
-        let held = Spoken(self.now.since(turn.active_at));
-        Some(Refusal::Busy { domain, holder: holder.ticket, pid: holder.pid, held })
     }
 }
 
 impl Line {
     /// What a request must wait for that is the first in this line.
     fn want_of_room(&self, wishes: &Wishes) -> Option<Obstacle> {
+        if wishes.shared {
+            return (self.readers < self.holders.len()).then_some(Obstacle::Held);
+        }
+        if self.readers > 0 {
+            return Some(Obstacle::Held);
+        }
         let (takes, free) = (self.slots(wishes.take), self.free());
         match free {
             _ if takes <= free => None,

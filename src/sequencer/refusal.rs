@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
 use super::spoken::Spoken;
-use super::{ConnectionId, Effect, Which};
+use super::{ConnectionId, Effect, Successor, Which};
 
 /// A refusal, or the end of a ticket that its client did not ask for, with what there is to say about it.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) enum Refusal {
     NotOperator,
     SeveralHolders { domain: Domain, holders: usize },
     Cancelled { ticket: Ticket },
+    Superseded { ticket: Ticket, by: Successor },
+    TurnSuperseded { ticket: Ticket, by: Successor },
     Released { ticket: Ticket },
     Expired { ticket: Ticket, held: Spoken },
     TakenOver { request_id: RequestId },
@@ -36,6 +38,7 @@ pub(super) enum Refusal {
     NotYourTurn { domain: Domain, holder: Ticket, pid: u32 },
     Gone { ticket: Ticket },
     Awaited { domain: Domain, next: Ticket, pid: u32 },
+    Ahead { domain: Domain, next: Ticket, pid: u32 },
     WrongSecret { ticket: Ticket },
     EndedWhileAway { ticket: Ticket, code: ErrorCode },
     Leaving,
@@ -73,7 +76,10 @@ impl Refusal {
 
     fn code(&self) -> ErrorCode {
         match self {
-            Refusal::Busy { .. } | Refusal::Awaited { .. } | Refusal::Paused { .. } => ErrorCode::Busy,
+            Refusal::Busy { .. } | Refusal::Awaited { .. } | Refusal::Ahead { .. } | Refusal::Paused { .. } => {
+                ErrorCode::Busy
+            }
+            Refusal::Superseded { .. } | Refusal::TurnSuperseded { .. } => ErrorCode::Superseded,
             Refusal::TakeTooLarge { .. } => ErrorCode::TakeTooLarge,
             Refusal::TooManyPolicies { .. } => ErrorCode::TooManyPolicies,
             Refusal::SeveralHolders { .. } => ErrorCode::SeveralHolders,
@@ -140,6 +146,16 @@ impl fmt::Display for Refusal {
             Refusal::Cancelled { ticket } => {
                 write!(f, "ticket {ticket} was cancelled while it waited: ask again for a new place")
             }
+            Refusal::Superseded { ticket, by } => {
+                write!(
+                    f,
+                    "ticket {ticket} was replaced by ticket {} (pid {}, uid {}), which came later",
+                    by.ticket, by.pid, by.uid
+                )
+            }
+            Refusal::TurnSuperseded { ticket, by } => {
+                write!(f, "ticket {ticket} is to make way for ticket {} (pid {}, uid {})", by.ticket, by.pid, by.uid)
+            }
             Refusal::Released { ticket } => {
                 write!(f, "the turn of ticket {ticket} was taken away by `seq release`: stop working under it")
             }
@@ -168,6 +184,9 @@ impl fmt::Display for Refusal {
             Refusal::Gone { ticket } => write!(f, "the process that ticket {ticket} is bound to ended while it waited"),
             Refusal::Awaited { domain, next, pid } => {
                 write!(f, "{domain} is busy: it waits for ticket {next} (pid {pid}) to come back after a restart")
+            }
+            Refusal::Ahead { domain, next, pid } => {
+                write!(f, "{domain} is busy: ticket {next} (pid {pid}) is next")
             }
             Refusal::WrongSecret { ticket } => {
                 write!(
@@ -217,6 +236,7 @@ fn not_your_turn(domain: &Domain, holder: Ticket, pid: u32, f: &mut fmt::Formatt
 fn ended_while_away(ticket: Ticket, code: ErrorCode, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match code {
         ErrorCode::Cancelled => write!(f, "ticket {ticket} was cancelled meanwhile: ask again for a new place"),
+        ErrorCode::Superseded => write!(f, "ticket {ticket} was replaced meanwhile by a newer request"),
         ErrorCode::TimedOut => write!(f, "ticket {ticket} waited its longest meanwhile: ask again for a new place"),
         ErrorCode::Expired => write!(f, "the lease of ticket {ticket} was over meanwhile: stop working under it"),
         _ => write!(f, "the turn of ticket {ticket} was taken away meanwhile: stop working under it"),

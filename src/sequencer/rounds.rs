@@ -123,7 +123,8 @@ impl Sequencer {
     /// Tells one waiter its place, if that has changed. Answers whether it was told too lately to be told now.
     fn tell_position(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) -> bool {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return false };
-        let place = self.lines.get(&entry.domain).and_then(|line| line.place(ticket));
+        let priority = entry.wishes().priority;
+        let place = self.lines.get(&entry.domain).and_then(|line| line.place(ticket, priority));
         let (Some(place), State::Waiting(waiting), Some(connection)) = (place, &mut entry.state, entry.connection)
         else {
             return false;
@@ -148,9 +149,9 @@ impl Sequencer {
     }
 
     /// Takes a waiter out of its line's order, for whatever reason.
-    pub(super) fn take_out(&mut self, now: Time, ticket: Ticket, domain: &Domain) {
+    pub(super) fn take_out(&mut self, now: Time, (ticket, priority): (Ticket, i8), domain: &Domain) {
         let Some(line) = self.lines.get_mut(domain) else { return };
-        assert!(line.order.leave(ticket), "waiter {ticket} is not in the line of {domain}");
+        assert!(line.order.leave(ticket, priority), "waiter {ticket} is not in the line of {domain}");
         let Line { round, .. } = line;
         round.subscribers.remove(&ticket);
         self.rounds.line_changed(now, domain, round);

@@ -1,14 +1,15 @@
 //! A request for a turn: what is refused, and a new ticket.
 
 use crate::clock::Time;
-use crate::protocol::{Binding, Queued, Reply, RequestId, Ticket};
+use crate::protocol::{Binding, Domain, Queued, Reply, RequestId, Ticket};
 
 use super::connections::Attached;
 use super::leaving::Leaving;
+use super::line::Line;
 use super::refusal::{About, Refusal};
-use super::ticket::{Entry, Keepers, Place, State, Waiting};
+use super::ticket::{Entry, Extra, Keepers, Place, State, Waiting};
 use super::timers::Timer;
-use super::{Change, ConnectionId, Effect, Enqueue, Sequencer};
+use super::{Change, ConnectionId, Effect, Enqueue, Sequencer, Successor, Wishes};
 
 impl Sequencer {
     pub(super) fn sequence(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
@@ -54,14 +55,15 @@ impl Sequencer {
         }
         let policy = line.map_or_else(|| self.policies.resolve(domain), |line| line.policy);
         let (take, slots) = (request.wishes.take, policy.slots());
-        if take > slots {
+        if take > slots && !request.wishes.shared {
             return Some(Refusal::TakeTooLarge { domain: domain.clone(), take, slots });
         }
-        let obstacle = self.obstacle_of_newcomer(domain, line, &request.wishes)?;
+        let replaced = self.replaced_by(request);
+        let obstacle = self.obstacle_of_newcomer(domain, line, (&request.wishes, &replaced))?;
         if request.no_wait {
             return self.busy(domain, line, obstacle);
         }
-        let waiters = line.map_or(0, |line| line.order.len());
+        let waiters = line.map_or(0, |line| line.order.len()) - replaced.len();
         let max_queue = policy.max_queue.map_or(usize::MAX, |max_queue| max_queue as usize);
         let is_full = waiters >= max_queue.min(self.limits.waiters_per_domain);
         is_full.then(|| Refusal::QueueFull { domain: domain.clone(), waiters })
@@ -102,9 +104,10 @@ impl Sequencer {
         let (ticket, request_id) = self.next_ticket_for(&request);
         let (domain, connection) = (request.domain.clone(), request.connection);
         let deadline = self.wait_until(now, &request);
-        let line = self.line_in_use(&domain);
-        line.ids.insert(request_id.clone(), ticket);
-        line.order.enter(ticket);
+        let by = Successor { ticket, pid: request.pid, uid: request.peer.uid };
+        self.replace(now, by, &request, out);
+        self.take_place((ticket, &request_id), &domain, &request.wishes);
+        self.groups.enter(&domain, request.peer.uid, &request.wishes, ticket);
         self.waiting += 1;
         self.connections.attach(connection, Attached::Ticket(ticket));
         let entry = Entry {
@@ -118,7 +121,7 @@ impl Sequencer {
             queued_at: now,
             secret: request.secret,
             connection: Some(connection),
-            wishes: request.wishes,
+            extra: Extra { wishes: request.wishes, ..Extra::default() }.boxed(),
             state: State::Waiting(Waiting {
                 deadline: None,
                 told: Place { position: 0, total_ahead: 0 },
@@ -131,6 +134,19 @@ impl Sequencer {
         self.settle(&domain, out);
         if self.holder(ticket).is_none() {
             self.keep_waiting(ticket, deadline, request.positions, out);
+        }
+    }
+
+    /// A newcomer stands in a line now. Whoever is behind it is told another place.
+    fn take_place(&mut self, (ticket, request_id): (Ticket, &RequestId), domain: &Domain, wishes: &Wishes) {
+        let now = self.now;
+        let line = self.line_in_use(domain);
+        line.ids.insert(request_id.clone(), ticket);
+        line.order.enter(ticket, wishes.priority);
+        if line.order.ahead(wishes.priority) < line.order.len()
+            && let Some(Line { round, .. }) = self.lines.get_mut(domain)
+        {
+            self.rounds.line_changed(now, domain, round);
         }
     }
 
@@ -170,7 +186,7 @@ impl Sequencer {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
         let Some(line) = self.lines.get_mut(&entry.domain) else { return };
         let (Some(place), State::Waiting(waiting), Some(connection)) =
-            (line.place(ticket), &mut entry.state, entry.connection)
+            (line.place(ticket, entry.wishes().priority), &mut entry.state, entry.connection)
         else {
             return;
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Outcome, Ticket, Token};
 
-use super::ticket::{Entry, Keepers, Place, State, Turn, Waiting};
+use super::ticket::{Entry, Extra, Keepers, Place, State, Turn, Waiting};
 use super::timers::Timer;
 use super::{Change, Effect, Restored, RestoredTurn, Sequencer};
 
@@ -35,10 +35,11 @@ impl Sequencer {
                 active_at,
                 lease_until,
                 max_run,
+                superseded: entry.superseded(),
             }),
             pipes: entry.keepers.pipes,
             processes: entry.keepers.processes,
-            wishes: entry.wishes.clone(),
+            wishes: entry.wishes().clone(),
         })
     }
 
@@ -67,7 +68,7 @@ impl Sequencer {
         let Some(line) = self.lines.get(&entry.domain) else { return !self.tickets.contains_key(&entry.ticket) };
         let has_place = match entry.state {
             State::Active(_) => true,
-            State::Waiting(_) => line.order.last().is_none_or(|last| last < entry.ticket),
+            State::Waiting(_) => line.order.last(entry.wishes().priority).is_none_or(|last| last < entry.ticket),
         };
         has_place && !line.ids.contains_key(&entry.request_id) && !self.tickets.contains_key(&entry.ticket)
     }
@@ -77,13 +78,14 @@ impl Sequencer {
         let line = self.line_in_use(&entry.domain);
         line.ids.insert(entry.request_id.clone(), ticket);
         if let Some(turn) = entry.turn() {
-            line.hold(turn.token, ticket, entry.wishes.take);
+            line.hold(turn.token, ticket, entry.wishes());
         } else {
-            line.order.enter(ticket);
+            line.order.enter(ticket, entry.wishes().priority);
             self.waiting += 1;
             self.away.enter(now, ticket, &mut self.timers);
         }
         self.timers.set(entry.deadline(), Timer::Ticket(ticket));
+        self.groups.enter(&entry.domain, entry.uid, entry.wishes(), ticket);
         self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         let domain = entry.domain.clone();
         self.tickets.insert(ticket, Box::new(entry));
@@ -109,7 +111,7 @@ fn entry(restored: Restored) -> Entry {
         || Waiting { deadline: restored.wait_until, told: Place { position: 0, total_ahead: 0 }, told_at: None };
     let state = restored.turn.map_or_else(
         || State::Waiting(waiting()),
-        |RestoredTurn { token, active_at, lease_until, max_run }| {
+        |RestoredTurn { token, active_at, lease_until, max_run, .. }| {
             State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), max_run })
         },
     );
@@ -131,7 +133,7 @@ fn entry(restored: Restored) -> Entry {
             pipes: restored.pipes,
             processes: restored.processes,
         },
-        wishes: restored.wishes,
+        extra: Extra { wishes: restored.wishes, superseded: restored.turn.and_then(|turn| turn.superseded) }.boxed(),
         state,
     }
 }

@@ -10,7 +10,7 @@ use crate::protocol::{Active, Binding, Domain, HolderState, Outcome, Reply, Requ
 
 use super::policy::milliseconds;
 use super::refusal::About;
-use super::{Change, ConnectionId, Effect, Peer, Record, Secret, TicketView, Wishes};
+use super::{Change, ConnectionId, Effect, Peer, Record, Secret, Successor, TicketView, Wishes};
 
 /// A request that waits or has a turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,8 +28,17 @@ pub(super) struct Entry {
     /// The client's connection. Without one a waiter is away, and a holder is left to what else keeps its turn.
     pub(super) connection: Option<ConnectionId>,
     pub(super) keepers: Keepers,
-    pub(super) wishes: Wishes,
+    /// What only few have.
+    pub(super) extra: Option<Box<Extra>>,
     pub(super) state: State,
+}
+
+/// What only few tickets have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Extra {
+    pub(super) wishes: Wishes,
+    /// Who made its client be told `superseded`, if it has a turn.
+    pub(super) superseded: Option<Successor>,
 }
 
 /// What keeps a ticket besides its connection.
@@ -81,6 +90,20 @@ pub(super) struct Place {
 }
 
 impl Entry {
+    /// How it wants to be treated.
+    pub(super) fn wishes(&self) -> &Wishes {
+        self.extra.as_ref().map_or(Wishes::plain(), |extra| &extra.wishes)
+    }
+
+    pub(super) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Who made its client be told `superseded`.
+    pub(super) fn superseded(&self) -> Option<Successor> {
+        self.extra.as_ref()?.superseded
+    }
+
     /// The turn it has, if it has one.
     pub(super) fn turn(&self) -> Option<Turn> {
         match self.state {
@@ -196,10 +219,19 @@ impl Entry {
             command: self.command.as_deref(),
             queued_at: self.queued_at,
             active_at: self.turn().map(|turn| turn.active_at),
-            take: self.wishes.take,
+            take: self.wishes().take,
+            wishes: self.wishes(),
+            superseded: self.superseded(),
             max_run: self.turn().and_then(|turn| turn.max_run),
             is_away: self.is_away(),
         }
+    }
+}
+
+impl Extra {
+    /// Nothing, where there is nothing of it.
+    pub(super) fn boxed(self) -> Option<Box<Extra>> {
+        (self != Extra::default()).then(|| Box::new(self))
     }
 }
 

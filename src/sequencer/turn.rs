@@ -33,16 +33,17 @@ impl Sequencer {
     fn grant(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         // After a suspend what ended the last turn may lie far back: this one has a whole lease before it all the same.
         let now = self.present;
-        let Some(domain) = self.tickets.get(&ticket).map(|entry| entry.domain.clone()) else {
+        let Some(entry) = self.tickets.get(&ticket) else {
             panic!("ticket {ticket} is next in a line but not known");
         };
+        let (domain, priority) = (entry.domain.clone(), entry.wishes().priority);
         self.check_grant(ticket, &domain);
-        self.take_out(now, ticket, &domain);
+        self.take_out(now, (ticket, priority), &domain);
         let token = self.next_token;
         self.next_token = Token(token.0 + 1);
         self.turns += 1;
         let (Some(entry), Some(line)) = (self.tickets.get_mut(&ticket), self.lines.get_mut(&domain)) else { return };
-        line.hold(token, ticket, entry.wishes.take);
+        line.hold(token, ticket, entry.wishes());
         let max_run = line.policy.max_run;
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
         let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
@@ -75,17 +76,18 @@ impl Sequencer {
         }
         let change = match entry.turn() {
             None => {
-                self.take_out(now, ticket, &entry.domain);
+                self.take_out(now, (ticket, entry.wishes().priority), &entry.domain);
                 self.away.leave(ticket, &mut self.timers);
                 Change::Left { outcome, waited: entry.waited(now) }
             }
             Some(turn) => entry.ended(now, turn, outcome, exit_status),
         };
+        self.groups.leave(&entry.domain, entry.uid, entry.wishes(), ticket);
         self.past_end(ticket, entry.uid, (entry.turn().is_some(), outcome));
         if let Some(line) = self.lines.get_mut(&entry.domain) {
             line.ids.remove(&entry.request_id);
             if let Some(turn) = entry.turn() {
-                line.let_go(turn.token, ticket, entry.wishes.take);
+                line.let_go(turn.token, ticket, entry.wishes());
                 self.rounds.line_changed(now, &entry.domain, &mut line.round);
             }
             if let Change::Ended { outcome: Outcome::Done, held, .. } = change {

@@ -6,7 +6,7 @@ use crate::clock::Time;
 use crate::protocol::{Counts, Domain, HolderState, RequestId, Ticket, Token};
 
 use super::line::usual_run;
-use super::{Obstacle, Pause, Sequencer};
+use super::{Obstacle, Pause, Sequencer, Successor, Wishes};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,10 @@ pub struct TicketView<'a> {
     pub active_at: Option<Time>,
     /// How many slots it takes.
     pub take: u32,
+    /// How it wants to be treated otherwise.
+    pub wishes: &'a Wishes,
+    /// Who made its client be told `superseded`, if it has a turn.
+    pub superseded: Option<Successor>,
     /// How long its turn may take by the policy with which it began.
     pub max_run: Option<Duration>,
     /// Whether it waits, and its client has not come back since a restart.
@@ -57,8 +61,8 @@ pub struct TicketView<'a> {
 }
 
 impl Sequencer {
-    /// Lines in alphabetical order: one, or all that are in use or paused, or with `idle` also those remembered. Each has up to
-    /// `waiters_max` waiters. Takes time for each line and for each waiter listed.
+    /// Lines in alphabetical order: one, or all that are in use or paused, or with `idle` also those remembered. Each
+    /// has up to `waiters_max` waiters. Takes time for each line and for each waiter listed.
     pub fn view(&self, domain: Option<&Domain>, waiters_max: usize, idle: bool) -> Vec<LineView<'_>> {
         if let Some(domain) = domain {
             return self.view_line(domain, waiters_max, idle).into_iter().collect();

@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 53] = [
+const EVERY_KIND: [&str; 55] = [
     "Admitted",
     "Changed",
     "Active",
@@ -82,6 +82,8 @@ const EVERY_KIND: [&str; 53] = [
     "TooManyRequests",
     "Cancelled",
     "Released",
+    "Superseded",
+    "Left Superseded",
     "Expired",
     "TakenOver",
     "AlreadyActive",

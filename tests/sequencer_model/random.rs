@@ -148,6 +148,7 @@ impl World {
                 active_at: earlier,
                 lease_until: duration(rng).map(|lease| earlier + lease),
                 max_run: duration(rng),
+                superseded: None,
             }),
             pipes: rng.u32(..2),
             processes: rng.u32(..3),
@@ -234,7 +235,13 @@ pub(crate) fn found_again(rng: &mut Rng, saved: Restored) -> Restored {
 }
 
 fn wishes(rng: &mut Rng) -> Wishes {
-    Wishes { take: if rng.u8(..4) == 0 { rng.u32(2..5) } else { 1 } }
+    Wishes {
+        take: if rng.u8(..4) == 0 { rng.u32(2..5) } else { 1 },
+        shared: rng.u8(..5) == 0,
+        priority: if rng.u8(..4) == 0 { rng.i8(-2..3) } else { 0 },
+        supersede: [None, None, None, None, Some(""), Some("group")][rng.usize(..6)].map(Into::into),
+        cancel_running: rng.bool(),
+    }
 }
 
 /// A few values, with those that say much more often.

@@ -71,7 +71,7 @@ fn whoever_comes_back_gives_the_others_the_whole_grace_again_up_to_a_limit() {
 #[test]
 fn a_holder_that_comes_back_extends_the_grace_as_well() {
     let mut story = Story::new();
-    let turn = Some(RestoredTurn { token: Token(1), active_at: Time::ZERO, lease_until: None, max_run: None });
+    let turn = Some(turn(1));
     story.take(Input::Restore(Restored { turn, ..waiter(1, "a") }));
     story.take(Input::Restore(waiter(2, "b")));
     story.pass(4_000);
@@ -158,7 +158,7 @@ fn nobody_who_will_not_wait_is_let_in_before_those_who_are_away() {
 #[test]
 fn what_cannot_be_is_not_taken_back() {
     let mut story = three_away();
-    let turn = Some(RestoredTurn { token: Token(7), active_at: Time::ZERO, lease_until: None, max_run: None });
+    let turn = Some(turn(7));
     assert!(story.take(Input::Restore(waiter(3, "again"))).is_empty());
     assert!(story.take(Input::Restore(waiter(4, "a"))).is_empty());
     assert!(story.take(Input::Restore(Restored { turn, ..waiter(5, "holder") })).is_empty());

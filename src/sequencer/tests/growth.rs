@@ -6,7 +6,7 @@ use crate::sequencer::ticket::Entry;
 
 #[test]
 fn a_waiting_ticket_is_small() {
-    assert!(size_of::<Entry>() <= 216, "{} bytes", size_of::<Entry>());
+    assert!(size_of::<Entry>() <= 224, "{} bytes", size_of::<Entry>());
 }
 
 #[test]

@@ -85,8 +85,7 @@ fn a_clock_behind_that_of_the_last_daemon_only_delays() {
     for jump in JUMPS_MS {
         let (mut story, hour) = (story(), Duration::from_hours(1));
         let began = story.now + Duration::from_millis(jump);
-        let turn =
-            Some(RestoredTurn { token: Token(1), active_at: began, lease_until: Some(began + hour), max_run: None });
+        let turn = Some(RestoredTurn { active_at: began, lease_until: Some(began + hour), ..turn(1) });
         let (binding, lease) = (Binding::Lease, Some(hour));
         story.take(Input::Restore(Restored { turn, binding, lease, queued_at: began, ..waiter(1, "a") }));
         let wait_until = Some(began + hour);

@@ -16,6 +16,8 @@ mod jumps;
 mod policies;
 mod slots;
 mod pausing;
+mod priorities;
+mod superseding;
 
 use std::time::Duration;
 
@@ -175,6 +177,11 @@ fn waiter(ticket: u64, request_id: &str) -> Restored {
         processes: 1,
         wishes: Wishes::default(),
     }
+}
+
+/// A turn from before with this token.
+fn turn(token: u64) -> RestoredTurn {
+    RestoredTurn { token: Token(token), active_at: Time::ZERO, lease_until: None, max_run: None, superseded: None }
 }
 
 fn words(effect: &Effect) -> String {

@@ -12,8 +12,7 @@ fn two_in_line() -> Story {
 
 /// The holder of foo.com from before: its wrapper and its command live, and so does its pipe.
 fn holder(ticket: u64) -> Restored {
-    let turn = RestoredTurn { token: Token(ticket), active_at: Time::ZERO, lease_until: None, max_run: None };
-    Restored { turn: Some(turn), pipes: 1, processes: 2, ..waiter(ticket, "a") }
+    Restored { turn: Some(turn(ticket)), pipes: 1, processes: 2, ..waiter(ticket, "a") }
 }
 
 #[test]

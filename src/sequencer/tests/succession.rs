@@ -4,8 +4,7 @@ use super::*;
 
 /// A holder from before, kept by one process.
 fn restored(ticket: u64) -> Restored {
-    let turn = RestoredTurn { token: Token(ticket), active_at: Time::ZERO, lease_until: None, max_run: None };
-    Restored { request_id: id("old"), turn: Some(turn), ..waiter(ticket, "old") }
+    Restored { request_id: id("old"), turn: Some(turn(ticket)), ..waiter(ticket, "old") }
 }
 
 #[test]

@@ -77,7 +77,12 @@ impl Model {
             let (domain, request_id, token) = (ask.domain, old.id, Token(token));
             let max_run_ms = old.max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
             let reply = Active { domain, request_id, ticket, token, resumed: true, max_run_ms };
-            return self.tell(ask.connection, Reply::Active(reply));
+            self.tell(ask.connection, Reply::Active(reply));
+            if old.superseded.is_some() {
+                let holder = self.requests[index].clone();
+                self.tell_owner(&holder, ErrorCode::Superseded);
+            }
+            return;
         }
         request.pipes = u32::from(ask.pipe);
         request.processes = processes;

@@ -50,13 +50,13 @@ impl Model {
             Some(ErrorCode::TooManyRequests)
         } else if !in_use && self.counts().domains >= self.limits.domains as u64 {
             Some(ErrorCode::TooManyDomains)
-        } else if ask.wishes.take > self.slots(&ask.domain) {
+        } else if !ask.wishes.shared && ask.wishes.take > self.slots(&ask.domain) {
             Some(ErrorCode::TakeTooLarge)
         } else if !self.has_to_wait(ask) {
             None
         } else if ask.no_wait {
             Some(ErrorCode::Busy)
-        } else if self.waiters(&ask.domain).len() >= self.max_queue(&ask.domain) {
+        } else if self.waiters(&ask.domain).len() - self.replaced_by(ask).len() >= self.max_queue(&ask.domain) {
             Some(ErrorCode::QueueFull)
         } else {
             None
@@ -66,7 +66,10 @@ impl Model {
     /// Whether a newcomer does not get its turn at once.
     fn has_to_wait(&self, ask: &Enqueue) -> bool {
         self.pause_of(&ask.domain).is_some()
-            || !self.waiters(&ask.domain).is_empty()
+            || self.waiters(&ask.domain).iter().any(|waiter| {
+                let is_ahead = self.requests[*waiter].wishes.priority >= ask.wishes.priority;
+                is_ahead && !self.replaced_by(ask).contains(waiter)
+            })
             || self.room_waits(&ask.domain, &ask.wishes).is_some()
     }
 
@@ -82,6 +85,7 @@ impl Model {
         });
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        self.supersede(&ask, ticket);
         self.use_domain(&ask.domain);
         self.requests.push(Request {
             ticket,
@@ -106,9 +110,13 @@ impl Model {
             turn: None,
             max_run: None,
             wishes: ask.wishes,
+            superseded: None,
         });
-        self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
         let index = self.requests.len() - 1;
+        if self.waiters(&ask.domain).last() != Some(&index) {
+            self.places_changed(&ask.domain);
+        }
+        self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
         self.record(&self.requests[index].clone(), Change::Queued);
         self.settle(&ask.domain);
         if self.requests[index].turn.is_none() {

@@ -7,6 +7,7 @@ mod again;
 mod succession;
 mod rules;
 mod policies;
+mod supersede;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use seq::clock::Time;
 use seq::protocol::{
     Binding, Counts, Domain, ErrorCode, ErrorReply, HeadWait, HolderState, Outcome, Reply, RequestId, Ticket, Token,
 };
-use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Pause, Record, Secret, Which, Wishes};
+use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Pause, Record, Secret, Successor, Which, Wishes};
 
 use policies::Rule;
 
@@ -48,6 +49,7 @@ struct Request {
     turn: Option<(u64, Time)>,
     max_run: Option<Duration>,
     wishes: Wishes,
+    superseded: Option<Successor>,
 }
 
 #[derive(Clone, Debug)]
@@ -290,12 +292,16 @@ impl Model {
 
     fn waiters(&self, domain: &Domain) -> Vec<usize> {
         let is_waiter = |request: &Request| request.domain == *domain && request.turn.is_none();
-        (0..self.requests.len()).filter(|index| is_waiter(&self.requests[*index])).collect()
+        let mut waiters: Vec<usize> =
+            (0..self.requests.len()).filter(|index| is_waiter(&self.requests[*index])).collect();
+        waiters.sort_by_key(|index| (-i16::from(self.requests[*index].wishes.priority), self.requests[*index].ticket));
+        waiters
     }
 
     fn listeners(&self, domain: &Domain) -> Vec<usize> {
         let mut listeners = self.waiters(domain);
         listeners.retain(|index| self.requests[*index].positions);
+        listeners.sort_by_key(|index| self.requests[*index].ticket);
         listeners
     }
 
@@ -311,7 +317,7 @@ impl Model {
 
     fn place(&self, index: usize) -> (u64, u64) {
         let domain = &self.requests[index].domain;
-        let ahead = self.waiters(domain).iter().filter(|waiter| **waiter < index).count() as u64;
+        let ahead = self.waiters(domain).iter().position(|waiter| *waiter == index).unwrap() as u64;
         (ahead + 1, ahead + self.holders(domain).len() as u64)
     }
 

@@ -72,6 +72,14 @@ impl Model {
 
     /// What one that is the first waits for, as far as those who have a turn are concerned.
     pub(super) fn room_waits(&self, domain: &Domain, wishes: &Wishes) -> Option<HeadWait> {
+        let holders = self.holders(domain);
+        let readers = holders.iter().filter(|index| self.requests[**index].wishes.shared).count();
+        if wishes.shared && readers < holders.len() || !wishes.shared && readers > 0 {
+            return Some(HeadWait::Holders);
+        }
+        if wishes.shared {
+            return None;
+        }
         let slots = self.slots(domain);
         let taken = |index: usize| self.requests[index].wishes.take.min(slots);
         let used: u32 = self.holders(domain).into_iter().map(taken).sum();

@@ -30,6 +30,7 @@ impl Model {
                 active_at,
                 lease_until: request.deadline,
                 max_run: request.max_run,
+                superseded: request.superseded,
             }),
             pipes: request.pipes,
             processes: request.processes,
@@ -41,7 +42,8 @@ impl Model {
     pub(super) fn restore(&mut self, old: Restored) {
         self.next_ticket = self.next_ticket.max(old.ticket.0 + 1);
         self.next_token = self.next_token.max(old.turn.map_or(0, |turn| turn.token.0 + 1));
-        let last = self.waiters(&old.domain).last().map(|index| self.requests[*index].ticket);
+        let alike = |index: &&usize| self.requests[**index].wishes.priority == old.wishes.priority;
+        let last = self.waiters(&old.domain).iter().filter(alike).map(|index| self.requests[*index].ticket).max();
         let has_no_place = match old.turn {
             Some(_) => false,
             None => last.is_some_and(|last| last >= old.ticket.0),
@@ -73,6 +75,7 @@ impl Model {
             turn: old.turn.map(|turn| (turn.token.0, turn.active_at)),
             max_run: old.turn.and_then(|turn| turn.max_run),
             wishes: old.wishes,
+            superseded: old.turn.and_then(|turn| turn.superseded),
         };
         let is_kept = match request.turn {
             Some(_) => {
@@ -95,6 +98,7 @@ impl Model {
     pub(super) fn past_end(&mut self, ticket: u64, uid: u32, had_turn: bool, outcome: Outcome) {
         let code = match (had_turn, outcome) {
             (_, Outcome::Cancelled) | (false, Outcome::Done) => ErrorCode::Cancelled,
+            (_, Outcome::Superseded) => ErrorCode::Superseded,
             (_, Outcome::Released) => ErrorCode::Released,
             (_, Outcome::Expired) => ErrorCode::Expired,
             (_, Outcome::TimedOut) => ErrorCode::TimedOut,
