@@ -165,7 +165,7 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
         ("event", "EventKind", 5),
         ("event", "Outcome", 7),
         ("status", "HolderState", 4),
-        ("status", "HeadWait", 4),
+        ("status", "HeadWait", 7),
     ];
     for (file, name, least) in enums {
         let variants = variants(&format!("src/protocol/{file}.rs"), name);

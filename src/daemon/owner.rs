@@ -248,7 +248,7 @@ impl Owner {
                 Effect::Record(record) => self.record(record),
                 Effect::Changed { ticket } => self.ledger.touch(ticket),
                 // Lives as long as this daemon.
-                Effect::Policy(_) => {}
+                Effect::Policy(_) | Effect::Past(_) => {}
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
         }

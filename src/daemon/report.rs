@@ -95,7 +95,10 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
         usual_run_ms: line.usual_run.map(milliseconds),
         concurrency: line.concurrency,
         paused: line.pause.map(|pause| paused_status(pause, clock)),
-        head: line.obstacle.map(|obstacle| HeadStatus { waits_for: HeadWait::from(obstacle) }),
+        head: line.obstacle.map(|obstacle| HeadStatus {
+            waits_for: HeadWait::from(obstacle),
+            left_ms: obstacle.until().map(|until| milliseconds(clock.left(until))),
+        }),
     }
 }
 

@@ -59,6 +59,9 @@ pub struct PausedStatus {
 pub struct HeadStatus {
     /// What.
     pub waits_for: HeadWait,
+    /// Milliseconds until that is over, if it is only a matter of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
 }
 
 /// What the head of a line can wait for.
@@ -73,6 +76,12 @@ pub enum HeadWait {
     Holders,
     /// For as many free slots as it takes; some are free.
     Slots,
+    /// For the least time from one start to the next to be over.
+    MinInterval,
+    /// For the least time from an end to the next start to be over.
+    Cooldown,
+    /// For the rate of starts to allow one more.
+    Rate,
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,
