@@ -173,7 +173,7 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
         ("event", "EventKind", 5),
         ("event", "Outcome", 7),
         ("status", "HolderState", 4),
-        ("status", "HeadWait", 4),
+        ("status", "HeadWait", 7),
     ];
     for (file, name, least) in enums {
         let variants = variants(&format!("src/protocol/{file}.rs"), name);
@@ -222,6 +222,7 @@ fn the_protocol_page_has_every_limit() {
         ("STATUS_WAITERS_DEFAULT", limits::STATUS_WAITERS_DEFAULT),
         ("LOG_TURNS_DEFAULT", limits::LOG_TURNS_DEFAULT),
         ("SECRET_BYTES_MAX", limits::SECRET_BYTES_MAX),
+        ("GROUP_BYTES_MAX", limits::GROUP_BYTES_MAX),
         ("PAST_ENDS_MAX", limits::PAST_ENDS_MAX),
     ];
     for (name, number) in numbers {

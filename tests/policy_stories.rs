@@ -211,13 +211,13 @@ fn a_domain_rests_between_two_turns_and_says_until_when() {
     quietly(&home, "policy set foo.com --cooldown 1h");
     quietly(&home, "run -d foo.com -- true");
     let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
-    refused.complains(75, "foo.com rests");
+    refused.complains(75, "foo.com is busy: its cooldown lets no turn begin for another ");
     home.kill_daemon();
     let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
-    refused.complains(75, "foo.com rests");
+    refused.complains(75, "foo.com is busy: its cooldown lets no turn begin for another ");
     let waiter = waiter(&home, &[], "a", 1);
     let status = home.seq(&["status", "-d", "foo.com"]).stdout();
-    assert!(status.contains("cooldown"), "{status}");
+    assert!(status.contains("  its cooldown lets nobody begin for another 59m 5"), "{status}");
     let _gate = home.gate("gate");
     quietly(&home, "policy set foo.com --cooldown 0");
     home.await_line("start a");

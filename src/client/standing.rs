@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cli::show_duration;
 use crate::clock::Time;
-use crate::protocol::{DomainStatus, HolderState, HolderStatus, Ticket};
+use crate::protocol::{DomainStatus, HeadWait, HolderState, HolderStatus, Ticket};
 
 use super::table::{ordinal, printable};
 
@@ -76,9 +76,22 @@ impl Standing {
 }
 
 fn obstacle(status: &DomainStatus) -> Option<String> {
-    let paused = status.paused.as_ref()?;
-    let reason = paused.reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
-    Some(format!("paused{reason}"))
+    if let Some(paused) = &status.paused {
+        let reason = paused.reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+        return Some(format!("paused{reason}"));
+    }
+    let rest = status.rest.as_ref()?;
+    Some(format!("its {} lets nobody begin until {}", cause(rest.waits_for)?, rest.until.as_ref()?))
+}
+
+/// The value of a policy that makes a domain rest.
+pub(super) fn cause(wait: HeadWait) -> Option<&'static str> {
+    match wait {
+        HeadWait::MinInterval => Some("min-interval"),
+        HeadWait::Cooldown => Some("cooldown"),
+        HeadWait::Rate => Some("rate"),
+        _ => None,
+    }
 }
 
 impl Holder {
@@ -141,6 +154,7 @@ mod tests {
             usual_run_ms: Some(120_000),
             concurrency: 1,
             paused: None,
+            rest: None,
             head: None,
         }
     }

@@ -13,6 +13,7 @@ use crate::protocol::{
 
 use super::connect::Daemon;
 use super::refusal::refused;
+use super::standing::cause;
 use super::table::{Screen, Side, columns, ordinal, printable};
 
 /// Waiters shown for each domain; further ones are counted.
@@ -85,6 +86,9 @@ fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut 
         }
     }
     if line.holders.is_empty() && line.waiters.is_empty() {
+        if let Some(sentence) = line.rest.as_ref().and_then(rest) {
+            add(&screen.cut(&format!("  {sentence}")));
+        }
         return;
     }
     let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
@@ -96,6 +100,9 @@ fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut 
     let more = line.waiting.saturating_sub(line.waiters.len() as u64);
     if more > 0 {
         add(&screen.cut(&format!("  and {more} more")));
+    }
+    if let Some(sentence) = line.rest.as_ref().and_then(rest) {
+        add(&screen.cut(&format!("  {sentence}")));
     }
     if let Some(sentence) = line.head.as_ref().and_then(head) {
         add(&screen.cut(&format!("  {sentence}")));
@@ -142,11 +149,17 @@ fn heading(line: &DomainStatus) -> String {
     format!("{}: {waiting}{at_once}{usual}", line.domain)
 }
 
+/// By what a domain rests, and until when.
+fn rest(rest: &HeadStatus) -> Option<String> {
+    let (cause, left) = (cause(rest.waits_for)?, milliseconds(rest.left_ms?));
+    Some(format!("its {cause} lets nobody begin for another {left}, until {}", rest.until.as_ref()?))
+}
+
 /// Why the first has no turn, where the rows do not say it.
 fn head(head: &HeadStatus) -> Option<String> {
     match head.waits_for {
         HeadWait::Slots => Some("the 1st waits until enough slots are free at once".to_owned()),
-        HeadWait::Resume | HeadWait::Client | HeadWait::Holders | HeadWait::Unknown => None,
+        _ => None,
     }
 }
 

@@ -99,6 +99,13 @@ impl Ledger {
         }
     }
 
+    /// These are set now, or not any more.
+    pub(super) fn set_all(&mut self, settings: impl IntoIterator<Item = store::Change>) {
+        if self.database.is_some() {
+            self.settings.extend(settings);
+        }
+    }
+
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.touched.is_empty() && self.settings.is_empty()

@@ -29,6 +29,7 @@ mod wake;
 mod signals;
 mod owner;
 mod settings;
+mod rests;
 mod config;
 mod stall;
 mod ledger;

@@ -19,6 +19,7 @@ use super::kept::Kept;
 use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
+use super::rests::Rests;
 use super::settings;
 use super::sight;
 use super::stall::Stall;
@@ -29,8 +30,8 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::OUTBOX_BYTES_MAX;
 use crate::protocol::{Reply, Ticket};
-use crate::sequencer::{Change, ConnectionId, Effect, Input, Record, Sequencer};
-use crate::store::{Numbers, fault_point};
+use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
+use crate::store::{Machine, Numbers, fault_point};
 
 /// Inputs that are handled before clients are written to.
 const BATCH_MAX: usize = 256;
@@ -45,6 +46,7 @@ pub(super) struct Owner {
     watcher: Watcher,
     pub(super) facts: Facts,
     pub(super) config: Config,
+    pub(super) rests: Rests,
     pub(super) clients: HashMap<ConnectionId, Rc<Link>>,
     pub(super) kept: Kept,
     pub(super) audience: Audience,
@@ -99,6 +101,7 @@ impl Owner {
             watcher,
             facts,
             config,
+            rests: Rests::new(Machine::this().boot_id),
             clients: HashMap::new(),
             kept: Kept::default(),
             audience: Audience::default(),
@@ -259,7 +262,9 @@ impl Owner {
                 Effect::Policy(change) => {
                     let setting = settings::of_change(&change, self.wall_clock());
                     self.ledger.set(setting);
+                    self.forget_restless();
                 }
+                Effect::Past(change) => self.note_rest(&change),
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
         }
@@ -343,6 +348,23 @@ impl Owner {
         self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now))
     }
 
+    /// A turn has begun or ended in a domain that rests after that.
+    fn note_rest(&mut self, change: &PastChange) {
+        let policies = self.sequencer.policies();
+        let (PastChange::Started { domain, .. } | PastChange::Ended { domain, .. }) = change;
+        let keep = policies.resolve(domain).rate.map_or(1, |rate| rate.starts as usize);
+        let now = self.batch.now;
+        let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
+        let noted = self.rests.note(change, keep, clock);
+        let forgotten = self.rests.forget_some(policies, now);
+        self.ledger.set_all(noted.into_iter().chain(forgotten));
+    }
+
+    fn forget_restless(&mut self) {
+        let forgotten = self.rests.forget_restless(self.sequencer.policies());
+        self.ledger.set_all(forgotten);
+    }
+
     /// Reads the config file again. With a mistake in it, what it said before goes on to count.
     fn reload_config(&mut self) {
         match self.config.load() {
@@ -350,6 +372,7 @@ impl Owner {
                 info!("read the policies of {} patterns", policies.len());
                 self.ledger.set(settings::of_file(self.config.path(), &policies));
                 self.input(Input::FilePolicies(policies));
+                self.forget_restless();
             }
             Err(mistake) => error!("{mistake}; what it said before goes on to count"),
         }

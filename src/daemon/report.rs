@@ -13,7 +13,7 @@ use crate::protocol::{
     Domain, DomainStatus, EndedTurn, Event, EventKind, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus,
     PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply, Token, WaiterStatus,
 };
-use crate::sequencer::{Change, LineView, Pause, Policies, PolicySource, Record, TicketView};
+use crate::sequencer::{Change, LineView, Obstacle, Pause, Policies, PolicySource, Record, TicketView};
 
 /// The time of day, by which people go, beside the clock that the sequencer goes by.
 #[derive(Clone, Debug)]
@@ -32,6 +32,12 @@ impl WallClock {
     /// What it said, or would have said as it is set now, at `time`: RFC 3339 in local time.
     pub(super) fn text(&self, time: Time) -> String {
         let wall = self.wall.checked_sub(self.now.since(time)).unwrap_or(Timestamp::UNIX_EPOCH);
+        text(wall, &self.zone)
+    }
+
+    /// What it will say at `time`, if nobody sets it.
+    fn text_after(&self, time: Time) -> String {
+        let wall = self.wall.checked_add(time.since(self.now)).unwrap_or(self.wall);
         text(wall, &self.zone)
     }
 
@@ -97,7 +103,16 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
         usual_run_ms: line.usual_run.map(milliseconds),
         concurrency: line.concurrency,
         paused: line.pause.map(|pause| paused_status(pause, clock)),
-        head: line.obstacle.map(|obstacle| HeadStatus { waits_for: HeadWait::from(obstacle) }),
+        rest: line.rest.map(|rest| head_status(Obstacle::Rest(rest), clock)),
+        head: line.obstacle.map(|obstacle| head_status(obstacle, clock)),
+    }
+}
+
+fn head_status(obstacle: Obstacle, clock: &WallClock) -> HeadStatus {
+    HeadStatus {
+        waits_for: HeadWait::from(obstacle),
+        left_ms: obstacle.until().map(|until| milliseconds(clock.left(until))),
+        until: obstacle.until().map(|until| clock.text_after(until)),
     }
 }
 

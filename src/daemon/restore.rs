@@ -30,6 +30,12 @@ impl Owner {
         for (pattern, policy) in settings.policies.drain(..) {
             self.input(Input::PastPolicy { pattern, policy });
         }
+        let (now, clock) = (self.batch.now, self.wall_clock().clone());
+        let (pasts, changes) = self.rests.restore(settings.rests.split_off(0), self.sequencer.policies(), now, &clock);
+        self.ledger.set_all(changes);
+        for past in pasts {
+            self.input(past);
+        }
         let pauses = settings.pauses(self.wall_clock());
         for (domain, pause) in pauses {
             self.input(Input::PastPause { domain, pause });

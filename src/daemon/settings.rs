@@ -23,6 +23,8 @@ pub(super) struct PastSettings {
     pauses: Vec<(Domain, SavedPause)>,
     /// What the config file said when it could be read last.
     pub(super) file: Option<LastFile>,
+    /// For [`Rests::restore`](super::rests::Rests::restore).
+    pub(super) rests: Vec<Setting>,
 }
 
 /// A pause, as it is written down.
@@ -52,7 +54,7 @@ impl PastSettings {
                 SettingKind::Policy => past.policies.extend(Pattern::parse(&name).ok().zip(understood(&name, &body))),
                 SettingKind::Pause => past.pauses.extend(Domain::parse(&name).ok().zip(understood(&name, &body))),
                 SettingKind::File => past.file = understood(&name, &body),
-                SettingKind::Rest => {}
+                SettingKind::Rest => past.rests.push(Setting { kind, name, body }),
             }
         }
         past

@@ -37,6 +37,9 @@ pub struct DomainStatus {
     /// Whether it is paused, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedStatus>,
+    /// By which value of its policy it lets no turn begin for a while, whether or not somebody waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<HeadStatus>,
     /// What the first of those who wait waits for, if somebody waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<HeadStatus>,
@@ -59,6 +62,12 @@ pub struct PausedStatus {
 pub struct HeadStatus {
     /// What.
     pub waits_for: HeadWait,
+    /// Milliseconds until that is over, if it is only a matter of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
+    /// When that is over, for people: RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 /// What the head of a line can wait for.
@@ -73,6 +82,12 @@ pub enum HeadWait {
     Holders,
     /// For as many free slots as it takes; some are free.
     Slots,
+    /// For the least time from one start to the next to be over.
+    MinInterval,
+    /// For the least time from an end to the next start to be over.
+    Cooldown,
+    /// For the rate of starts to allow one more.
+    Rate,
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,

@@ -12,7 +12,7 @@ use super::connections::Attached;
 use super::line::Line;
 use super::ticket::{Entry, State};
 use super::timers::Timer;
-use super::{Sequencer, Wishes};
+use super::{Obstacle, Sequencer, Wishes};
 
 impl Sequencer {
     /// Before a turn is given: it is the head's, it fits in, and its number is larger than any before.
@@ -27,6 +27,7 @@ impl Sequencer {
             assert!(fits, "{takes} slots of {domain} are not free: {} of {slots} are taken", line.used);
         }
         assert!(!self.pauses.contains_key(domain), "{domain} is paused");
+        assert_eq!(line.rest(self.present), None, "{domain} rests");
         assert_eq!(line.order.head(), Some(ticket), "ticket {ticket} would pass the head of {domain}");
         let is_larger = line.last_token.is_none_or(|last| last < self.next_token);
         assert!(!self.away.has(ticket), "ticket {ticket} is away");
@@ -69,6 +70,17 @@ impl Sequencer {
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");
             waiting += line.order.len();
             known += line.ids.len();
+            let head = line.order.head().and_then(|head| self.tickets.get(&head));
+            let rest = match head.and_then(|head| self.obstacle_in(domain, line, head.wishes())) {
+                Some(Obstacle::Rest(rest)) => Some(rest.until),
+                _ => None,
+            };
+            assert_eq!(line.rest_due, rest, "{domain} is looked at again when it has rested");
+            if let Some(due) = line.rest_due {
+                assert!(self.timers.has(due, Timer::Line(domain.clone())), "the rest of {domain} is forgotten");
+                deadlines += 1;
+            }
+            assert!(self.resting.get(domain).is_none(), "{domain} is in use");
             if let Some(due) = line.round.due {
                 assert!(self.rounds.has(due, domain), "the round of {domain} is forgotten");
                 steps += 1;
@@ -94,6 +106,7 @@ impl Sequencer {
             assert!(self.lines.get(&wait.domain).is_some_and(|line| line.waits.contains(id)));
             deadlines += usize::from(wait.deadline.is_some());
         }
+        self.resting.check();
         assert_eq!(self.tickets.len(), known, "every ticket is in one line");
         assert_eq!(self.waiting, waiting, "waiters are counted");
         assert_eq!(self.unclaimed.len(), unclaimed, "every secret without a client belongs to somebody");

@@ -30,6 +30,9 @@ pub enum Effect {
     },
     /// A policy or a pause has changed: write that down too, before any `Tell` that comes after it.
     Policy(PolicyChange),
+    /// A turn has begun or ended in a domain whose policy makes it rest after that: write that down too, before any
+    /// `Tell` that comes after it. Comes again for what is known already when a policy begins to make a domain rest.
+    Past(PastChange),
     /// Tell a client.
     Tell {
         /// Whom.
@@ -65,6 +68,25 @@ pub enum PolicyChange {
     Resumed {
         /// The line.
         domain: Domain,
+    },
+}
+
+/// What the next daemon must be told by [`Input::PastStarts`](super::Input::PastStarts).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PastChange {
+    /// A turn has begun.
+    Started {
+        /// The line.
+        domain: Domain,
+        /// When.
+        at: Time,
+    },
+    /// A turn has ended; only the last end matters.
+    Ended {
+        /// The line.
+        domain: Domain,
+        /// When.
+        at: Time,
     },
 }
 

@@ -152,6 +152,19 @@ pub enum Input {
         /// How long each took.
         runs: Vec<Duration>,
     },
+    /// When turns of a domain began under earlier daemons, those that have not ended included, and when the last one
+    /// ended: replaces what is known of that. It is what [`Effect::Past`](super::Effect::Past) said of the domain; the
+    /// last [`RATE_STARTS_MAX`](crate::protocol::limits::RATE_STARTS_MAX) starts are enough. A moment that has not come
+    /// yet counts as now, and one before the machine was started as its start, so that a jump of the wall clock can only
+    /// delay. Comes after all policies and before tickets.
+    PastStarts {
+        /// The line.
+        domain: Domain,
+        /// When each began.
+        starts: Vec<Time>,
+        /// When the last one ended.
+        last_end: Option<Time>,
+    },
     /// Somebody sets values for a pattern; what was set for it before and is not named now stays. Answered `policy_set`;
     /// or `forbidden` unless it is an operator, or `too_many_policies`. Nothing changes for those who have a turn;
     /// whoever waits is looked at anew at once.

@@ -93,6 +93,7 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
         | Input::Restore(_)
         | Input::PastEnd { .. }
         | Input::PastRuns { .. }
+        | Input::PastStarts { .. }
         | Input::FilePolicies(_)
         | Input::PastPolicy { .. }
         | Input::PastPause { .. }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Time;
 use crate::protocol::{RequestId, Ticket, Token};
 
 use super::lanes::Lanes;
+use super::rest::{Past, Rest};
 use super::rounds::Round;
 use super::ticket::Place;
 use super::{FixedHasher, Policy, Wishes};
@@ -31,6 +33,10 @@ pub(super) struct Line {
     pub(super) round: Round,
     /// How long the last turns took that ended by `done`, oldest first.
     pub(super) runs: VecDeque<Duration>,
+    /// When turns began and ended.
+    pub(super) past: Past,
+    /// When it is looked at again because its rest is over then.
+    pub(super) rest_due: Option<Time>,
     /// The latest fencing number given out here since the line came into use.
     pub(super) last_token: Option<Token>,
 }
@@ -52,6 +58,11 @@ impl Line {
     /// How many slots a request takes that wants `take` of them: when there are fewer than when it came, all.
     pub(super) fn slots(&self, take: u32) -> u32 {
         take.clamp(1, self.policy.slots())
+    }
+
+    /// Whether it must rest at `now`, and until when.
+    pub(super) fn rest(&self, now: Time) -> Option<Rest> {
+        self.past.rest_after(&self.policy, now)
     }
 
     /// A turn begins, or was there under an earlier daemon.

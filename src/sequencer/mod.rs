@@ -35,6 +35,7 @@ mod connections;
 mod timers;
 mod idle;
 mod supersede;
+mod rest;
 mod refusal;
 mod spoken;
 mod check;
@@ -47,7 +48,7 @@ use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
 
-pub use effect::{Change, Effect, PolicyChange, Record};
+pub use effect::{Change, Effect, PastChange, PolicyChange, Record};
 pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, RestoredTurn, Secret, Which, Wishes};
 pub use limits::Limits;
 pub use obstacle::Obstacle;
@@ -55,6 +56,7 @@ pub use pattern::{Glob, Pattern};
 pub use pause::Pause;
 pub use policies::{FilePolicy, Policies, PolicySource};
 pub use policy::{Policy, PolicyError, PolicyValue, Rate};
+pub use rest::Rest;
 pub use supersede::Successor;
 pub use view::{LineView, TicketView};
 
@@ -68,6 +70,7 @@ use give_back::Done;
 use idle::IdleDomains;
 use leaving::{Leaving, refuse_after_all};
 use line::Line;
+use rest::Resting;
 use rounds::Rounds;
 use supersede::Groups;
 use ticket::Entry;
@@ -100,6 +103,7 @@ pub struct Sequencer {
     policies: Policies,
     /// The domains that are paused, in use or not.
     pauses: BTreeMap<Domain, Pause>,
+    resting: Resting,
     waits: BTreeMap<u64, PendingWait>,
     connections: Connections,
     timers: Timers,
@@ -134,6 +138,7 @@ impl Sequencer {
             lines: HashMap::default(),
             policies: Policies::default(),
             pauses: BTreeMap::new(),
+            resting: Resting::default(),
             waits: BTreeMap::new(),
             connections: Connections::default(),
             timers: Timers::default(),
@@ -173,9 +178,11 @@ impl Sequencer {
                 Timer::Ticket(ticket) => self.ticket_due(self.now, ticket, effects),
                 Timer::Wait(wait) => self.wait_due(self.now, wait, effects),
                 Timer::Away => self.away_due(self.now, effects),
+                Timer::Line(domain) => self.rest_due(&domain, effects),
             }
         }
         self.now = now;
+        self.resting.forget(now);
         self.take(now, input, effects);
         self.tell_positions(now, effects);
     }
@@ -204,6 +211,7 @@ impl Sequencer {
             Input::Restore(restored) => self.restore(now, restored, out),
             Input::PastEnd { ticket, uid, had_turn, outcome } => self.past_end(ticket, uid, (had_turn, outcome)),
             Input::PastRuns { domain, runs } => self.past_runs(domain, runs),
+            Input::PastStarts { domain, starts, last_end } => self.past_starts(&domain, (starts, last_end), out),
             Input::SetPolicy { connection, peer, pattern, policy, request_id } => {
                 self.set_policy((connection, peer), (pattern, &policy), request_id, out);
             }

@@ -1,9 +1,12 @@
 //! Why a request does not have its turn yet.
 
+use crate::clock::Time;
 use crate::protocol::{Domain, HeadWait, Ticket};
 
 use super::line::Line;
+use super::policy::PolicyValue;
 use super::refusal::Refusal;
+use super::rest::Rest;
 use super::spoken::Spoken;
 use super::ticket::Entry;
 use super::{Policy, Sequencer, Wishes};
@@ -22,8 +25,17 @@ pub enum Obstacle {
         /// How many are free.
         free: u32,
     },
+    /// For the line to have rested.
+    Rest(Rest),
     /// For its own client to come back after a restart.
     Away,
+}
+
+impl Obstacle {
+    /// When it is over, if it is only a matter of time.
+    pub fn until(self) -> Option<Time> {
+        if let Obstacle::Rest(rest) = self { Some(rest.until) } else { None }
+    }
 }
 
 impl From<Obstacle> for HeadWait {
@@ -33,6 +45,9 @@ impl From<Obstacle> for HeadWait {
             Obstacle::Away => HeadWait::Client,
             Obstacle::Held => HeadWait::Holders,
             Obstacle::Slots { .. } => HeadWait::Slots,
+            Obstacle::Rest(Rest { why: PolicyValue::MinInterval, .. }) => HeadWait::MinInterval,
+            Obstacle::Rest(Rest { why: PolicyValue::Cooldown, .. }) => HeadWait::Cooldown,
+            Obstacle::Rest(_) => HeadWait::Rate,
         }
     }
 }
@@ -40,11 +55,16 @@ impl From<Obstacle> for HeadWait {
 impl Sequencer {
     /// Why the head of a line has no turn; `None` when it must get one.
     pub(super) fn obstacle(&self, domain: &Domain, line: &Line, head: Ticket) -> Option<Obstacle> {
+        let entry = self.tickets.get(&head)?;
+        self.obstacle_in(domain, line, entry.wishes()).or(self.away.has(head).then_some(Obstacle::Away))
+    }
+
+    /// Why a line gives no turn to a request that is the first in it.
+    pub(super) fn obstacle_in(&self, domain: &Domain, line: &Line, wishes: &Wishes) -> Option<Obstacle> {
         if self.pauses.contains_key(domain) {
             return Some(Obstacle::Paused);
         }
-        let entry = self.tickets.get(&head)?;
-        line.want_of_room(entry.wishes()).or(self.away.has(head).then_some(Obstacle::Away))
+        line.want_of_room(wishes).or_else(|| line.rest(self.present).map(Obstacle::Rest))
     }
 
     /// Whose turn it is in a line.
@@ -61,15 +81,20 @@ impl Sequencer {
         line: Option<&Line>,
         (wishes, replaced): (&Wishes, &[Ticket]),
     ) -> Option<Obstacle> {
+        let Some(line) = line else { return self.obstacle_of_idle(domain) };
         if self.pauses.contains_key(domain) {
             return Some(Obstacle::Paused);
         }
-        let line = line?;
         let first = self.first_but(line, replaced);
         match first.filter(|first| first.wishes().priority >= wishes.priority) {
             Some(first) => self.obstacle(domain, line, first.ticket).or(Some(Obstacle::Held)),
-            None => line.want_of_room(wishes),
+            None => self.obstacle_in(domain, line, wishes),
         }
+    }
+
+    fn obstacle_of_idle(&self, domain: &Domain) -> Option<Obstacle> {
+        let is_paused = self.pauses.contains_key(domain).then_some(Obstacle::Paused);
+        is_paused.or_else(|| Some(Obstacle::Rest(self.resting.get(domain)?.1)))
     }
 
     /// Who is the first of a line when these are gone.
@@ -84,6 +109,9 @@ impl Sequencer {
         if obstacle == Obstacle::Paused {
             let reason = self.pauses.get(&domain).and_then(|pause| pause.reason.clone());
             return Some(Refusal::Paused { domain, reason });
+        }
+        if let Obstacle::Rest(Rest { until, why }) = obstacle {
+            return Some(Refusal::Resting { domain, why, left: Spoken(until.since(self.now)) });
         }
         let line = line?;
         let first = line.order.head().and_then(|head| self.tickets.get(&head));

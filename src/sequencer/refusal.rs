@@ -6,13 +6,14 @@ use std::sync::Arc;
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
 use super::spoken::Spoken;
-use super::{ConnectionId, Effect, Successor, Which};
+use super::{ConnectionId, Effect, PolicyValue, Successor, Which};
 
 /// A refusal, or the end of a ticket that its client did not ask for, with what there is to say about it.
 #[derive(Debug)]
 pub(super) enum Refusal {
     Busy { domain: Domain, holder: Ticket, pid: u32, held: Spoken },
     Paused { domain: Domain, reason: Option<Arc<str>> },
+    Resting { domain: Domain, why: PolicyValue, left: Spoken },
     TakeTooLarge { domain: Domain, take: u32, slots: u32 },
     TimedOut { domain: Domain, waited: Spoken },
     StillInUse { domain: Domain, waited: Spoken },
@@ -76,9 +77,11 @@ impl Refusal {
 
     fn code(&self) -> ErrorCode {
         match self {
-            Refusal::Busy { .. } | Refusal::Awaited { .. } | Refusal::Ahead { .. } | Refusal::Paused { .. } => {
-                ErrorCode::Busy
-            }
+            Refusal::Busy { .. }
+            | Refusal::Awaited { .. }
+            | Refusal::Ahead { .. }
+            | Refusal::Resting { .. }
+            | Refusal::Paused { .. } => ErrorCode::Busy,
             Refusal::Superseded { .. } | Refusal::TurnSuperseded { .. } => ErrorCode::Superseded,
             Refusal::TakeTooLarge { .. } => ErrorCode::TakeTooLarge,
             Refusal::TooManyPolicies { .. } => ErrorCode::TooManyPolicies,
@@ -124,6 +127,9 @@ impl fmt::Display for Refusal {
                 write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
             }
             Refusal::Paused { domain, reason } => paused(domain, reason.as_deref(), f),
+            Refusal::Resting { domain, why, left } => {
+                write!(f, "{domain} is busy: its {why} lets no turn begin for another {left}")
+            }
             Refusal::TakeTooLarge { domain, take, slots } => {
                 write!(f, "{domain} has {slots} slots, so nobody can take {take}: take fewer, or raise its concurrency")
             }

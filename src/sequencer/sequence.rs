@@ -50,10 +50,11 @@ impl Sequencer {
         }
         let (domain, line) = (&request.domain, self.lines.get(&request.domain));
         let domains = self.limits.domains;
-        if line.is_none() && self.lines.len() >= domains {
+        let is_one_more = line.is_none() && self.resting.get(domain).is_none();
+        if is_one_more && self.lines.len() + self.resting.len() >= domains {
             return Some(Refusal::TooManyDomains { domains });
         }
-        let policy = line.map_or_else(|| self.policies.resolve(domain), |line| line.policy);
+        let policy = self.policy(domain);
         let (take, slots) = (request.wishes.take, policy.slots());
         if take > slots && !request.wishes.shared {
             return Some(Refusal::TakeTooLarge { domain: domain.clone(), take, slots });
@@ -152,10 +153,7 @@ impl Sequencer {
 
     /// How long a request waits that begins to wait now: as it says, or as is usual in its domain.
     fn wait_until(&self, now: Time, request: &Enqueue) -> Option<Time> {
-        let policy = || {
-            self.lines.get(&request.domain).map_or_else(|| self.policies.resolve(&request.domain), |line| line.policy)
-        };
-        let max_wait = request.max_wait.or_else(|| policy().default_max_wait)?;
+        let max_wait = request.max_wait.or_else(|| self.policy(&request.domain).default_max_wait)?;
         Some(now + max_wait)
     }
 

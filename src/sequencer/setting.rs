@@ -80,7 +80,8 @@ impl Sequencer {
     }
 
     fn apply_to(&mut self, concerns: impl Fn(&Domain) -> bool, out: &mut Vec<Effect>) {
-        let mut domains: Vec<Domain> = self.lines.keys().filter(|domain| concerns(domain)).cloned().collect();
+        let known = self.lines.keys().chain(self.resting.names());
+        let mut domains: Vec<Domain> = known.filter(|domain| concerns(domain)).cloned().collect();
         domains.sort_unstable();
         for domain in domains {
             self.apply_to_one(&domain, out);
@@ -88,9 +89,14 @@ impl Sequencer {
     }
 
     fn apply_to_one(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
-        let Some(line) = self.lines.get_mut(domain) else { return };
-        line.policy = self.policies.resolve(domain);
+        let policy = self.policies.resolve(domain);
+        self.rest_anew(domain, policy, out);
         self.settle(domain, out);
+    }
+
+    /// The values for `domain`.
+    pub(super) fn policy(&self, domain: &Domain) -> Policy {
+        self.lines.get(domain).map_or_else(|| self.policies.resolve(domain), |line| line.policy)
     }
 
     /// The line of a domain that is in use from now on, if it was not.
@@ -98,6 +104,7 @@ impl Sequencer {
         self.lines.entry(domain.clone()).or_insert_with(|| Line {
             runs: self.idle.take(domain),
             policy: self.policies.resolve(domain),
+            past: self.resting.take(domain).unwrap_or_default(),
             ..Line::default()
         })
     }

@@ -59,7 +59,7 @@ impl Sequencer {
                 let waited = entry.waited(now);
                 out.push(entry.record(now, Change::Left { outcome: Outcome::Gone, waited }));
             }
-            _ => self.take_back(now, entry),
+            _ => self.take_back(now, entry, out),
         }
     }
 
@@ -73,7 +73,7 @@ impl Sequencer {
         has_place && !line.ids.contains_key(&entry.request_id) && !self.tickets.contains_key(&entry.ticket)
     }
 
-    fn take_back(&mut self, now: Time, entry: Entry) {
+    fn take_back(&mut self, now: Time, entry: Entry, out: &mut Vec<Effect>) {
         let ticket = entry.ticket;
         let line = self.line_in_use(&entry.domain);
         line.ids.insert(entry.request_id.clone(), ticket);
@@ -89,7 +89,7 @@ impl Sequencer {
         self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         let domain = entry.domain.clone();
         self.tickets.insert(ticket, Box::new(entry));
-        self.check_line(&domain);
+        self.settle(&domain, out);
     }
 
     /// Estimates go by these runs from now on.

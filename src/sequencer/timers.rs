@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::Ticket;
+use crate::protocol::{Domain, Ticket};
 
 /// Whose time is over. Of those due at one moment the smallest comes first: tickets in order, then `Wait`s in
-/// order, then the grace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// order, then the grace, then lines by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Timer {
     /// A waiter's longest wait, or a holder's lease.
     Ticket(Ticket),
@@ -17,9 +17,11 @@ pub(super) enum Timer {
     Wait(u64),
     /// The grace of all waiters that are away.
     Away,
+    /// The rest of a line.
+    Line(Domain),
 }
 
-/// At most one deadline for each ticket and each `Wait`.
+/// At most one deadline for each ticket, each `Wait` and each line.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, Timer)>,

@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use super::spoken::Spoken;
 use super::ticket::{Entry, State, Turn};
 use super::timers::Timer;
-use super::{Change, Effect, Sequencer};
+use super::{Change, Effect, PastChange, Sequencer};
 
 impl Sequencer {
     /// The holder with this ticket, and its turn.
@@ -27,6 +27,7 @@ impl Sequencer {
         if self.lines.get(domain).is_some_and(Line::is_idle) {
             self.close(domain, out);
         }
+        self.await_rest(domain);
         self.check_line(domain);
     }
 
@@ -44,7 +45,8 @@ impl Sequencer {
         self.turns += 1;
         let (Some(entry), Some(line)) = (self.tickets.get_mut(&ticket), self.lines.get_mut(&domain)) else { return };
         line.hold(token, ticket, entry.wishes());
-        let max_run = line.policy.max_run;
+        line.past.started(now, &line.policy);
+        let (max_run, rests) = (line.policy.max_run, line.policy.rests());
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
         let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
         let lease_until = lease.map(|lease| now + max_run.map_or(lease, |max_run| lease.min(max_run)));
@@ -52,6 +54,7 @@ impl Sequencer {
         let turn = Turn { token, active_at: now, lease_until, max_run };
         entry.state = State::Active(turn);
         out.push(entry.record(now, Change::Active { token, waited: entry.waited(now) }));
+        out.extend(rests.then_some(Effect::Past(PastChange::Started { domain, at: now })));
         if let Some(connection) = entry.connection {
             out.push(Effect::Tell { connection, reply: entry.active(turn, false) });
         }
@@ -84,10 +87,13 @@ impl Sequencer {
         };
         self.groups.leave(&entry.domain, entry.uid, entry.wishes(), ticket);
         self.past_end(ticket, entry.uid, (entry.turn().is_some(), outcome));
+        let mut rests = false;
         if let Some(line) = self.lines.get_mut(&entry.domain) {
             line.ids.remove(&entry.request_id);
             if let Some(turn) = entry.turn() {
                 line.let_go(turn.token, ticket, entry.wishes());
+                line.past.ended(now);
+                rests = line.policy.rests();
                 self.rounds.line_changed(now, &entry.domain, &mut line.round);
             }
             if let Change::Ended { outcome: Outcome::Done, held, .. } = change {
@@ -95,6 +101,8 @@ impl Sequencer {
             }
         }
         out.push(entry.record(now, change));
+        let ended = PastChange::Ended { domain: entry.domain.clone(), at: now };
+        out.extend(rests.then_some(Effect::Past(ended)));
         Some(entry)
     }
 
@@ -116,6 +124,8 @@ impl Sequencer {
     fn close(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
         let Some(mut line) = self.lines.remove(domain) else { return };
         self.rounds.stop(domain, &mut line.round);
+        self.timers.clear(line.rest_due, Timer::Line(domain.clone()));
+        self.resting.put(domain, line.past, &line.policy, self.present);
         self.idle.put(domain.clone(), line.runs, self.limits.idle_domains);
         for wait in line.waits {
             let Some(wait) = self.remove_wait(wait) else { continue };

@@ -6,7 +6,7 @@ use crate::clock::Time;
 use crate::protocol::{Counts, Domain, HolderState, RequestId, Ticket, Token};
 
 use super::line::usual_run;
-use super::{Obstacle, Pause, Sequencer, Successor, Wishes};
+use super::{Obstacle, Pause, Rest, Sequencer, Successor, Wishes};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct LineView<'a> {
     pub concurrency: u32,
     /// Whether it is paused.
     pub pause: Option<&'a Pause>,
+    /// Until when it lets no turn begin after what was, whether or not somebody waits.
+    pub rest: Option<Rest>,
     /// Why the first of those who wait has no turn.
     pub obstacle: Option<Obstacle>,
 }
@@ -61,14 +63,15 @@ pub struct TicketView<'a> {
 }
 
 impl Sequencer {
-    /// Lines in alphabetical order: one, or all that are in use or paused, or with `idle` also those remembered. Each
+    /// Lines in alphabetical order: one, or all that are in use, paused or resting, or with `idle` also those remembered. Each
     /// has up to `waiters_max` waiters. Takes time for each line and for each waiter listed.
     pub fn view(&self, domain: Option<&Domain>, waiters_max: usize, idle: bool) -> Vec<LineView<'_>> {
         if let Some(domain) = domain {
             return self.view_line(domain, waiters_max, idle).into_iter().collect();
         }
         let remembered = self.idle.names().filter(|_| idle);
-        let mut names: Vec<&Domain> = self.lines.keys().chain(self.pauses.keys()).chain(remembered).collect();
+        let out_of_use = self.pauses.keys().chain(self.resting.names()).chain(remembered);
+        let mut names: Vec<&Domain> = self.lines.keys().chain(out_of_use).collect();
         names.sort_unstable();
         names.dedup();
         names.into_iter().filter_map(|name| self.view_line(name, waiters_max, idle)).collect()
@@ -88,15 +91,17 @@ impl Sequencer {
             usual_run: usual_run(&line.runs),
             concurrency: line.policy.slots(),
             pause: self.pauses.get(domain),
+            rest: line.rest(self.now),
             obstacle,
         })
     }
 
-    /// A domain that nobody uses is seen while it is paused, and if that is asked for, while it is remembered.
+    /// A domain that nobody uses is seen while it is paused or rests, and if that is asked for, while it is remembered.
     fn view_idle(&self, domain: &Domain, idle: bool) -> Option<LineView<'_>> {
-        let (paused, remembered) = (self.pauses.get_key_value(domain), self.idle.get(domain));
-        let remembered = remembered.filter(|_| idle || paused.is_some());
-        let domain = paused.map(|(domain, _)| domain).or(remembered.map(|(domain, _)| domain))?;
+        let (paused, resting) = (self.pauses.get_key_value(domain), self.resting.get(domain));
+        let remembered = self.idle.get(domain).filter(|_| idle || paused.is_some() || resting.is_some());
+        let named = paused.map(|(domain, _)| domain).or(resting.map(|(domain, _)| domain));
+        let domain = named.or(remembered.map(|(domain, _)| domain))?;
         Some(LineView {
             domain,
             holders: Vec::new(),
@@ -106,6 +111,7 @@ impl Sequencer {
             usual_run: remembered.and_then(|(_, runs)| usual_run(runs)),
             concurrency: self.policies.resolve(domain).slots(),
             pause: paused.map(|(_, pause)| pause),
+            rest: resting.map(|(_, rest)| rest),
             obstacle: None,
         })
     }

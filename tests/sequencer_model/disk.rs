@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use seq::clock::Time;
 use seq::protocol::{Domain, Outcome, Reply, Ticket, Token};
-use seq::sequencer::{Change, Effect, Input, Limits, Pattern, Pause, Policy, PolicyChange, Restored, Sequencer};
+use seq::sequencer::{
+    Change, Effect, Input, Limits, PastChange, Pattern, Pause, Policy, PolicyChange, Restored, Sequencer,
+};
 
 use crate::model::Model;
 
@@ -20,6 +22,8 @@ pub(crate) struct Disk {
     /// What is set by hand, and what is paused.
     pub(crate) policies: BTreeMap<Pattern, Policy>,
     pub(crate) pauses: BTreeMap<Domain, Pause>,
+    /// The starts and the last end of each domain.
+    pub(crate) pasts: BTreeMap<Domain, (Vec<Time>, Option<Time>)>,
     /// The numbers to go on with.
     pub(crate) next: (Ticket, Token),
 }
@@ -31,6 +35,7 @@ impl Disk {
             ends: Vec::new(),
             policies: BTreeMap::new(),
             pauses: BTreeMap::new(),
+            pasts: BTreeMap::new(),
             next: (Ticket(1), Token(1)),
         }
     }
@@ -53,6 +58,12 @@ impl Disk {
                     }
                 }
                 Effect::Policy(change) => self.change(change.clone()),
+                Effect::Past(PastChange::Started { domain, at }) => {
+                    self.pasts.entry(domain.clone()).or_default().0.push(*at);
+                }
+                Effect::Past(PastChange::Ended { domain, at }) => {
+                    self.pasts.entry(domain.clone()).or_default().1 = Some(*at);
+                }
                 Effect::Admitted { .. } | Effect::Tell { .. } => {}
             }
         }
@@ -92,7 +103,9 @@ impl Disk {
     pub(crate) fn before_tickets(&self) -> Vec<Input> {
         let policies = self.policies.clone().into_iter().map(|(pattern, policy)| Input::PastPolicy { pattern, policy });
         let pauses = self.pauses.clone().into_iter().map(|(domain, pause)| Input::PastPause { domain, pause });
-        policies.chain(pauses).chain(self.ends.iter().cloned()).collect()
+        let pasts = self.pasts.clone().into_iter();
+        let pasts = pasts.map(|(domain, (starts, last_end))| Input::PastStarts { domain, starts, last_end });
+        policies.chain(pauses).chain(pasts).chain(self.ends.iter().cloned()).collect()
     }
 
     /// Whatever lives is written down as it is, except that something which kept it may be gone since.

@@ -20,7 +20,7 @@ use model::Seen;
 use random::{World, found_again};
 use seq::clock::Time;
 use seq::protocol::{HeadWait, Reply};
-use seq::sequencer::{Change, Effect, Input, Sequencer};
+use seq::sequencer::{Change, Effect, Input, PastChange, Sequencer};
 
 /// Operations in one run; each begins anew, with its own limits and names.
 const RUN_OPERATIONS: u64 = 5_000;
@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 55] = [
+const EVERY_KIND: [&str; 57] = [
     "Admitted",
     "Changed",
     "Active",
@@ -78,6 +78,8 @@ const EVERY_KIND: [&str; 55] = [
     "PausedReply",
     "ResumedReply",
     "Policy",
+    "Past start",
+    "Past end",
     "several let in at once",
     "TooManyRequests",
     "Cancelled",
@@ -116,6 +118,8 @@ fn kind(effect: &Effect) -> String {
         Effect::Admitted { .. } => "Admitted".to_owned(),
         Effect::Changed { .. } => "Changed".to_owned(),
         Effect::Policy(_) => "Policy".to_owned(),
+        Effect::Past(PastChange::Started { .. }) => "Past start".to_owned(),
+        Effect::Past(PastChange::Ended { .. }) => "Past end".to_owned(),
         Effect::Record(record) => match record.change {
             Change::Queued => "Queued".to_owned(),
             Change::Active { .. } => "Turn".to_owned(),
@@ -229,7 +233,8 @@ fn seen(core: &Sequencer) -> Vec<Seen> {
             let waiters: Vec<_> = line.waiters.iter().map(|view| (view.ticket.0, view.pid)).collect();
             assert_eq!(line.waiting, waiters.len() as u64);
             let head = line.obstacle.map(HeadWait::from);
-            (line.domain.clone(), holders.collect(), waiters, line.usual_run, line.pause.cloned(), head)
+            let rest = line.rest.map(|rest| rest.until);
+            (line.domain.clone(), holders.collect(), waiters, line.usual_run, line.pause.cloned(), head, rest)
         })
         .collect()
 }

@@ -7,8 +7,8 @@ use fastrand::Rng;
 use seq::clock::Time;
 use seq::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
 use seq::sequencer::{
-    ConnectionId, Enqueue, FilePolicy, Input, Limits, Pattern, Pause, Peer, Policy, Restored, RestoredTurn, Secret,
-    Which, Wishes,
+    ConnectionId, Enqueue, FilePolicy, Input, Limits, Pattern, Pause, Peer, Policy, Rate, Restored, RestoredTurn,
+    Secret, Which, Wishes,
 };
 
 use crate::disk::Disk;
@@ -98,7 +98,7 @@ impl World {
             92..96 => Input::ProcessGone { ticket },
             96 if rng.u8(..4) == 0 => Input::Restore(self.restored(rng, now, ticket)),
             97 if rng.u8(..20) == 0 => Input::Leave { keep_places: rng.bool() },
-            98 => self.past(rng, ticket),
+            98 => self.past(rng, now, ticket),
             _ => Input::Tick,
         }
     }
@@ -195,7 +195,13 @@ impl World {
     }
 
     /// What the daemon knows of earlier.
-    fn past(&self, rng: &mut Rng, ticket: Ticket) -> Input {
+    fn past(&self, rng: &mut Rng, now: Time, ticket: Ticket) -> Input {
+        if rng.u8(..4) == 0 {
+            let mut ago =
+                || Time::from_nanos((now.as_nanos() + 1_000_000_000).saturating_sub(rng.u64(..5_000_000_000)));
+            let (starts, last_end) = ((0..3).map(|_| ago()).collect(), Some(ago()));
+            return Input::PastStarts { domain: self.domain(rng), starts, last_end };
+        }
         if rng.bool() {
             let runs = (0..rng.u64(..7)).map(Duration::from_secs).collect();
             return Input::PastRuns { domain: self.domain(rng), runs };
@@ -250,8 +256,15 @@ fn policy(rng: &mut Rng) -> Policy {
         concurrency: if rng.bool() { Some(rng.u32(1..5)) } else { None },
         max_queue: if rng.u8(..5) == 0 { Some(rng.u32(..4)) } else { None },
         max_run: duration(rng).filter(|max_run| !max_run.is_zero()),
+        min_interval: duration(rng).filter(|_| rng.bool()),
+        cooldown: duration(rng).filter(|_| rng.bool()),
+        rate: if rng.u8(..4) == 0 {
+            let per = duration(rng).filter(|per| !per.is_zero()).unwrap_or(Duration::from_secs(3));
+            Some(Rate { starts: rng.u32(1..4), per })
+        } else {
+            None
+        },
         default_max_wait: duration(rng).filter(|_| rng.bool()),
-        ..Policy::default()
     };
     if policy == Policy::default() { Policy { concurrency: Some(2), ..policy } } else { policy }
 }

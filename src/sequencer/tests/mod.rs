@@ -18,6 +18,7 @@ mod slots;
 mod pausing;
 mod priorities;
 mod superseding;
+mod resting;
 
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Outcome, PolicyValues, Reply, RequestId, Ticket, Token};
 
 use super::{
-    Change, ConnectionId, Effect, Enqueue, Input, Limits, Pattern, Peer, Policy, PolicyChange, Record, Restored,
-    RestoredTurn, Secret, Sequencer, Which, Wishes,
+    Change, ConnectionId, Effect, Enqueue, Input, Limits, PastChange, Pattern, Peer, Policy, PolicyChange, Record,
+    Restored, RestoredTurn, Secret, Sequencer, Which, Wishes,
 };
 
 /// A sequencer, a moment, and what has happened since it was last looked at.
@@ -190,6 +191,10 @@ fn words(effect: &Effect) -> String {
         Effect::Changed { ticket } => format!("#{ticket} changed"),
         Effect::Record(record) => recorded(record),
         Effect::Policy(change) => policy_changed(change),
+        Effect::Past(PastChange::Started { domain, at }) => {
+            format!("{domain} began at {}ms", at.as_nanos() / 1_000_000)
+        }
+        Effect::Past(PastChange::Ended { domain, at }) => format!("{domain} ended at {}ms", at.as_nanos() / 1_000_000),
         Effect::Tell { connection, reply } => format!("c{}: {}", connection.0, told(reply)),
     }
 }

@@ -70,7 +70,7 @@ fn there_is_room_in_a_full_line_for_one_that_makes_room() {
     story.supersede(1, "a", "");
     story.supersede(2, "b", "");
     assert_eq!(story.supersede(3, "c", "").last().unwrap(), "c3: queued #3, position 1, ahead 1");
-    assert_eq!(story.ask(4, "d"), ["c4: queue_full: the line of foo.com is full: 1 wait already, try again later"]);
+    assert_eq!(story.ask(4, "d"), ["c4: queue_full: the line of foo.com is full: 1 waits already, try again later"]);
 }
 
 #[test]

@@ -48,7 +48,10 @@ impl Model {
         let in_use = self.is_in_use(&ask.domain);
         if is_full {
             Some(ErrorCode::TooManyRequests)
-        } else if !in_use && self.counts().domains >= self.limits.domains as u64 {
+        } else if !in_use
+            && self.rest(&ask.domain).is_none()
+            && self.counts().domains as usize + self.resting().len() >= self.limits.domains
+        {
             Some(ErrorCode::TooManyDomains)
         } else if !ask.wishes.shared && ask.wishes.take > self.slots(&ask.domain) {
             Some(ErrorCode::TakeTooLarge)
@@ -65,12 +68,11 @@ impl Model {
 
     /// Whether a newcomer does not get its turn at once.
     fn has_to_wait(&self, ask: &Enqueue) -> bool {
-        self.pause_of(&ask.domain).is_some()
+        self.line_waits(&ask.domain, &ask.wishes).is_some()
             || self.waiters(&ask.domain).iter().any(|waiter| {
                 let is_ahead = self.requests[*waiter].wishes.priority >= ask.wishes.priority;
                 is_ahead && !self.replaced_by(ask).contains(waiter)
             })
-            || self.room_waits(&ask.domain, &ask.wishes).is_some()
     }
 
     pub(super) fn enter(&mut self, ask: Enqueue) {

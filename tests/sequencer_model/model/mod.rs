@@ -8,6 +8,7 @@ mod succession;
 mod rules;
 mod policies;
 mod supersede;
+mod rests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use seq::protocol::{
 use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Pause, Record, Secret, Successor, Which, Wishes};
 
 use policies::Rule;
+use rests::Past;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -71,9 +73,16 @@ struct Round {
 }
 
 /// One line as the model sees it: name, holders with token and state, waiters, past runs' median, whether it is paused,
-/// and what its head waits for.
-pub(crate) type Seen =
-    (Domain, Vec<(u64, u64, HolderState, u32)>, Vec<(u64, u32)>, Option<Duration>, Option<Pause>, Option<HeadWait>);
+/// what its head waits for, and until when it rests.
+pub(crate) type Seen = (
+    Domain,
+    Vec<(u64, u64, HolderState, u32)>,
+    Vec<(u64, u32)>,
+    Option<Duration>,
+    Option<Pause>,
+    Option<HeadWait>,
+    Option<Time>,
+);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
@@ -99,6 +108,11 @@ pub(crate) struct Model {
     runs: Vec<(Domain, Vec<Duration>)>,
     rules: Vec<Rule>,
     pauses: Vec<(Domain, Pause)>,
+    pasts: Vec<Past>,
+    /// Lines that somebody has left, and that are not looked at yet.
+    unsettled: Vec<Domain>,
+    /// When which line is looked at again.
+    wakes: Vec<(Time, Domain)>,
     out: Vec<Effect>,
 }
 
@@ -122,6 +136,9 @@ impl Model {
             runs: Vec::new(),
             rules: Vec::new(),
             pauses: Vec::new(),
+            pasts: Vec::new(),
+            unsettled: Vec::new(),
+            wakes: Vec::new(),
             out: Vec::new(),
         }
     }
@@ -134,7 +151,11 @@ impl Model {
         self.present = now;
         while let Some((due, kind, number)) = self.first_deadline().filter(|(due, ..)| *due <= now) {
             self.now = self.now.max(due);
-            if kind == 2 {
+            if kind == 3 {
+                let (_, domain) = self.wakes.iter().min().cloned().unwrap();
+                self.wakes.retain(|(_, woken)| *woken != domain);
+                self.settle(&domain);
+            } else if kind == 2 {
                 self.give_up_who_is_away();
             } else if kind == 1 {
                 let wait = self.waits.remove(self.waits.iter().position(|wait| wait.number == number).unwrap());
@@ -151,8 +172,11 @@ impl Model {
             }
         }
         self.now = now;
+        self.forget_pasts();
         self.take(input);
         self.step_round();
+        self.forget_pasts();
+        self.check_wakes();
         std::mem::take(&mut self.out)
     }
 
@@ -184,9 +208,12 @@ impl Model {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         let mut runs = self.runs.clone();
-        let unknown = self.pauses.iter().filter(|(paused, _)| !runs.iter().any(|(known, _)| known == paused));
-        let unknown: Vec<_> = unknown.map(|(paused, _)| (paused.clone(), Vec::new())).collect();
-        runs.extend(unknown);
+        let paused = self.pauses.iter().map(|(paused, _)| paused.clone());
+        for domain in paused.chain(self.resting()) {
+            if !runs.iter().any(|(known, _)| *known == domain) {
+                runs.push((domain, Vec::new()));
+            }
+        }
         runs.sort();
         let of = |domain: &Domain| {
             let holders = self.holders(domain).into_iter().map(|index| &self.requests[index]);
@@ -203,7 +230,8 @@ impl Model {
                 let median = (!runs.is_empty()).then(|| (runs[below] + runs[above]) / 2);
                 let head = self.waiters(&domain).first().and_then(|head| self.head_waits(*head));
                 let pause = self.pause_of(&domain).cloned();
-                (domain, holders, waiters, median, pause, head)
+                let rest = self.rest(&domain).map(|(until, _)| until);
+                (domain, holders, waiters, median, pause, head, rest)
             })
             .collect()
     }
@@ -234,6 +262,7 @@ impl Model {
             Input::Restore(restored) => self.restore(restored),
             Input::PastEnd { ticket, uid, had_turn, outcome } => self.past_end(ticket.0, uid, had_turn, outcome),
             Input::PastRuns { domain, runs } => self.past_runs(&domain, runs),
+            Input::PastStarts { domain, starts, last_end } => self.past_starts(&domain, starts, last_end),
             Input::SetPolicy { connection, peer, pattern, policy, request_id } => {
                 self.set_policy(connection, peer, &pattern, &policy, request_id);
             }
@@ -248,12 +277,14 @@ impl Model {
                 self.unpause(connection, peer, domain, request_id);
             }
             Input::PastPolicy { pattern, policy } => {
+                let before = self.in_use_and_resting_by_policy();
                 self.set(&pattern, &policy);
-                self.look_anew(Some(&pattern));
+                self.look_anew(Some(&pattern), &before);
             }
             Input::PastPause { domain, pause } => {
                 self.pauses.retain(|(paused, _)| *paused != domain);
-                self.pauses.push((domain, pause));
+                self.pauses.push((domain.clone(), pause));
+                self.settle_if_used(&domain);
             }
             Input::Leave { keep_places: true } => self.freeze(),
             Input::Leave { keep_places: false } => self.leave(),
@@ -266,7 +297,8 @@ impl Model {
         let tickets = self.requests.iter().filter_map(|request| Some((request.deadline?, 0, request.ticket)));
         let waits = self.waits.iter().filter_map(|wait| Some((wait.deadline?, 1, wait.number)));
         let away = self.requests.iter().find(|request| request.is_away()).map(|_| (self.grace.0, 2, 0));
-        tickets.chain(waits).chain(away).min()
+        let wakes = self.wakes.iter().map(|(until, _)| (*until, 3, 0));
+        tickets.chain(waits).chain(away).chain(wakes).min()
     }
 
     fn index(&self, ticket: u64) -> Option<usize> {

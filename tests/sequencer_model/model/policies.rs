@@ -33,7 +33,7 @@ impl Rule {
 
 impl Model {
     /// The first that is set of one value.
-    fn value<T>(&self, domain: &Domain, value: impl Fn(&Policy) -> Option<T>) -> Option<T> {
+    pub(super) fn value<T>(&self, domain: &Domain, value: impl Fn(&Policy) -> Option<T>) -> Option<T> {
         let mut rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.pattern.matches(domain)).collect();
         rules.sort_by_key(|rule| rule.rank());
         rules.into_iter().find_map(|rule| value(&rule.policy))
@@ -63,11 +63,16 @@ impl Model {
     /// What the first of a line waits for.
     pub(super) fn head_waits(&self, index: usize) -> Option<HeadWait> {
         let request = &self.requests[index];
-        if self.pause_of(&request.domain).is_some() {
+        let comes_back = request.is_away().then_some(HeadWait::Client);
+        self.line_waits(&request.domain, &request.wishes).or(comes_back)
+    }
+
+    /// What one that is the first of a line waits for there.
+    pub(super) fn line_waits(&self, domain: &Domain, wishes: &Wishes) -> Option<HeadWait> {
+        if self.pause_of(domain).is_some() {
             return Some(HeadWait::Resume);
         }
-        let comes_back = request.is_away().then_some(HeadWait::Client);
-        self.room_waits(&request.domain, &request.wishes).or(comes_back)
+        self.room_waits(domain, wishes).or(self.rest(domain).map(|(_, why)| why))
     }
 
     /// What one that is the first waits for, as far as those who have a turn are concerned.
@@ -125,11 +130,12 @@ impl Model {
         if !is_known && set.count() >= self.limits.policies {
             return self.error(connection, ErrorCode::TooManyPolicies, None, request_id, None);
         }
+        let before = self.in_use_and_resting_by_policy();
         let policy = self.set(pattern, policy);
         self.out.push(Effect::Policy(PolicyChange::Set { pattern: pattern.clone(), policy }));
         let reply = PolicySetReply { pattern: pattern.to_string(), policy: on_the_wire(&policy), request_id };
         self.tell(connection, Reply::PolicySet(reply));
-        self.look_anew(Some(pattern));
+        self.look_anew(Some(pattern), &before);
     }
 
     pub(super) fn unset_policy(
@@ -142,34 +148,45 @@ impl Model {
         if !peer.is_operator {
             return self.error(connection, ErrorCode::Forbidden, None, request_id, None);
         }
-        let before = self.rules.len();
+        let before = self.in_use_and_resting_by_policy();
+        let rules = self.rules.len();
         self.rules.retain(|rule| rule.pattern != *pattern || rule.source != PolicySource::Set);
-        let was_set = self.rules.len() < before;
+        let was_set = self.rules.len() < rules;
         if was_set {
             self.out.push(Effect::Policy(PolicyChange::Unset { pattern: pattern.clone() }));
         }
         let reply = PolicyUnsetReply { pattern: pattern.to_string(), was_set, request_id };
         self.tell(connection, Reply::PolicyUnset(reply));
-        self.look_anew(Some(pattern));
+        self.look_anew(Some(pattern), &before);
     }
 
     pub(super) fn file_policies(&mut self, entries: Vec<FilePolicy>) {
+        let before = self.in_use_and_resting_by_policy();
         self.rules.retain(|rule| rule.source == PolicySource::Set);
         for FilePolicy { pattern, line, policy } in entries {
             let source = PolicySource::File { line };
             self.rules.push(Rule { pattern, source, policy });
         }
-        self.look_anew(None);
+        self.look_anew(None, &before);
     }
 
     /// Whoever waits in a line that a pattern is for, or in any, may have a turn now.
-    pub(super) fn look_anew(&mut self, pattern: Option<&Pattern>) {
+    pub(super) fn look_anew(&mut self, pattern: Option<&Pattern>, before: &[Domain]) {
         let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
         domains.sort();
         domains.dedup();
         domains.retain(|domain| pattern.is_none_or(|pattern| pattern.matches(domain)));
         for domain in domains {
-            self.settle(&domain);
+            if self.is_in_use(&domain) {
+                self.write_past(&domain, before);
+                self.settle(&domain);
+            }
+        }
+    }
+
+    pub(super) fn settle_if_used(&mut self, domain: &Domain) {
+        if self.is_in_use(domain) {
+            self.settle(domain);
         }
     }
 
@@ -197,7 +214,8 @@ impl Model {
             self.out.push(Effect::Policy(PolicyChange::Paused { domain: domain.clone(), pause }));
         }
         let reason = shown.map(|reason| reason.to_string());
-        self.tell(connection, Reply::Paused(Paused { domain, reason, request_id }));
+        self.tell(connection, Reply::Paused(Paused { domain: domain.clone(), reason, request_id }));
+        self.settle_if_used(&domain);
     }
 
     pub(super) fn unpause(&mut self, connection: ConnectionId, peer: Peer, domain: Domain, request_id: Option<String>) {
@@ -211,9 +229,7 @@ impl Model {
         }
         let reply = Resumed { domain: domain.clone(), was_paused, request_id };
         self.tell(connection, Reply::Resumed(reply));
-        if self.is_in_use(&domain) {
-            self.settle(&domain);
-        }
+        self.settle_if_used(&domain);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What follows when a line changes.
 
+use seq::clock::Time;
 use seq::protocol::{Active, Binding, Domain, Idle, Outcome, QueuePosition, Reply, Ticket, Token};
 use seq::sequencer::Change;
 
@@ -10,7 +11,7 @@ impl Model {
     pub(super) fn settle(&mut self, domain: &Domain) {
         while let Some(index) = self.waiters(domain).first().copied() {
             if self.head_waits(index).is_some() {
-                return;
+                break;
             }
             let max_run = self.max_run(domain);
             let token = self.next_token;
@@ -26,15 +27,18 @@ impl Model {
                 _ => None,
             };
             let request = request.clone();
-            self.places_changed(domain);
+            self.places_changed_at(now, domain);
             let waited = now.since(request.queued_at);
             self.record(&request, Change::Active { token: Token(token), waited });
+            self.note_start(&request.domain);
             let (domain, ticket) = (request.domain, Ticket(request.ticket));
             let max_run_ms = max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
             let (request_id, token) = (request.id, Token(token));
             let reply = Active { domain, request_id, ticket, token, resumed: false, max_run_ms };
             self.tell(request.connection.unwrap(), Reply::Active(reply));
         }
+        self.set_wake(domain);
+        self.unsettled.retain(|other| other != domain);
         if self.is_in_use(domain) {
             return;
         }
@@ -53,7 +57,8 @@ impl Model {
 
     pub(super) fn forget_idle_domains(&mut self) {
         let idle: Vec<Domain> = self.runs.iter().map(|(domain, _)| domain.clone()).collect();
-        let idle: Vec<&Domain> = idle.iter().filter(|domain| !self.is_in_use(domain)).collect();
+        let is_idle = |domain: &&Domain| !self.is_in_use(domain) && !self.unsettled.contains(domain);
+        let idle: Vec<&Domain> = idle.iter().filter(is_idle).collect();
         for forgotten in idle.iter().rev().skip(self.limits.idle_domains) {
             self.runs.retain(|(known, _)| known != *forgotten);
         }
@@ -74,8 +79,12 @@ impl Model {
     /// Takes a request out and records it.
     pub(super) fn end(&mut self, index: usize, outcome: Outcome, exit_status: Option<i32>) -> Request {
         let request = self.requests.remove(index);
+        self.unsettled.push(request.domain.clone());
         let change = self.end_of(&request, outcome, exit_status);
         self.record(&request, change);
+        if request.turn.is_some() {
+            self.note_end(&request.domain);
+        }
         self.past_end(request.ticket, request.uid, request.turn.is_some(), outcome);
         if let Change::Ended { held, outcome: Outcome::Done, .. } = change {
             let (_, runs) = self.runs.iter_mut().find(|(domain, _)| *domain == request.domain).unwrap();
@@ -105,11 +114,14 @@ impl Model {
     }
 
     pub(super) fn places_changed(&mut self, domain: &Domain) {
+        self.places_changed_at(self.now, domain);
+    }
+
+    fn places_changed_at(&mut self, now: Time, domain: &Domain) {
         self.drop_round_without_listeners(domain);
         if self.listeners(domain).is_empty() {
             return;
         }
-        let now = self.now;
         let round = self.round(domain);
         if round.reached.is_some() {
             round.again = true;

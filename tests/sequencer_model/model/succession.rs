@@ -90,9 +90,11 @@ impl Model {
         if request.turn.is_none() {
             self.grace = (self.now + SECOND * 10, self.now + SECOND * 60);
         }
-        self.use_domain(&request.domain);
+        let domain = request.domain.clone();
+        self.use_domain(&domain);
         self.requests.push(request);
         self.requests.sort_by_key(|request| request.ticket);
+        self.settle(&domain);
     }
 
     pub(super) fn past_end(&mut self, ticket: u64, uid: u32, had_turn: bool, outcome: Outcome) {

@@ -1,0 +1,193 @@
+//! Rests: for how long a line lets no turn begin after a start or an end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::protocol::Domain;
+
+use super::policy::{Policy, PolicyValue};
+use super::timers::Timer;
+use super::{Effect, Obstacle, PastChange, Sequencer};
+
+/// Until when no turn may begin in a line, and by which value of its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rest {
+    /// The first moment at which one may.
+    pub until: Time,
+    /// The one of `min_interval`, `cooldown` and `rate` that lasts longest.
+    pub why: PolicyValue,
+}
+
+/// When turns of a domain began and ended, as far as that may still matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Past {
+    /// The last starts, the oldest first: as many as the rate counts, and at least the last one.
+    starts: VecDeque<Time>,
+    last_end: Option<Time>,
+}
+
+impl Past {
+    fn new(mut starts: Vec<Time>, last_end: Option<Time>, policy: &Policy) -> Past {
+        starts.sort_unstable();
+        let mut past = Past { starts: starts.into(), last_end };
+        past.forget(policy);
+        past
+    }
+
+    pub(super) fn started(&mut self, at: Time, policy: &Policy) {
+        self.starts.push_back(at);
+        self.forget(policy);
+    }
+
+    pub(super) fn ended(&mut self, at: Time) {
+        self.last_end = Some(at);
+    }
+
+    fn forget(&mut self, policy: &Policy) {
+        let starts = policy.rate.map_or(1, |rate| rate.starts as usize).max(1);
+        while self.starts.len() > starts {
+            self.starts.pop_front();
+        }
+    }
+
+    /// The rest that lasts longest, over or not.
+    fn rest(&self, policy: &Policy) -> Option<Rest> {
+        let interval = policy.min_interval.and_then(|interval| Some(*self.starts.back()? + interval));
+        let cooldown = policy.cooldown.and_then(|cooldown| Some(self.last_end? + cooldown));
+        let rate = policy.rate.and_then(|rate| {
+            let first = self.starts.len().checked_sub(rate.starts as usize)?;
+            Some(*self.starts.get(first)? + rate.per)
+        });
+        let all = [(rate, PolicyValue::Rate), (cooldown, PolicyValue::Cooldown), (interval, PolicyValue::MinInterval)];
+        let rests = all.into_iter().filter_map(|(until, why)| Some(Rest { until: until?, why }));
+        rests.max_by_key(|rest| rest.until)
+    }
+
+    /// The rest that is not over at `now`.
+    pub(super) fn rest_after(&self, policy: &Policy, now: Time) -> Option<Rest> {
+        self.rest(policy).filter(|rest| rest.until > now)
+    }
+
+    /// All that is known, to be written down.
+    fn changes<'a>(&'a self, domain: &'a Domain) -> impl Iterator<Item = Effect> + 'a {
+        let started = self.starts.iter().map(|at| PastChange::Started { domain: domain.clone(), at: *at });
+        let ended = self.last_end.iter().map(|at| PastChange::Ended { domain: domain.clone(), at: *at });
+        started.chain(ended).map(Effect::Past)
+    }
+}
+
+/// Domains that nobody uses but that rest still. They count as domains in use, for they must not be forgotten.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Resting {
+    pasts: BTreeMap<Domain, (Rest, Past)>,
+    by_until: BTreeSet<(Time, Domain)>,
+}
+
+impl Resting {
+    pub(super) fn len(&self) -> usize {
+        self.pasts.len()
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &Domain> {
+        self.pasts.keys()
+    }
+
+    pub(super) fn get(&self, domain: &Domain) -> Option<(&Domain, Rest)> {
+        self.pasts.get_key_value(domain).map(|(domain, (rest, _))| (domain, *rest))
+    }
+
+    pub(super) fn take(&mut self, domain: &Domain) -> Option<Past> {
+        let (rest, past) = self.pasts.remove(domain)?;
+        self.by_until.remove(&(rest.until, domain.clone()));
+        Some(past)
+    }
+
+    /// Keeps it while there is a rest after `now`.
+    pub(super) fn put(&mut self, domain: &Domain, past: Past, policy: &Policy, now: Time) {
+        if let Some(rest) = past.rest_after(policy, now) {
+            self.by_until.insert((rest.until, domain.clone()));
+            self.pasts.insert(domain.clone(), (rest, past));
+        }
+    }
+
+    /// Forgets those whose rest is over by `now`.
+    pub(super) fn forget(&mut self, now: Time) {
+        while self.by_until.first().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, domain)) = self.by_until.pop_first() else { return };
+            self.pasts.remove(&domain);
+        }
+    }
+
+    pub(super) fn check(&self) {
+        assert_eq!(self.pasts.len(), self.by_until.len(), "every rest ends some time");
+        for (domain, (rest, _)) in &self.pasts {
+            assert!(self.by_until.contains(&(rest.until, domain.clone())), "the rest of {domain} is forgotten");
+        }
+    }
+}
+
+impl Sequencer {
+    /// What an earlier daemon knew of the starts and the last end of a domain.
+    pub(super) fn past_starts(
+        &mut self,
+        domain: &Domain,
+        (starts, last_end): (Vec<Time>, Option<Time>),
+        out: &mut Vec<Effect>,
+    ) {
+        let now = self.now;
+        let policy = self.policy(domain);
+        let starts = starts.into_iter().map(|start| start.min(now)).collect();
+        let past = Past::new(starts, last_end.map(|end| end.min(now)), &policy);
+        if let Some(line) = self.lines.get_mut(domain) {
+            line.past = past;
+            self.settle(domain, out);
+        } else {
+            self.resting.take(domain);
+            self.resting.put(domain, past, &policy, now);
+        }
+    }
+
+    /// The rest of a line is over.
+    pub(super) fn rest_due(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
+        if let Some(line) = self.lines.get_mut(domain) {
+            line.rest_due = None;
+        }
+        self.settle(domain, out);
+    }
+
+    /// Sees to it that a line is looked at again when its rest is over, if that alone is what its head waits for there.
+    pub(super) fn await_rest(&mut self, domain: &Domain) {
+        let Some(line) = self.lines.get(domain) else { return };
+        let head = line.order.head().and_then(|head| self.tickets.get(&head));
+        let due = match head.and_then(|head| self.obstacle_in(domain, line, head.wishes())) {
+            Some(Obstacle::Rest(rest)) => Some(rest.until),
+            _ => None,
+        };
+        let Some(line) = self.lines.get_mut(domain).filter(|line| line.rest_due != due) else { return };
+        self.timers.clear(line.rest_due, Timer::Line(domain.clone()));
+        self.timers.set(due, Timer::Line(domain.clone()));
+        line.rest_due = due;
+    }
+
+    /// The policy of a domain is another now: what was not worth writing down before may be now, and who rests may
+    /// rest for another time.
+    pub(super) fn rest_anew(&mut self, domain: &Domain, policy: Policy, out: &mut Vec<Effect>) {
+        if let Some(line) = self.lines.get_mut(domain) {
+            if policy.rests() && !line.policy.rests() {
+                out.extend(line.past.changes(domain));
+            }
+            line.policy = policy;
+        } else if let Some(past) = self.resting.take(domain) {
+            self.resting.put(domain, past, &policy, self.now);
+        }
+    }
+}
+
+impl Policy {
+    /// Whether a turn may have to wait for a while though nobody is there.
+    pub fn rests(&self) -> bool {
+        self.min_interval.is_some() || self.cooldown.is_some() || self.rate.is_some()
+    }
+}

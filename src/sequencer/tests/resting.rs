@@ -1,0 +1,234 @@
+//! Lines that rest after a start or an end.
+
+use std::time::Duration;
+
+use crate::protocol::HeadWait;
+use crate::sequencer::{PolicyValue, Rate, Rest};
+
+use super::*;
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn min_interval(length: u64) -> Policy {
+    Policy { min_interval: Some(seconds(length)), ..Policy::default() }
+}
+
+fn cooldown(length: u64) -> Policy {
+    Policy { cooldown: Some(seconds(length)), ..Policy::default() }
+}
+
+fn rate(starts: u32, per: u64) -> Policy {
+    Policy { rate: Some(Rate { starts, per: Duration::from_secs(per) }), ..Policy::default() }
+}
+
+fn at(milliseconds: u64) -> Time {
+    Time::ZERO + Duration::from_millis(milliseconds)
+}
+
+fn resting(policy: Policy) -> Story {
+    let mut story = Story::new();
+    story.set("foo.com", policy);
+    story
+}
+
+impl Story {
+    fn end(&mut self, ticket: u64) -> Vec<String> {
+        self.done(9, Which::Ticket(Ticket(ticket)))
+    }
+
+    fn head(&self) -> Option<HeadWait> {
+        self.sequencer.view(None, 9, false)[0].obstacle.map(HeadWait::from)
+    }
+
+    fn begins(&mut self, connection: u64, id: &str) -> bool {
+        self.ask(connection, id).join(" ").contains("active")
+    }
+}
+
+#[test]
+fn starts_are_as_far_apart_as_the_policy_says() {
+    let mut story = resting(min_interval(10));
+    assert_eq!(
+        story.ask(1, "a"),
+        [
+            "#1 admitted",
+            "#1 queued",
+            "#1 active, token 1, waited 0ns",
+            "foo.com began at 0ms",
+            "c1: active #1, token 1"
+        ]
+    );
+    story.ask(2, "b");
+    assert_eq!(story.timeout(), None, "while somebody has the turn there is nothing to wake up for");
+    story.pass(4_000);
+    assert_eq!(
+        story.end(1),
+        ["#1 ended Done 0, token 1, waited 0ns, held 4s", "foo.com ended at 4000ms", "c9: done #1"]
+    );
+    assert_eq!((story.timeout(), story.head()), (Some(6_000), Some(HeadWait::MinInterval)));
+    assert!(story.later(5_999).is_empty());
+    assert_eq!(
+        story.later(1),
+        ["#2 active, token 2, waited 10s", "foo.com began at 10000ms", "c2: active #2, token 2"]
+    );
+}
+
+#[test]
+fn a_turn_begins_no_sooner_than_the_cooldown_after_the_last_end() {
+    let mut story = resting(cooldown(3));
+    story.ask(1, "a");
+    story.pass(60_000);
+    story.end(1);
+    assert_eq!(story.timeout(), None, "nobody waits");
+    story.pass(1_000);
+    assert!(!story.begins(2, "b"));
+    assert_eq!((story.timeout(), story.head()), (Some(2_000), Some(HeadWait::Cooldown)));
+    assert_eq!(story.later(2_000).last().unwrap(), "c2: active #2, token 2");
+}
+
+#[test]
+fn of_a_burst_no_window_has_more_starts_than_the_rate() {
+    let mut story = resting(rate(3, 60));
+    for connection in 1..=9 {
+        story.ask(connection, &format!("job {connection}"));
+    }
+    let mut starts = Vec::new();
+    let mut begun = 1;
+    for ticket in 1..=9 {
+        assert_eq!(begun, ticket, "one at a time");
+        starts.push(story.now);
+        story.pass(1_000);
+        let ended = story.end(ticket).join(" ");
+        begun += u64::from(ended.contains("active"));
+        if begun == ticket && ticket < 9 {
+            assert_eq!(story.head(), Some(HeadWait::Rate));
+            let rest = u64::try_from(story.timeout().unwrap()).unwrap();
+            assert!(story.later(rest).join(" ").contains("active"));
+            begun += 1;
+        }
+    }
+    for window in starts.windows(4) {
+        assert!(window[3].since(window[0]) >= Duration::from_mins(1), "{window:?}");
+    }
+}
+
+#[test]
+fn who_will_not_wait_is_told_until_when_the_line_rests() {
+    let mut story = resting(min_interval(10));
+    story.ask(1, "a");
+    story.end(1);
+    story.pass(2_000);
+    let refused = story.ask_with(2, "b", |request| request.no_wait = true);
+    assert_eq!(refused, ["c2: busy: foo.com is busy: its min-interval lets no turn begin for another 8s"]);
+    let view = &story.sequencer.view(None, 0, false)[0];
+    assert_eq!(
+        view.rest,
+        Some(Rest { until: at(10_000), why: PolicyValue::MinInterval }),
+        "seen without anybody in it"
+    );
+}
+
+#[test]
+fn the_longest_wait_goes_on_while_the_line_rests() {
+    let mut story = resting(cooldown(10));
+    story.ask(1, "a");
+    story.end(1);
+    story.ask_with(2, "b", |request| request.max_wait = Some(seconds(4)));
+    assert_eq!(story.later(4_000)[0], "#2 left TimedOut, waited 4s");
+    assert_eq!(story.timeout(), None);
+}
+
+#[test]
+fn a_line_that_rests_is_idle_for_those_who_wait_for_that() {
+    let mut story = resting(cooldown(10));
+    story.ask(1, "a");
+    story.wait(2, None);
+    assert_eq!(story.end(1).last().unwrap(), "c2: foo.com is idle");
+    assert_eq!(story.wait(2, None), ["c2: foo.com is idle"]);
+}
+
+#[test]
+fn a_line_that_rests_is_not_forgotten_for_another() {
+    let mut story = Story::with_limits(Limits { domains: 1, idle_domains: 0, ..Limits::default() });
+    story.set("foo.com", cooldown(10));
+    story.ask(1, "a");
+    story.end(1);
+    let other = |request: &mut Enqueue| request.domain = domain("bar.org");
+    assert!(story.ask_with(2, "b", other)[0].starts_with("c2: too_many_domains"));
+    assert!(!story.begins(3, "c"));
+    story.disconnect(3);
+    story.pass(10_000);
+    assert!(story.ask_with(2, "b", other).join(" ").contains("active"));
+}
+
+#[test]
+fn another_policy_lets_a_line_rest_for_another_time() {
+    let mut story = resting(min_interval(60));
+    story.ask(1, "a");
+    story.end(1);
+    story.ask(2, "b");
+    assert_eq!(story.timeout(), Some(60_000));
+    story.set("foo.com", min_interval(20));
+    assert_eq!(story.timeout(), Some(20_000));
+    story.pass(5_000);
+    let set = story.set("foo.com", min_interval(5));
+    assert_eq!(set.last().unwrap(), "c2: active #2, token 2");
+}
+
+#[test]
+fn what_was_before_the_policy_counts_and_is_written_down_then() {
+    let mut story = Story::new();
+    story.ask(1, "a");
+    story.pass(1_000);
+    story.ask(2, "b");
+    let set = story.set("foo.com", min_interval(5));
+    assert_eq!(set[2..], ["foo.com began at 0ms"]);
+    assert!(!story.end(1).join(" ").contains("active"));
+    assert_eq!(story.timeout(), Some(4_000));
+}
+
+#[test]
+fn shared_starts_and_big_ones_count_as_one() {
+    let mut story = Story::new();
+    story.set("foo.com", Policy { concurrency: Some(9), ..rate(2, 60) });
+    story.ask_with(1, "a", |request| request.wishes.take = 3);
+    assert!(story.begins(2, "b"));
+    assert!(!story.begins(3, "c"));
+}
+
+#[test]
+fn the_next_daemon_goes_on_resting() {
+    let mut next = resting(Policy { cooldown: Some(seconds(2)), ..rate(2, 60) });
+    next.pass(50_000);
+    let starts = vec![at(30_000), at(1_000), at(99_000)];
+    assert!(next.take(Input::PastStarts { domain: foo(), starts, last_end: Some(at(49_500)) }).is_empty());
+    next.ask(1, "a");
+    assert_eq!(next.timeout(), Some(40_000), "one that lies ahead counts as now");
+    assert_eq!(next.later(40_000)[0], "#1 active, token 1, waited 40s");
+}
+
+#[test]
+fn a_waiter_that_is_away_keeps_its_place_in_a_line_that_rests() {
+    let mut next = resting(cooldown(4));
+    next.take(Input::PastStarts { domain: foo(), starts: Vec::new(), last_end: Some(at(0)) });
+    next.take(Input::Restore(waiter(1, "a")));
+    assert_eq!(next.head(), Some(HeadWait::Cooldown));
+    next.later(4_000);
+    assert_eq!(next.head(), Some(HeadWait::Client));
+    assert_eq!(next.take(resuming(1, secretly(1, "a", 1))).last().unwrap(), "c1: active #1, token 1");
+}
+
+#[test]
+fn a_paused_line_wakes_nobody_up() {
+    let mut story = resting(cooldown(4));
+    story.ask(1, "a");
+    story.ask(2, "b");
+    story.end(1);
+    let (connection, peer) = (ConnectionId(0), operator());
+    story.take(Input::Pause { connection, peer, domain: foo(), reason: None, request_id: None });
+    assert_eq!((story.timeout(), story.head()), (None, Some(HeadWait::Resume)));
+    story.take(Input::Resume { connection, peer, domain: foo(), request_id: None });
+    assert_eq!(story.timeout(), Some(4_000));
+}

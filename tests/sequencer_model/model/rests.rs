@@ -1,0 +1,145 @@
+//! When a line lets no turn begin though nobody is there.
+
+use seq::clock::Time;
+use seq::protocol::{Domain, HeadWait};
+use seq::sequencer::{Effect, PastChange, Policy};
+
+use super::Model;
+
+/// The starts and the last end of a domain, used or not.
+#[derive(Clone, Debug)]
+pub(super) struct Past {
+    pub(super) domain: Domain,
+    starts: Vec<Time>,
+    end: Option<Time>,
+}
+
+impl Model {
+    pub(super) fn rests_by_policy(&self, domain: &Domain) -> bool {
+        let has = |policy: &Policy| {
+            let is_set = policy.min_interval.is_some() || policy.cooldown.is_some() || policy.rate.is_some();
+            is_set.then_some(())
+        };
+        self.value(domain, has).is_some()
+    }
+
+    /// Until when nobody may begin, and for which reason; over or not.
+    fn whole_rest(&self, domain: &Domain) -> Option<(Time, HeadWait)> {
+        let past = self.pasts.iter().find(|past| past.domain == *domain)?;
+        let mut rests = Vec::new();
+        if let (Some(interval), Some(last)) = (self.value(domain, |policy| policy.min_interval), past.starts.last()) {
+            rests.push((*last + interval, HeadWait::MinInterval));
+        }
+        if let (Some(cooldown), Some(end)) = (self.value(domain, |policy| policy.cooldown), past.end) {
+            rests.push((end + cooldown, HeadWait::Cooldown));
+        }
+        if let Some(rate) = self.value(domain, |policy| policy.rate)
+            && let Some(start) = past.starts.iter().rev().nth(rate.starts as usize - 1)
+        {
+            rests.push((*start + rate.per, HeadWait::Rate));
+        }
+        let longest = rests.iter().map(|(until, _)| *until).max()?;
+        rests.into_iter().find(|(until, _)| *until == longest)
+    }
+
+    pub(super) fn rest(&self, domain: &Domain) -> Option<(Time, HeadWait)> {
+        self.whole_rest(domain).filter(|(until, _)| *until > self.present)
+    }
+
+    /// Domains that nobody uses but that rest.
+    pub(super) fn resting(&self) -> Vec<Domain> {
+        let domains = self.pasts.iter().map(|past| past.domain.clone());
+        domains.filter(|domain| !self.is_in_use(domain)).collect()
+    }
+
+    fn past_mut(&mut self, domain: &Domain) -> &mut Past {
+        let index = self.pasts.iter().position(|past| past.domain == *domain).unwrap_or_else(|| {
+            self.pasts.push(Past { domain: domain.clone(), starts: Vec::new(), end: None });
+            self.pasts.len() - 1
+        });
+        &mut self.pasts[index]
+    }
+
+    pub(super) fn note_start(&mut self, domain: &Domain) {
+        let at = self.present;
+        let known = self.value(domain, |policy| policy.rate).map_or(1, |rate| rate.starts as usize);
+        let past = self.past_mut(domain);
+        past.starts.push(at);
+        past.starts.drain(..past.starts.len().saturating_sub(known));
+        if self.rests_by_policy(domain) {
+            self.out.push(Effect::Past(PastChange::Started { domain: domain.clone(), at }));
+        }
+    }
+
+    pub(super) fn note_end(&mut self, domain: &Domain) {
+        let at = self.now;
+        self.past_mut(domain).end = Some(at);
+        if self.rests_by_policy(domain) {
+            self.out.push(Effect::Past(PastChange::Ended { domain: domain.clone(), at }));
+        }
+    }
+
+    pub(super) fn past_starts(&mut self, domain: &Domain, starts: Vec<Time>, end: Option<Time>) {
+        let now = self.now;
+        let known = self.value(domain, |policy| policy.rate).map_or(1, |rate| rate.starts as usize);
+        let past = self.past_mut(domain);
+        past.starts = starts.into_iter().map(|start| start.min(now)).collect();
+        past.starts.sort();
+        past.starts.drain(..past.starts.len().saturating_sub(known));
+        past.end = end.map(|end| end.min(now));
+        if self.is_in_use(domain) {
+            self.settle(domain);
+        }
+    }
+
+    /// What is not in use and rests no more is forgotten.
+    pub(super) fn forget_pasts(&mut self) {
+        let mut pasts = std::mem::take(&mut self.pasts);
+        self.pasts = pasts.clone();
+        pasts.retain(|past| self.is_in_use(&past.domain) || self.rest(&past.domain).is_some());
+        self.pasts = pasts;
+    }
+
+    /// Domains in use whose policy lets them rest.
+    pub(super) fn in_use_and_resting_by_policy(&self) -> Vec<Domain> {
+        let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
+        domains.retain(|domain| self.rests_by_policy(domain));
+        domains
+    }
+
+    /// A policy that lets a domain rest, which it did not before, makes what is known worth writing down.
+    pub(super) fn write_past(&mut self, domain: &Domain, before: &[Domain]) {
+        if before.contains(domain) || !self.rests_by_policy(domain) {
+            return;
+        }
+        let past = self.past_mut(domain).clone();
+        let starts = past.starts.iter().map(|at| PastChange::Started { domain: domain.clone(), at: *at });
+        let end = past.end.map(|at| PastChange::Ended { domain: domain.clone(), at });
+        self.out.extend(starts.chain(end).map(Effect::Past));
+    }
+
+    /// When a line is looked at because its rest is over.
+    pub(super) fn wake_of(&self, domain: &Domain) -> Option<Time> {
+        let head = *self.waiters(domain).first()?;
+        let waits = self.line_waits(domain, &self.requests[head].wishes)?;
+        matches!(waits, HeadWait::MinInterval | HeadWait::Cooldown | HeadWait::Rate)
+            .then(|| self.rest(domain).map(|(until, _)| until))?
+    }
+
+    pub(super) fn set_wake(&mut self, domain: &Domain) {
+        self.wakes.retain(|(_, woken)| woken != domain);
+        let wake = self.wake_of(domain);
+        self.wakes.extend(wake.map(|until| (until, domain.clone())));
+    }
+
+    /// Nothing is woken for but what is still to come, and all of that.
+    pub(super) fn check_wakes(&self) {
+        let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
+        domains.sort();
+        domains.dedup();
+        for domain in domains {
+            let wake = self.wakes.iter().find(|(_, woken)| *woken == domain).map(|(until, _)| *until);
+            assert_eq!(wake, self.wake_of(&domain), "{domain}");
+        }
+    }
+}
