@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::fs::Gid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::error;
+use tracing::{error, warn};
 
 use super::args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
 use super::detach;
@@ -93,6 +93,9 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     let begin = || {
         Numbers::check(&place.numbers)?;
         let storage = storage::open(args, &place)?;
+        if let Err(error) = directory::prepare_done(&place.done, access) {
+            warn!("users cannot leave word in {}: {error}", place.done.display());
+        }
         let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,
