@@ -88,6 +88,9 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     let begin = || {
         Numbers::check(&place.numbers)?;
         let storage = storage::open(args, &place)?;
+        if let Err(error) = directory::prepare_done(&place.done, access) {
+            warn!("users cannot leave word in {}: {error}", place.done.display());
+        }
         let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,
