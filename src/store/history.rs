@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::database::{ENDED, checksum};
 use super::opening::connect;
 use super::problem::{Problem, problem};
+use super::row::{ENDED, checksum};
 use crate::protocol::{Domain, Ticket};
 
 /// Ended turns removed in one commit at most, so that pruning never stalls a turn for long.

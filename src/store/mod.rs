@@ -7,6 +7,8 @@ mod vfs;
 mod schema;
 mod machine;
 mod mark;
+mod journal;
+mod row;
 mod checkpoint;
 mod history;
 mod saved;

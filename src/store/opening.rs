@@ -10,10 +10,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::io::Errno;
 
-use super::database::{Found, LIVE, checksum};
+use super::database::Found;
 use super::machine::Machine;
 use super::mark::{Seen, Summary};
 use super::problem::{Problem, problem};
+use super::row::{LIVE, checksum};
 use super::schema::APPLICATION_ID;
 use super::vfs;
 use crate::protocol::Ticket;
