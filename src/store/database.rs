@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 
 use super::checkpoint::Checkpointer;
 use super::fault;
-use super::history;
+use super::history::{self, PRUNE_ROWS_MAX};
 use super::journal::Journal;
 use super::machine::Machine;
 use super::mark::{Mark, Summary};
@@ -290,8 +290,10 @@ impl Database {
                 fault::write()?;
                 row.write(connection)?;
             }
-            let surplus = self.surplus();
-            let removed = if surplus >= SURPLUS_MAX { history::prune_count(connection, surplus)? } else { 0 };
+            // As many as may have come, so that there are never more of them.
+            let surplus = self.surplus().min(PRUNE_ROWS_MAX.max(rows.len() as u64));
+            let is_much = self.surplus() >= SURPLUS_MAX;
+            let removed = if is_much { history::prune_count(connection, surplus)? } else { 0 };
             schema::set_taken_in(connection, self.journal.number())?;
             fault::write()?;
             connection.prepare_cached("COMMIT")?.execute([])?;
@@ -353,7 +355,7 @@ impl Database {
         let before = now_ms.saturating_sub(self.retention.age_ms);
         let removed = match self.surplus() {
             0 => history::prune_age(&self.connection, before),
-            surplus => history::prune_count(&self.connection, surplus),
+            surplus => history::prune_count(&self.connection, surplus.min(PRUNE_ROWS_MAX)),
         };
         let removed = removed.map_err(|error| problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);

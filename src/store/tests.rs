@@ -246,3 +246,20 @@ fn a_journal_that_is_full_goes_into_the_database_again_and_again() {
     drop(database);
     assert_eq!(place.open("boot").unwrap().1, [500, 1_000, 1_500, 2_000]);
 }
+
+#[test]
+fn the_history_never_has_many_more_turns_than_it_should() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    for round in 0..12_u64 {
+        // Some that the journal has room for, and some that it has not.
+        for size in [30, 1_000] {
+            let first = round * 2_000 + size;
+            let turns: Vec<Change> = (first..first + size).map(|ticket| ended(ticket, 5)).collect();
+            database.commit(&turns).unwrap();
+        }
+    }
+    database.catch_up().unwrap();
+    assert!((3_000..5_200).contains(&database.surplus()), "{} too many", database.surplus());
+    assert_eq!(history(&mut database).len() as u64, database.surplus() + KEEP.turns);
+}
