@@ -2,8 +2,6 @@
 
 mod database;
 mod opening;
-#[expect(unsafe_code, reason = "SQLite calls it, and is called, as C is")]
-mod vfs;
 mod schema;
 mod machine;
 mod mark;
