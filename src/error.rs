@@ -110,6 +110,17 @@ pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
     }
 }
 
+/// What `error` says, and the way out where a limit of the process or of its user is at fault.
+pub fn with_limit(error: &io::Error) -> String {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
+            format!("{error}: raise the limit on open files (ulimit -n)")
+        }
+        Some(rustix::io::Errno::AGAIN) => format!("{error}: raise the limit on processes (ulimit -u), or end some"),
+        _ => error.to_string(),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

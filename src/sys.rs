@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -134,6 +136,11 @@ impl Words {
         if length < bytes {
             // Written, not just made longer: a page that the disk has no room for would end this process later.
             file.write_all_at(&vec![0; bytes - length], length as u64)?;
+        }
+        // A copy of such a file may have holes where zeros were.
+        match fallocate(file, FallocateFlags::empty(), 0, bytes as u64) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            allocated => allocated?,
         }
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         let descriptor = std::os::fd::AsRawFd::as_raw_fd(file);

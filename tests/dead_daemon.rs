@@ -178,3 +178,44 @@ fn the_dead_daemon_of_the_whole_system_is_said_to_be_dead() {
     let dead = "seq: the system-wide daemon at /run/seqd/seqd.sock is not running: ";
     assert_eq!(ended.stderr().lines().filter(|line| line.starts_with(dead)).count(), 5, "{}", ended.stderr());
 }
+
+/// The daemon of another user is away for longer than a command's end waits for it.
+#[test]
+fn a_status_is_not_lost_while_another_users_daemon_is_away() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let home = Home::new();
+    fs::set_permissions(home.path(), Permissions::from_mode(0o755)).expect("a home of ours");
+    let program = home.install(&seq_program(), "seq");
+    let theirs = home.file("theirs");
+    fs::create_dir(&theirs).expect("a directory");
+    chown(&theirs, Some(USER), Some(GROUP)).expect("root may");
+    let gate = home.gate("theirs/gate");
+    chown(home.file("theirs/gate"), Some(USER), Some(GROUP)).expect("root may");
+    let socket = home.file("shared/seqd.sock");
+    let start = || {
+        let mut start = home.command(seqd_program());
+        start.arg("--socket").arg(&socket).args(["--group", &GROUP.to_string(), "--detach"]);
+        assert!(home.finish(&mut start).status.success());
+    };
+    let user = || {
+        let mut command = home.command("setpriv");
+        command.args([&format!("--reuid={USER}"), &format!("--regid={GROUP}"), "--clear-groups"]);
+        command.arg(&program).arg("--socket").arg(&socket).env("HOME", &theirs).current_dir(&theirs);
+        command
+    };
+    start();
+    let script = "echo >here; read -r line <gate; exit 7";
+    let run = home.launch(user().args(["run", "-d", "foo.com", "--", "sh", "-c", script]));
+    home.await_file("theirs/here");
+    let daemon = Process::open(daemon_pid(&home.file("shared")).expect("a daemon")).expect("a daemon");
+    daemon.signal(Signal::KILL);
+    assert!(daemon.has_ended_within(10));
+    gate.open();
+    run.wait().is_silent(7);
+    start();
+    let log = home.finish(user().args(["log", "--json"])).stdout();
+    let turn: serde_json::Value = serde_json::from_str(&log).unwrap_or_else(|error| panic!("{error}: {log}"));
+    assert_eq!((&turn["outcome"], &turn["exit_status"]), (&"done".into(), &7.into()), "{log}");
+}

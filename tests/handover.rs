@@ -232,3 +232,29 @@ fn a_mistyped_subcommand_is_ours() {
                     seq: For more information, try '--help'.\n";
     assert_eq!((stdout.as_str(), stderr.as_str(), status), ("", expected, Some(2)));
 }
+
+#[test]
+fn a_seq_without_permission_to_execute_is_named() {
+    let hands = Hands::new();
+    let theirs = hands.home.path().join("seq");
+    fs::write(&theirs, "#!/bin/sh\n").unwrap();
+    let (stdout, stderr, status) = hands.run_on(hands.home.path().to_str().unwrap(), &["3"]);
+    let said =
+        format!("seq: cannot execute {}, which prints numbers: Permission denied (os error 13)\n", theirs.display());
+    assert_eq!((stdout.as_str(), stderr, status), ("", said, Some(126)));
+    fs::remove_file(theirs).unwrap();
+}
+
+#[test]
+fn an_empty_entry_of_the_path_is_the_current_directory() {
+    let hands = Hands::new();
+    let theirs = hands.home.path().join("seq");
+    fs::write(&theirs, "#!/bin/sh\necho ours\n").unwrap();
+    make_executable(&theirs);
+    for path in ["", ":/nowhere", "/nowhere:"] {
+        let mut command = hands.command(&hands.ours, path.as_ref());
+        let output = command.current_dir(hands.home.path()).arg("3").output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "ours\n", "{path:?}: {output:?}");
+    }
+    fs::remove_file(theirs).unwrap();
+}

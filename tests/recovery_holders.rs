@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 
 use rustix::pipe::{PipeFlags, pipe_with};
+use seq::store::{Database, Machine, Retention};
 use wire::{Client, Daemon, Sleeper, until};
 
 const ASK: &str = r#"{"op":"sequence","domain":"a"}"#;
@@ -344,9 +345,10 @@ fn what_keeps_a_turn_is_written_down_once_however_often_the_daemon_dies() {
         wrapper.send_with(r#"{"op":"started","ticket":1,"pid":7,"descriptors":1}"#, &[pidfd.as_fd()]);
         wrapper.hears_nothing();
         let socket = daemon.kill();
-        let database = rusqlite::Connection::open(socket.with_file_name("seq.db")).unwrap();
-        let body: Vec<u8> = database.query_row("SELECT body FROM turns WHERE state = 0", [], |row| row.get(0)).unwrap();
-        let row: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let (path, mark) = (socket.with_file_name("seq.db"), socket.with_file_name("seq.mark"));
+        let retention = Retention { turns: 1_000, age_ms: i64::MAX };
+        let (database, found) = Database::open(&path, &mark, &Machine::this(), retention, |_| None).unwrap();
+        let row: serde_json::Value = serde_json::from_slice(&found[0].body).unwrap();
         lengths.push((row["workers"].as_array().unwrap().len(), row["pipes"].as_array().unwrap().len()));
         drop(database);
         daemon = Daemon::start_at(&socket);

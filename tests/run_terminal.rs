@@ -41,6 +41,51 @@ fn a_live_line_fits_a_narrow_terminal() {
     assert!(longest <= Some(30), "{longest:?}: {:?}", terminal.shown);
 }
 
+#[test]
+fn a_live_line_in_eighty_columns_says_how_long_is_left() {
+    let home = Home::new();
+    home.seq(&["run", "-d", "foo.com", "--", "true"]).is_silent(0);
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a-holder-with-a-very-long-name-indeed", "gate");
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "true"]), 80);
+    terminal.await_text("1st in line, 1 ahead; pid ");
+    terminal.await_text(" runs for ");
+    terminal.await_text(", longer than usual");
+    gate.open();
+    holder.wait().is_silent(0);
+    assert_eq!(terminal.wait().status.code(), Some(0));
+}
+
+#[test]
+fn under_ci_a_terminal_gets_no_live_line() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    let mut command = run(&home, &["--", "true"]);
+    command.env("CI", "true");
+    let mut terminal = Terminal::start(&home, &command, 80);
+    terminal.await_text("1st in line, 1 ahead; pid ");
+    terminal.await_text("\n");
+    gate.open();
+    holder.wait().is_silent(0);
+    assert_eq!(terminal.wait().status.code(), Some(0));
+    assert!(!terminal.shown.contains('\x1b'), "{:?}", terminal.shown);
+    assert_eq!(terminal.shown.matches('\n').count(), 1, "{:?}", terminal.shown);
+}
+
+#[test]
+fn a_narrow_status_squeezes_the_command() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a-holder-with-a-very-long-name-indeed", "gate");
+    let mut terminal = Terminal::start(&home, &home.seq_command(&["status"]), 60);
+    terminal.await_text("COMMAND");
+    terminal.await_text("./worker");
+    assert_eq!(terminal.wait().status.code(), Some(0));
+    gate.open();
+    holder.wait().is_silent(0);
+}
+
 /// A line without its control sequences.
 fn visible(line: &str) -> String {
     let mut parts = line.split("\x1b[");

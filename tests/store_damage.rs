@@ -36,11 +36,21 @@ fn ended(ticket: u64) -> Change {
     Change::Ended { ticket: Ticket(ticket), domain: Domain::parse("foo.com").unwrap(), ended_at: 1, body }
 }
 
-/// The files of a database, as a kill leaves them or after it was closed.
+/// How the last to use a database left it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Killed, with all that it wrote in the journal.
+    Journaled,
+    /// Killed, with all that it wrote in the log.
+    Logged,
+    Closed,
+}
+
+/// The files of a database.
 struct Template(TempDir);
 
 impl Template {
-    fn new(is_closed: bool) -> Template {
+    fn new(left: Left) -> Template {
         let (work, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (mut database, _) = open(work.path()).unwrap();
         for ticket in 1..=20 {
@@ -49,12 +59,16 @@ impl Template {
                 database.commit(&[ended(ticket)]).unwrap();
             }
         }
-        if is_closed {
-            database.close();
-            copy(work.path(), kept.path());
-        } else {
-            copy(work.path(), kept.path());
+        match left {
+            Left::Journaled => {}
+            Left::Logged => database.catch_up().unwrap(),
+            Left::Closed => {
+                database.close();
+                copy(work.path(), kept.path());
+                return Template(kept);
+            }
         }
+        copy(work.path(), kept.path());
         Template(kept)
     }
 
@@ -111,15 +125,15 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn undamaged_everything_is_found() {
-    for is_closed in [false, true] {
-        assert!(Template::new(is_closed).with("nothing", |_| {}));
+    for left in [Left::Journaled, Left::Logged, Left::Closed] {
+        assert!(Template::new(left).with("nothing", |_| {}));
     }
 }
 
 #[test]
 fn each_bit_of_a_record_counts() {
-    for (is_closed, name) in [(false, "seq.db-wal"), (true, "seq.db")] {
-        let template = Template::new(is_closed);
+    for (left, name) in [(Left::Journaled, "seq.mark"), (Left::Logged, "seq.db-wal"), (Left::Closed, "seq.db")] {
+        let template = Template::new(left);
         let content = template.read(name);
         let record = br#"{"ticket":20,"#;
         // The last copy of it is the one that counts.
@@ -140,11 +154,20 @@ fn each_bit_of_a_record_counts() {
 
 #[test]
 fn cut_at_every_page_it_is_whole_or_refused() {
-    for (is_closed, name) in [(false, "seq.db-wal"), (false, "seq.db"), (true, "seq.db"), (true, "seq.mark")] {
-        let template = Template::new(is_closed);
-        let length = template.read(name).len();
-        // The frames of the log have a header each, so that half pages meet their middle.
-        for cut in (0..length).step_by(if name == "seq.mark" { 1 } else { 512 }) {
+    let files = [
+        (Left::Journaled, "seq.mark"),
+        (Left::Journaled, "seq.db-wal"),
+        (Left::Logged, "seq.db-wal"),
+        (Left::Logged, "seq.db"),
+        (Left::Closed, "seq.db"),
+        (Left::Closed, "seq.mark"),
+    ];
+    for (left, name) in files {
+        let template = Template::new(left);
+        let length = template.read(name).iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        // The frames of the log have a header each, so that half pages meet their middle. The records of the journal
+        // and their parts begin at multiples of 8.
+        for cut in (0..length).step_by(if name == "seq.mark" { 4 } else { 512 }) {
             template.with(&format!("{name} cut at {cut}"), |directory| {
                 let file = File::options().write(true).open(directory.join(name)).unwrap();
                 file.set_len(cut as u64).unwrap();
@@ -155,7 +178,7 @@ fn cut_at_every_page_it_is_whole_or_refused() {
 
 #[test]
 fn a_database_that_says_another_run_of_the_machine_than_its_mark_is_refused() {
-    let template = Template::new(true);
+    let template = Template::new(Left::Closed);
     let found = template.with("another run", |directory| {
         let database = Connection::open(directory.join("seq.db")).unwrap();
         database.execute("UPDATE facts SET value = 'coot' WHERE name = 'boot_id'", []).unwrap();
@@ -165,7 +188,7 @@ fn a_database_that_says_another_run_of_the_machine_than_its_mark_is_refused() {
 
 #[test]
 fn an_older_copy_of_any_file_is_refused() {
-    let (old, new) = (Template::new(true), tempfile::tempdir().unwrap());
+    let (old, new) = (Template::new(Left::Closed), tempfile::tempdir().unwrap());
     copy(old.0.path(), new.path());
     let (mut database, _) = open(new.path()).unwrap();
     database.commit(&[live(24)]).unwrap();

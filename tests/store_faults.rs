@@ -166,10 +166,11 @@ impl Heard {
     }
 }
 
-/// Goes through every fault of a kind, until there is none any more; gives how many there were.
-fn each(kind: &str) -> u64 {
+/// Goes through every fault of a kind, until there is none any more, with room for so many records in the journal;
+/// gives how many faults there were.
+fn each(kind: &str, records: usize) -> u64 {
     for number in 1.. {
-        let fault = format!("{kind}:{number}");
+        let fault = format!("{kind}:{number}@{records}");
         let heard = tell(&fault);
         heard.check(&fault);
         if heard.survived {
@@ -181,30 +182,42 @@ fn each(kind: &str) -> u64 {
 
 #[test]
 fn killed_before_and_after_each_commit_and_each_send() {
-    let count = each("kill");
+    let count = each("kill", usize::MAX);
     assert!(count >= 40, "only {count} points were met");
 }
 
 #[test]
+fn killed_before_and_after_the_database_takes_in_a_few_records_or_one_or_what_has_no_room() {
+    let counts = [3, 1, 0].map(|records| each("kill", records));
+    assert!(counts.iter().all(|count| *count >= 40), "only {counts:?} points were met");
+}
+
+#[test]
 fn the_disk_is_full_at_each_write() {
-    assert!(each("full") >= 20);
+    for (records, least) in [(0, 20), (1, 20), (3, 10)] {
+        assert!(each("full", records) >= least);
+    }
 }
 
 #[test]
 fn the_disk_fails_at_each_write() {
-    assert!(each("io") >= 20);
+    for (records, least) in [(0, 20), (1, 20), (3, 10)] {
+        assert!(each("io", records) >= least);
+    }
 }
 
 #[test]
 fn nobody_knows_what_is_on_disk_after_each_write() {
-    assert!(each("fsync") >= 20);
+    for (records, least) in [(0, 20), (1, 20), (3, 10)] {
+        assert!(each("fsync", records) >= least);
+    }
 }
 
 #[test]
 fn a_write_that_fails_ends_the_daemon_and_is_in_its_log() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("seq/seqd.sock");
-    let mut daemon = Daemon::start_with_fault(&socket, "fsync:1").unwrap();
+    let mut daemon = Daemon::start_with_fault(&socket, "fsync:1@0").unwrap();
     let mut client = daemon.connect();
     client.send(r#"{"op":"sequence","domain":"a"}"#);
     let (db, place) = (daemon.file("seq.db"), socket.parent().unwrap());

@@ -3,11 +3,23 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use seq::cli;
 use seq::daemon::{self, SeqdArgs};
+use seq::error::status;
 
 #[expect(clippy::print_stderr, reason = "this is where errors are said")]
 fn main() -> ExitCode {
-    match daemon::run(&SeqdArgs::parse()) {
+    let args = match SeqdArgs::try_parse() {
+        Ok(args) => args,
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            for line in cli::lines(&error) {
+                eprintln!("seqd: {line}");
+            }
+            return ExitCode::from(status::USAGE);
+        }
+    };
+    match daemon::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("seqd: {error}");

@@ -8,7 +8,7 @@ mod handover;
 
 pub use duration::{parse_duration, show_duration};
 pub use handover::is_for_coreutils;
-pub use parse::{UsageError, parse};
+pub use parse::{UsageError, lines, parse};
 pub use since::{Since, parse_since};
 
 use std::ffi::OsString;
@@ -121,19 +121,19 @@ pub struct Run {
     #[arg(short, long, conflicts_with = "max_wait")]
     pub no_wait: bool,
     /// Wait at most this long for the turn, then fail with status 75
-    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
     pub max_wait: Option<Duration>,
     /// How the request wants to be treated.
     #[command(flatten)]
     pub wishes: Wishes,
     /// Stop the command, with status 124, when it has run this long; 0 sets no limit
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
     pub max_run: Option<Duration>,
     /// How long the command has between TERM and KILL when it is stopped
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true, default_value = "10s")]
     pub kill_grace: Duration,
     /// Exit with this status, instead of 75, when there is no turn
-    #[arg(short = 'E', long, value_name = "STATUS")]
+    #[arg(short = 'E', long, value_name = "STATUS", value_parser = values::exit_status, allow_negative_numbers = true)]
     pub conflict_exit_code: Option<u8>,
     /// Do not let the command inherit the descriptor that keeps the turn when seq is killed
     #[arg(long, conflicts_with = "until_all_exit")]
@@ -164,7 +164,7 @@ pub struct Sequence {
     #[arg(long, value_name = "ID", value_parser = values::request_id)]
     pub request_id: Option<String>,
     /// Wait at most this long for the turn, then fail with status 75
-    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
     pub max_wait: Option<Duration>,
     /// How the request wants to be treated.
     #[command(flatten)]
@@ -178,6 +178,9 @@ pub struct Sequence {
     /// Print the turn as JSON
     #[arg(long)]
     pub json: bool,
+    /// Say on standard error when it waits, and what the turn is bound to
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 /// `seq done`.
@@ -191,7 +194,7 @@ pub struct Done {
     #[arg(long, value_name = "ID", value_parser = values::request_id, requires = "domain")]
     pub request_id: Option<String>,
     /// The ticket to end
-    #[arg(long, value_name = "TICKET")]
+    #[arg(long, value_name = "TICKET", value_parser = values::ticket)]
     pub ticket: Option<u64>,
 }
 
@@ -245,7 +248,7 @@ pub struct Wait {
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
     pub domain: String,
     /// Wait at most this long, then fail with status 75
-    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(short = 'w', long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
     pub max_wait: Option<Duration>,
 }
 
@@ -254,7 +257,7 @@ pub struct Wait {
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ticket", "domain"]))]
 pub struct Cancel {
     /// The ticket to take out of its line
-    #[arg(value_name = "TICKET")]
+    #[arg(value_name = "TICKET", value_parser = values::ticket)]
     pub ticket: Option<u64>,
     /// The line in which the request waits
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
@@ -270,7 +273,7 @@ pub struct Cancel {
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ticket", "domain"]))]
 pub struct Release {
     /// The ticket whose turn to take away
-    #[arg(value_name = "TICKET")]
+    #[arg(value_name = "TICKET", value_parser = values::ticket)]
     pub ticket: Option<u64>,
     /// The line whose turn to take away
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]

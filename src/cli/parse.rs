@@ -42,6 +42,9 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
     }
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Shown(error),
+        ErrorKind::MissingRequiredArgument => {
+            UsageError::Wrong { lines: missing(&error), exit_status: usage_status(&arguments[1..]) }
+        }
         _ => UsageError::Wrong {
             lines: lines(&printable(with_suggestion(error))),
             exit_status: usage_status(&arguments[1..]),
@@ -93,8 +96,22 @@ fn printable(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// What clap has to say, without what is there to look good.
-fn lines(error: &clap::Error) -> Vec<String> {
+/// What is missing, in one sentence.
+fn missing(error: &clap::Error) -> Vec<String> {
+    let missing = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(missing)) => missing.join(", "),
+        _ => return lines(error),
+    };
+    let sentence = if missing == "<COMMAND>..." {
+        "no command: say what to run, as in 'seq run --domain foo.com -- COMMAND'".to_owned()
+    } else {
+        format!("something is missing: add {missing}")
+    };
+    vec![sentence, "For more information, try '--help'.".to_owned()]
+}
+
+/// What clap has to say, line by line, without what is there to look good.
+pub fn lines(error: &clap::Error) -> Vec<String> {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.map(|line| line.strip_prefix("error: ").unwrap_or(line).to_owned()).collect()

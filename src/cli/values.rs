@@ -35,7 +35,8 @@ Exit status:
 
 /// Below `seq sequence --help`.
 pub(super) const SEQUENCE_NOTE: &str = "\
-The turn belongs to the calling shell: it ends with 'seq done', or with the shell.
+The turn belongs to the process that calls seq: it ends with 'seq done', or with that process. In a pipe, or behind
+timeout, sudo or bash -c, that is not the shell of the script: name it with --for-pid $$.
 Exit status: 0 the turn is there; 75 no turn: --max-wait is over or the line is full; 76 cancelled.";
 
 /// Turns that `seq log` shows unless another number is asked for.
@@ -69,6 +70,16 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
         return Err(format!("'{text}' is too short for a turn: give it at least 1ms"));
     }
     Ok(lease)
+}
+
+/// An exit status of one's own choice.
+pub(super) fn exit_status(text: &str) -> Result<u8, String> {
+    text.parse().map_err(|_| format!("'{text}' is no exit status: give a number from 0 to 255"))
+}
+
+/// A ticket by its number.
+pub(super) fn ticket(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("'{text}' is no ticket: give a number, as 'seq status' shows it"))
 }
 
 /// Keeps a request id, once it is known to be one.

@@ -320,6 +320,14 @@ impl Daemon {
         ))
     }
 
+    /// The process that listens, where this pid namespace shows it.
+    fn listener_pid(&self) -> Option<i32> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
+        connect(&fd, &SocketAddrUnix::new(self.place.socket.as_path()).ok()?).ok()?;
+        getsockopt(&fd, PeerCredentials).ok().map(|peer| peer.pid()).filter(|pid| *pid > 0)
+    }
+
     /// A daemon that takes no connection, or gives no answer, in time.
     fn silent(&self) -> Error {
         let socket = self.place.socket.display();
@@ -334,10 +342,13 @@ impl Daemon {
                  see its log {}, or end it with 'kill {pid}'",
                 self.place.log.display()
             )),
-            None => Error::failure(format_args!(
-                "what listens at {socket} did not answer for {seconds} s: see its log {}",
-                self.place.log.display()
-            )),
+            None => {
+                let who = self.listener_pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+                Error::failure(format_args!(
+                    "what listens at {socket}{who} did not answer for {seconds} s, and is no seqd: end it, or name \
+                     another socket with --socket"
+                ))
+            }
         }
     }
 }

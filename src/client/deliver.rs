@@ -59,13 +59,12 @@ pub(super) fn tell_done(link: &mut Link, request: &Request, stalled: &mut Option
 ///
 /// When there was none in time: why.
 pub(super) fn deliver(daemon: &Daemon, request: Request, is_expected: bool) -> Result<(), Error> {
-    let silent = daemon.explain(LinkError::Silent);
     let (mut reporter, mut reasons) = reports().map_err(Error::failure)?;
-    let daemon = daemon.clone();
+    let asked = daemon.clone();
     let told = Errand::start(move || {
         let mut pause = Pause::new();
         loop {
-            let (why, may_try_again) = match daemon.ask(&request) {
+            let (why, may_try_again) = match asked.ask(&request) {
                 Ok(Reply::Stalled(stalled)) => (Error::failure(stalled.message), false),
                 Ok(_) => return true,
                 Err(error) => (error, is_expected),
@@ -80,5 +79,5 @@ pub(super) fn deliver(daemon: &Daemon, request: Request, is_expected: bool) -> R
     if told.is_ok_and(|errand| errand.result_within(DELIVERY_TIMEOUT) == Some(true)) {
         return Ok(());
     }
-    Err(std::iter::from_fn(|| reasons.next()).last().unwrap_or(silent))
+    Err(std::iter::from_fn(|| reasons.next()).last().unwrap_or_else(|| daemon.explain(LinkError::Silent)))
 }

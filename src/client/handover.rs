@@ -33,9 +33,14 @@ pub fn hand_over(arguments: &[OsString]) -> Error {
     let ourselves = std::fs::metadata("/proc/self/exe").ok();
     let mut refused = None;
     for (number, directory) in std::env::split_paths(&path).enumerate().skip(tried) {
+        // An empty entry is the current directory (POSIX.1-2017, 8.3).
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
         let candidate = directory.join(NAME);
         if is_another_program(&candidate, ourselves.as_ref()) {
-            let error = become_program(&candidate, number + 1, arguments);
+            let error = match access(&candidate, Access::EXEC_OK) {
+                Ok(()) => become_program(&candidate, number + 1, arguments),
+                Err(errno) => errno.into(),
+            };
             refused = Some((candidate, error));
         }
     }
@@ -52,11 +57,11 @@ pub fn hand_over(arguments: &[OsString]) -> Error {
     }
 }
 
-/// Whether an executable file is there, and not this very program by another name or link.
+/// Whether a file is there, and not this very program by another name or link.
 fn is_another_program(candidate: &Path, ourselves: Option<&Metadata>) -> bool {
     let Ok(found) = std::fs::metadata(candidate) else { return false };
     let same = |ourselves: &Metadata| (ourselves.dev(), ourselves.ino()) == (found.dev(), found.ino());
-    found.is_file() && !ourselves.is_some_and(same) && access(candidate, Access::EXEC_OK).is_ok()
+    found.is_file() && !ourselves.is_some_and(same)
 }
 
 fn become_program(candidate: &PathBuf, number: usize, arguments: &[OsString]) -> io::Error {

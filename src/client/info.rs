@@ -70,5 +70,5 @@ fn describe(info: &InfoReply, users: &Users) -> String {
         ["tickets", &format!("at most {} of one connection", limits.tickets_per_connection)],
     ];
     let rows = rows.map(|row| row.map(ToString::to_string));
-    columns(&rows, [Side::Left, Side::Left]).into_iter().map(|line| line + "\n").collect()
+    columns(&rows, [Side::Left, Side::Left], None).into_iter().map(|line| line + "\n").collect()
 }

@@ -43,7 +43,8 @@ pub(super) fn log(daemon: &Daemon, args: &cli::Log, out: &mut dyn Write) -> Resu
         }
         other => return Err(refused(other)),
     };
-    let text = if args.json { turns.iter().map(json).collect() } else { describe(&turns, args.domain.is_some()) };
+    let text =
+        if args.json { turns.iter().map(json).collect() } else { describe(&turns, args.domain.is_some(), args.turns) };
     out.write_all(text.as_bytes()).map_err(|error| Error::output(&error))?;
     Ok(status::OK)
 }
@@ -58,7 +59,10 @@ fn ago(since: Since) -> u64 {
     }
 }
 
-fn describe(turns: &[EndedTurn], is_one_domain: bool) -> String {
+fn describe(turns: &[EndedTurn], is_one_domain: bool, turns_max: usize) -> String {
+    if turns.is_empty() && turns_max == 0 {
+        return String::new();
+    }
     if turns.is_empty() {
         return "no turn has ended\n".to_owned();
     }
@@ -71,7 +75,7 @@ fn describe(turns: &[EndedTurn], is_one_domain: bool) -> String {
             row[1].clear();
         }
     }
-    columns(&rows, SIDES).iter().map(|line| screen.cut(line) + "\n").collect()
+    columns(&rows, SIDES, screen.width).iter().map(|line| screen.cut(line) + "\n").collect()
 }
 
 fn row(turn: &EndedTurn, users: &Users) -> Row {

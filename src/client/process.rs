@@ -1,6 +1,20 @@
 //! What `/proc` tells of processes.
 
+use std::sync::LazyLock;
+
 use rustix::process::Pid;
+
+/// Whether `/proc` is of this process's own pid namespace. Otherwise its numbers are other processes' (`unshare --pid`
+/// without a `/proc` of its own), and tell nothing.
+static IS_OURS: LazyLock<bool> = LazyLock::new(|| {
+    let here = std::fs::read_link("/proc/self");
+    here.is_ok_and(|here| here.as_os_str() == std::process::id().to_string().as_str())
+});
+
+/// Reads a file of a process; nothing when there is no such process here.
+fn read(pid: impl std::fmt::Display, file: &str) -> Option<Vec<u8>> {
+    if *IS_OURS { std::fs::read(format!("/proc/{pid}/{file}")).ok() } else { None }
+}
 
 /// What matters here of `/proc/PID/stat` (`proc_pid_stat(5)`).
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +32,7 @@ pub(super) struct Stat {
 impl Stat {
     /// Reads it; nothing when there is no such process.
     pub(super) fn of(pid: Pid) -> Option<Stat> {
-        let text = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        let text = read(pid.as_raw_nonzero(), "stat")?;
         // The name in brackets may hold anything, brackets and blanks included: what counts comes after the last one.
         let after_name = text.iter().rposition(|byte| *byte == b')')?;
         let text = std::str::from_utf8(&text[after_name + 1..]).ok()?;
@@ -53,13 +67,13 @@ pub(super) fn ancestry() -> Vec<u32> {
 
 /// The arguments that a process was started with, its own name first; none when it is gone.
 pub(super) fn arguments(pid: u32) -> Vec<String> {
-    let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = read(pid, "cmdline").unwrap_or_default();
     text.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
 }
 
 /// What a process runs, for people; nothing when it is gone or has no arguments.
 pub(super) fn command_line(pid: Pid) -> Option<String> {
-    let arguments = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+    let arguments = read(pid.as_raw_nonzero(), "cmdline")?;
     let shown = String::from_utf8_lossy(&arguments).replace('\0', " ").trim_end().to_owned();
     (!shown.is_empty()).then_some(shown)
 }

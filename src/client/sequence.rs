@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
-use crate::cli;
+use crate::cli::{self, show_duration};
 use crate::error::Error;
 use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, Status};
 
@@ -15,6 +15,7 @@ use super::deliver::give_back;
 use super::process::command_line;
 use super::rejoin::secret;
 use super::signals::Signals;
+use super::table::printable;
 use super::turn::{Outcome, milliseconds, take_turn, wishes};
 use super::waiting::{Loudness, Waiting};
 
@@ -39,7 +40,8 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
         (Some(pid), _) => Some(named(pid)?),
         (None, None) => Some(calling_shell()?),
     };
-    let mut waiting = Waiting::new(&args.domain, Loudness::Normal);
+    let loudness = if args.verbose { Loudness::Verbose } else { Loudness::Normal };
+    let mut waiting = Waiting::new(&args.domain, loudness);
     let has_turn = has_turn(daemon, args, owner.as_ref())?;
     let request = request(args, owner.as_ref(), has_turn, waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
@@ -48,14 +50,26 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
         (_, Outcome::NoTurn(error)) => Err(error),
         (mut link, Outcome::Turn(turn)) => {
             if args.json
-                && let Err(error) = print(&turn, out)
+                && let Err(error) = print(&turn, owner.as_ref(), out)
             {
                 // A turn that nobody was told of would be kept by mistake.
                 give_back(daemon, &mut link, turn.ticket)?;
                 return Err(error);
             }
+            waiting.tell(&format!("ticket {} has the turn, {}", turn.ticket, binding(args, owner.as_ref())));
             Ok(0)
         }
+    }
+}
+
+/// What the turn ends with, in words.
+fn binding(args: &cli::Sequence, owner: Option<&Owner>) -> String {
+    match owner {
+        Some(owner) => {
+            let command = command_line(owner.pid).map(|command| format!(" ({})", printable(&command)));
+            format!("bound to process {}{}", owner.number(), command.unwrap_or_default())
+        }
+        None => format!("for {}", show_duration(args.lease.unwrap_or_default())),
     }
 }
 
@@ -116,20 +130,24 @@ fn open(pid: Pid) -> Result<OwnedFd, Error> {
     })
 }
 
-/// The turn as one line of JSON: `domain`, `request_id`, `ticket`, `token`, as in the protocol's `active`.
-fn print(turn: &Active, out: &mut dyn Write) -> Result<(), Error> {
+/// The turn as one line of JSON: `domain`, `request_id`, `ticket`, `token`, as in the protocol's `active`; and `bound_to`,
+/// the process that it ends with, unless it ends with time.
+fn print(turn: &Active, owner: Option<&Owner>, out: &mut dyn Write) -> Result<(), Error> {
     #[derive(serde::Serialize)]
     struct Turn<'a> {
         domain: &'a str,
         request_id: &'a str,
         ticket: u64,
         token: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bound_to: Option<u32>,
     }
     let turn = Turn {
         domain: turn.domain.as_str(),
         request_id: turn.request_id.as_str(),
         ticket: turn.ticket.0,
         token: turn.token.0,
+        bound_to: owner.map(Owner::number),
     };
     serde_json::to_writer(&mut *out, &turn)
         .map_err(std::io::Error::from)

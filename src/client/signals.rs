@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::error::Error;
+use crate::error::{Error, with_limit};
 use crate::sys::{default_sigchld, is_ignored};
 
 /// What is passed on to the command, and ends the wait for a turn.
@@ -40,7 +40,9 @@ impl Signals {
             set.thread_block()?;
             SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         };
-        collect().map(Signals).map_err(|errno| Error::failure(format_args!("cannot take signals: {}", errno.desc())))
+        collect()
+            .map(Signals)
+            .map_err(|errno| Error::failure(format_args!("cannot take signals: {}", with_limit(&errno.into()))))
     }
 
     /// The next signal that has come; nothing when none has.

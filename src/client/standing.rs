@@ -3,11 +3,16 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::cli::show_duration;
 use crate::clock::Time;
 use crate::protocol::{DomainStatus, HeadWait, HolderState, HolderStatus, Ticket};
 
-use super::table::{ordinal, printable};
+use super::table::{cut, ordinal, printable};
+
+/// Columns of a command below which it is left out rather than cut.
+const COMMAND_COLUMNS_MIN: usize = 4;
 
 /// The place in line, who has the turn, and how long it may take.
 #[derive(Debug, Default)]
@@ -44,15 +49,26 @@ impl Standing {
         self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
     }
 
-    /// The whole line; nothing before the place is known.
-    pub(super) fn text(&self, domain: &str, now: Time) -> Option<String> {
+    /// The line, in so many columns as far as it helps to shorten the holder's command; nothing before the place is
+    /// known.
+    pub(super) fn text(&self, domain: &str, now: Time, columns: usize) -> Option<String> {
+        let whole = self.text_with(domain, now, usize::MAX)?;
+        let excess = whole.width().saturating_sub(columns);
+        let command = self.holder.as_ref().and_then(|holder| holder.command.as_ref());
+        match command {
+            Some(command) if excess > 0 => self.text_with(domain, now, command.width().saturating_sub(excess)),
+            _ => Some(whole),
+        }
+    }
+
+    fn text_with(&self, domain: &str, now: Time, command_columns: usize) -> Option<String> {
         let (position, total_ahead) = self.place?;
         let mut text = format!("seq: {domain}: {} in line, {total_ahead} ahead", ordinal(position));
         if let Some(obstacle) = &self.obstacle {
             _ = write!(text, "; {obstacle}");
         }
         if let Some(holder) = &self.holder {
-            text.push_str(&holder.text(now));
+            text.push_str(&holder.text(now, command_columns));
             if let Some(left) = self.left(position, holder, now) {
                 text.push_str(&left);
             }
@@ -107,11 +123,12 @@ impl Holder {
         }
     }
 
-    fn text(&self, now: Time) -> String {
-        let command = self.command.as_ref().map(|command| format!(" ({command})")).unwrap_or_default();
+    fn text(&self, now: Time, command_columns: usize) -> String {
         if let Some(ticket) = self.unseen {
             return format!("; what has the turn is out of the daemon's sight: 'seq release {ticket}' if it is gone");
         }
+        let command = self.command.as_ref().filter(|_| command_columns >= COMMAND_COLUMNS_MIN);
+        let command = command.map(|command| format!(" ({})", cut(command, command_columns))).unwrap_or_default();
         let verb = if self.is_orphan { "has lost its seq and runs on," } else { "runs" };
         format!("; pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))
     }
@@ -161,10 +178,24 @@ mod tests {
 
     /// The line five seconds after the daemon said `status`.
     fn text(position: u64, left_ms: Option<u64>) -> String {
+        text_in(usize::MAX, position, left_ms)
+    }
+
+    fn text_in(columns: usize, position: u64, left_ms: Option<u64>) -> String {
         let mut standing = Standing { place: Some((position, position)), ..Standing::default() };
         let now = Time::from_nanos(3_600_000_000_000);
         standing.learn(Some(&status(left_ms)), now);
-        standing.text("foo.com", now + Duration::from_secs(5)).unwrap()
+        standing.text("foo.com", now + Duration::from_secs(5), columns).unwrap()
+    }
+
+    #[test]
+    fn the_command_makes_room_for_the_other_facts() {
+        let facts = |command: &str| {
+            format!("seq: foo.com: 2nd in line, 2 ahead; pid 4711{command} runs for 1m 5s, about 3m left")
+        };
+        assert_eq!(text_in(84, 2, Some(65_000)), facts(" (./depl…)"));
+        assert_eq!(text_in(80, 2, Some(65_000)), facts(""), "three columns say nothing");
+        assert_eq!(text_in(10, 2, Some(65_000)), facts(""));
     }
 
     #[test]
@@ -184,7 +215,7 @@ mod tests {
         status.holders[0].unseen = true;
         standing.learn(Some(&status), Time::ZERO);
         assert_eq!(
-            standing.text("foo.com", Time::ZERO).unwrap(),
+            standing.text("foo.com", Time::ZERO, usize::MAX).unwrap(),
             "seq: foo.com: 1st in line, 1 ahead; what has the turn is out of the daemon's sight: 'seq release 1' if it \
              is gone"
         );
@@ -196,7 +227,7 @@ mod tests {
         let status = DomainStatus { holders: vec![], awaited_ms: Some(9_000), ..status(None) };
         standing.learn(Some(&status), Time::ZERO);
         assert_eq!(
-            standing.text("foo.com", Time::ZERO + Duration::from_secs(2)).unwrap(),
+            standing.text("foo.com", Time::ZERO + Duration::from_secs(2), usize::MAX).unwrap(),
             "seq: foo.com: 2nd in line, 1 ahead; waiting up to 7s for the 1st to come back after the daemon was \
              started anew"
         );
@@ -205,10 +236,10 @@ mod tests {
     #[test]
     fn nothing_is_made_up_before_the_daemon_has_told() {
         let mut standing = Standing::default();
-        assert_eq!(standing.text("foo.com", Time::ZERO), None);
+        assert_eq!(standing.text("foo.com", Time::ZERO, usize::MAX), None);
         standing.place = Some((1, 1));
-        assert_eq!(standing.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
+        assert_eq!(standing.text("foo.com", Time::ZERO, usize::MAX).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
         standing.learn(None, Time::ZERO);
-        assert_eq!(standing.text("foo.com", Time::ZERO).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
+        assert_eq!(standing.text("foo.com", Time::ZERO, usize::MAX).unwrap(), "seq: foo.com: 1st in line, 1 ahead");
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
 use crate::daemon::{Place, prepare_own_directory};
-use crate::error::{Cure, Error, way_to_write};
+use crate::error::{Cure, Error, way_to_write, with_limit};
 
 use super::link::timespec;
 
@@ -141,12 +141,12 @@ fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
     // What the daemon needs of the environment: where its tools and its config file are, and in which time zone people
     // read its log.
     command.envs(["PATH", "HOME", "TZ"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| Error::failure(format_args!("cannot start the daemon: {error}")))?;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(
+        |error| match error.kind() {
+            io::ErrorKind::NotFound => Error::failure("cannot start the daemon: there is no /proc: mount it"),
+            _ => Error::failure(format_args!("cannot start the daemon: {}", with_limit(&error))),
+        },
+    )?;
     let answer = match child.stdout.take() {
         Some(stdout) => read_answer(stdout, deadline),
         None => Answer::Silent("it has no standard output".to_owned()),

@@ -94,7 +94,8 @@ fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut 
     let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
     rows.extend(line.holders.iter().map(|holder| holder_row(holder, users)));
     rows.extend(line.waiters.iter().map(|waiter| waiter_row(waiter, users)));
-    for row in columns(&rows, SIDES) {
+    let width = screen.width.map(|width| width.saturating_sub(2));
+    for row in columns(&rows, SIDES, width) {
         add(&screen.cut(&format!("  {row}")));
     }
     let more = line.waiting.saturating_sub(line.waiters.len() as u64);

@@ -100,15 +100,33 @@ pub(super) enum Side {
     Right,
 }
 
-/// Rows of cells, each column as wide as its widest cell.
-pub(super) fn columns<const N: usize>(rows: &[[String; N]], sides: [Side; N]) -> Vec<String> {
+/// Columns of words are not squeezed below this.
+const SQUEEZED_MIN: usize = 4;
+
+/// Rows of cells, each column as wide as its widest cell; but where that is more than `width`, the widest columns of
+/// words are squeezed, and what is in them is cut.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]], sides: [Side; N], width: Option<usize>) -> Vec<String> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.width().max(*width);
         }
     }
+    if let Some(width) = width {
+        squeeze(&mut widths, sides, width);
+    }
     rows.iter().map(|row| line(row, &widths, sides)).collect()
+}
+
+fn squeeze<const N: usize>(widths: &mut [usize; N], sides: [Side; N], width: usize) {
+    let shown = widths.iter().filter(|width| **width > 0).count();
+    let mut excess = (widths.iter().sum::<usize>() + GAP * shown.saturating_sub(1)).saturating_sub(width);
+    while excess > 0 {
+        let words = widths.iter_mut().zip(sides).filter(|(_, side)| *side == Side::Left).map(|(width, _)| width);
+        let Some(widest) = words.max().filter(|widest| **widest > SQUEEZED_MIN) else { return };
+        *widest -= 1;
+        excess -= 1;
+    }
 }
 
 fn line<const N: usize>(row: &[String; N], widths: &[usize; N], sides: [Side; N]) -> String {
@@ -117,6 +135,7 @@ fn line<const N: usize>(row: &[String; N], widths: &[usize; N], sides: [Side; N]
         if *width == 0 {
             continue;
         }
+        let cell = cut(cell, *width);
         let blanks = " ".repeat(width - cell.width());
         match side {
             Side::Left => text.extend([cell.as_str(), &blanks]),
@@ -162,8 +181,18 @@ mod tests {
     #[test]
     fn a_column_is_as_wide_as_its_widest_cell_and_an_empty_one_is_left_out() {
         let rows = [["1", "", "漢", "x"], ["22", "", "b", ""]].map(|row| row.map(str::to_owned));
-        let shown = columns(&rows, [Side::Right, Side::Left, Side::Left, Side::Left]);
+        let shown = columns(&rows, [Side::Right, Side::Left, Side::Left, Side::Left], None);
         assert_eq!(shown, [" 1  漢  x", "22  b"]);
+    }
+
+    #[test]
+    fn the_widest_words_make_room() {
+        let rows = [["runs", "123456", "./a-long-command"], ["1st, away", "7", "-"]].map(|row| row.map(str::to_owned));
+        let shown = |width| columns(&rows, [Side::Left, Side::Right, Side::Left], Some(width));
+        assert_eq!(shown(35), ["runs       123456  ./a-long-command", "1st, away       7  -"]);
+        assert_eq!(shown(30), ["runs       123456  ./a-long-c…", "1st, away       7  -"]);
+        assert_eq!(shown(22), ["runs    123456  ./a-l…", "1st, …       7  -"]);
+        assert_eq!(shown(5), ["runs  123456  ./a…", "1st…       7  -"], "numbers stay whole");
     }
 
     #[test]

@@ -58,6 +58,8 @@ struct Asker<'a> {
     is_resuming: bool,
     /// Whether its place was lost, and the user does not know yet.
     has_lost_place: bool,
+    /// Whether it has asked for a second place.
+    has_asked_anew: bool,
     /// Why the daemon can neither write nor tell anything at present.
     stalled: Option<String>,
     /// The turn, while the daemon has not said that it heard the confirmation; and when it must have, if it can.
@@ -83,6 +85,7 @@ pub(super) fn take_turn(
         known: None,
         is_resuming: false,
         has_lost_place: false,
+        has_asked_anew: false,
         stalled: None,
         unconfirmed: None,
     };
@@ -128,6 +131,10 @@ impl Asker<'_> {
                 }
                 Wake::Reply(Reply::Error(error)) if is_resuming && is_no_ticket_of_ours(error.code) => {
                     self.ask_anew(link)?;
+                }
+                // The daemon counts from the second place.
+                Wake::Reply(Reply::Error(error)) if error.code == ErrorCode::TimedOut && self.has_asked_anew => {
+                    return Ok(Outcome::NoTurn(self.timed_out("its first place in line was lost")));
                 }
                 Wake::Reply(Reply::Error(error)) => return Ok(Outcome::NoTurn(no_turn(&error))),
                 // Who would not wait at all does not wait for this either.
@@ -187,6 +194,7 @@ impl Asker<'_> {
         self.known = None;
         self.unconfirmed = None;
         self.has_lost_place = true;
+        self.has_asked_anew = true;
         let left = self.left(Duration::ZERO).map(milliseconds);
         let sequence = Sequence { max_wait_ms: left, ..self.sequence.clone() };
         match link.send(&Request::Sequence(sequence), self.descriptors) {

@@ -49,7 +49,7 @@ enum Style {
     Changes,
 }
 
-/// The waiting line: live on a terminal, a line now and then under CI, otherwise nothing.
+/// The waiting line: a line now and then under CI, live on another terminal, otherwise nothing.
 #[derive(Debug)]
 pub(super) struct Waiting {
     domain: String,
@@ -173,15 +173,16 @@ impl Waiting {
     }
 
     fn show(&mut self) {
-        let Some(text) = self.standing.text(&self.domain, Time::now()) else { return };
+        let width = width();
+        let columns = if self.style == Style::Live { width.saturating_sub(1) } else { usize::MAX };
+        let Some(text) = self.standing.text(&self.domain, Time::now(), columns) else { return };
         match self.style {
             Style::Silent => {}
             Style::Log | Style::Changes => write(&format!("{text}\n")),
             // In the background the terminal belongs to somebody else.
             Style::Live if !is_in_foreground() => self.columns_drawn = 0,
             Style::Live => {
-                let width = width();
-                let line = cut(&text, width.saturating_sub(1));
+                let line = cut(&text, columns);
                 write(&(to_start(self.columns_drawn, width) + &line));
                 self.columns_drawn = line.width();
             }
@@ -199,8 +200,9 @@ fn style(loudness: Loudness, is_terminal: bool, ci: Option<&OsStr>) -> Style {
     let is_ci = ci.is_some_and(|value| !["", "0", "false"].map(OsStr::new).contains(&value));
     match loudness {
         Loudness::Quiet => Style::Silent,
-        _ if is_terminal => Style::Live,
+        // Also where CI gives a terminal: what is drawn there over itself stays in its log, line by line.
         _ if is_ci => Style::Log,
+        _ if is_terminal => Style::Live,
         Loudness::Verbose => Style::Changes,
         Loudness::Normal => Style::Silent,
     }
@@ -246,7 +248,8 @@ mod tests {
     fn what_is_said_suits_the_reader() {
         let ci = |value: &'static str| Some(OsStr::new(value));
         assert_eq!(style(Loudness::Normal, true, None), Style::Live);
-        assert_eq!(style(Loudness::Normal, true, ci("true")), Style::Live);
+        assert_eq!(style(Loudness::Normal, true, ci("true")), Style::Log);
+        assert_eq!(style(Loudness::Normal, true, ci("false")), Style::Live);
         assert_eq!(style(Loudness::Normal, false, ci("true")), Style::Log);
         assert_eq!(style(Loudness::Verbose, false, ci("1")), Style::Log);
         for value in ["", "0", "false"] {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use rustix::fs::{FileType, Gid, Mode, Stat};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat};
 
 use crate::error::{Error, way_to_write};
 
@@ -51,6 +51,25 @@ pub(super) fn prepare(directory: &Path, access: Access) -> Result<(), Error> {
     };
     let found = found.map_err(|error| unusable(directory, &error.into()))?;
     check(directory, &found, access)
+}
+
+/// Makes the folder `done` of a shared daemon, into which each user who is let through to it can put files, and nobody
+/// else can remove them. A user's own daemon needs none: its clients make it.
+///
+/// # Errors
+///
+/// When it cannot be made, or something else is there.
+pub(super) fn prepare_done(done: &Path, access: Access) -> io::Result<()> {
+    if !access.everybody {
+        return Ok(());
+    }
+    match DirBuilder::new().mode(0o700).create(done) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(done, flags, Mode::empty())?;
+    Ok(rustix::fs::fchmod(folder, Mode::from_raw_mode(0o1733))?)
 }
 
 /// Makes the directory of a user's own daemon if it is missing, and checks that it is one.

@@ -149,6 +149,15 @@ impl Ledger {
         written
     }
 
+    /// Makes all that was written readable, for those who ask for the history.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Ledger::commit).
+    pub(super) fn catch_up(&mut self) -> Result<(), Error> {
+        self.database.as_mut().map_or(Ok(()), Database::catch_up)
+    }
+
     fn forget_batch(&mut self) {
         self.touched.clear();
         self.settings.clear();

@@ -171,6 +171,9 @@ impl Owner {
             let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
             self.ledger.commit(&self.sequencer, &self.kept, now, clock)?;
         }
+        if !self.batch.logs.is_empty() {
+            self.ledger.catch_up()?;
+        }
         Ok(())
     }
 

@@ -65,7 +65,7 @@ pub struct Place {
     pub log: PathBuf,
     /// Who waits, who has a turn, and how turns ended.
     pub database: PathBuf,
-    /// What the database held last.
+    /// What was written last, and what the database held.
     pub mark: PathBuf,
     /// A folder in which clients leave word of turns that ended while there was no daemon to hear it.
     pub done: PathBuf,

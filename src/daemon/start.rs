@@ -91,6 +91,9 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         let storage = storage::open(args, &place)?;
         let mut config = Config::of(args);
         let policies = storage.settings.load(&mut config)?;
+        if let Err(error) = directory::prepare_done(&place.done, access) {
+            warn!("users cannot leave word in {}: {error}", place.done.display());
+        }
         let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,

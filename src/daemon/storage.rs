@@ -42,6 +42,7 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
         Database::open_if(&place.database, &place.mark, &Machine::this(), retention, bury, is_understood)?;
     let tickets = recover::read(&place.database, &found)?;
     let tickets = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
+    database.catch_up()?;
     let past = past(&place.database)?;
     let settings = PastSettings::read(database.take_settings());
     Ok(Storage { database: Some(database), tickets: recover::look(tickets), past, settings })
@@ -112,7 +113,7 @@ fn is_secret(saved: &SavedTicket, secret: &str) -> bool {
 
 /// A turn that an earlier daemon saw end with its processes, and nobody tell how. Its secret is not kept, so it is
 /// believed to whoever may write for its user.
-fn amend(database: &Database, writer: u32, note: &DoneNote) -> Result<Option<Change>, Error> {
+fn amend(database: &mut Database, writer: u32, note: &DoneNote) -> Result<Option<Change>, Error> {
     let Some((ended_at, body)) = database.ended(Ticket(note.ticket))? else { return Ok(None) };
     let Ok(turn) = serde_json::from_slice::<EndedTurn>(&body) else { return Ok(None) };
     Ok(amended(turn, ended_at, writer, note).map(|(turn, ended_at)| change(&turn, ended_at)))

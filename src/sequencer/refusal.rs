@@ -260,6 +260,6 @@ fn not_found(which: &Which, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Which::Request(domain, request_id) => {
             write!(f, "request {request_id} neither waits nor has a turn in {domain}: see `seq status`")
         }
-        Which::Domain(domain) => write!(f, "nothing to end in {domain}: name a ticket, see `seq status`"),
+        Which::Domain(domain) => write!(f, "nobody has the turn in {domain}: there is nothing to end"),
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 /// Pages of the log past which the writer has to wait for the last part of a checkpoint. A log starts again from its
 /// beginning when all of it is in the database, which any checkpoint comes to in a moment without a commit; but a
 /// writer that never rests would make it grow for ever. Reading so long a log again after a kill takes 0.1 s.
-const LOG_PAGES_MAX: i64 = 64 * 1_024;
+const LOG_PAGES_MAX: i64 = 16 * 1_024;
 
 /// A thread with a connection of its own. `fsync` takes milliseconds, and happens there; only when the log starts again
 /// the writer waits for its first few bytes to be on the disk, for SQLite leaves that to nobody else.

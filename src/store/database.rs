@@ -1,34 +1,35 @@
 //! The database: every ticket that lives, and how each turn ended.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, params};
-use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpointer;
 use super::fault;
-use super::history;
+use super::history::{self, PRUNE_ROWS_MAX};
+use super::journal::Journal;
 use super::machine::Machine;
 use super::mark::{Mark, Summary};
 use super::opening::{
     check_all, check_file, check_owner, check_writable, connect, identity_of, log_of, read_live, remove_new_log,
 };
 use super::problem::{Problem, problem};
+use super::row::{ENDED, LEFT, LIVE, Row};
 use super::schema::{self, Before};
-use super::setting::{self, Setting, SettingKind};
+use super::setting::{self, Setting, SettingKind, SettingSums};
 use crate::protocol::{Domain, Ticket};
 
 /// Turns that the history may have too many while there is no quiet moment to remove some.
 const SURPLUS_MAX: u64 = 4_096;
 
-/// Commits after which the checkpointer is woken.
-const CHECKPOINT_COMMITS: u32 = 4_096;
+/// Transactions after which the checkpointer is woken.
+const CHECKPOINT_TRANSACTIONS: u32 = 512;
 
-/// What became of one ticket, to be written in one transaction with others.
+/// What became of one ticket, to be written in one commit with others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It lives, and this is what the next daemon must know of it.
@@ -84,22 +85,24 @@ pub struct Retention {
 pub struct Database {
     connection: Connection,
     mark: Mark,
+    /// What is committed and not in the file yet.
+    journal: Journal,
     checkpointer: Checkpointer,
     path: PathBuf,
     /// Device and inode of the file.
     identity: (u64, u64),
-    /// The checksums of the rows that live.
+    /// The checksums of the rows that live, those in the journal too.
     sums: BTreeMap<Ticket, i64>,
     /// The checksums of the settings.
-    setting_sums: HashMap<(SettingKind, String), i64>,
+    setting_sums: SettingSums,
     /// All of them in one.
     summary: Summary,
     /// What was set when it was opened.
     settings: Vec<Setting>,
     /// Since the checkpointer was woken.
-    commits: u32,
+    transactions: u32,
     retention: Retention,
-    /// Rows of the history.
+    /// Rows of the history, those in the journal too.
     ended: u64,
 }
 
@@ -165,20 +168,23 @@ impl Database {
         let connection = connect(path).map_err(at)?;
         check_writable(&connection, path)?;
         let must_hold = || seen.holds_something().then(|| Problem::missing(path, mark));
-        let Before { is_new, machine: before } = schema::prepare(&connection, path, must_hold)?;
+        let Before { is_new, machine: before, taken_in } = schema::prepare(&connection, path, must_hold)?;
         if !is_new && !seen.was_closed {
             check_all(&connection, path)?;
         }
-        let live = read_live(&connection, path, seen.oldest())?;
+        // Beside an empty database that may be empty there is no journal.
+        let journal = if is_new { Some(Journal::new(taken_in + 1)) } else { Journal::find(&seen, taken_in) };
+        let journal = journal.ok_or_else(|| Problem::lost(path, mark, true))?;
+        let live = live_with(read_live(&connection, path, seen.oldest())?, &journal);
         let settings = setting::read(&connection, path)?;
-        let of_tickets = live.iter().map(|(found, sum)| Summary::of(found.ticket, *sum));
+        let of_tickets = live.iter().map(|(ticket, (_, sum))| Summary::of(*ticket, *sum));
         let of_settings = settings.iter().map(|(setting, sum)| setting::summary(setting.kind, *sum));
         let summary: Summary = of_tickets.chain(of_settings).sum();
         check_owner(&seen, &before, machine, (summary, !live.is_empty()), (path, mark))?;
         let setting_sums = settings.iter().map(|(setting, sum)| ((setting.kind, setting.name.clone()), *sum)).collect();
         let settings = settings.into_iter().map(|(setting, _)| setting).collect();
-        let sums: BTreeMap<Ticket, i64> = live.iter().map(|(found, sum)| (found.ticket, *sum)).collect();
-        let mut found: Vec<Found> = live.into_iter().map(|(found, _)| found).collect();
+        let sums: BTreeMap<Ticket, i64> = live.iter().map(|(ticket, (_, sum))| (*ticket, *sum)).collect();
+        let mut found: Vec<Found> = live.into_iter().map(|(ticket, (body, _))| Found { ticket, body }).collect();
         if before.boot_id == machine.boot_id {
             is_understood(&found)?;
         }
@@ -187,6 +193,7 @@ impl Database {
             None => history::count(&connection).map_err(at)?,
         };
         let mut mark = Mark::open(mark, &machine.boot_id).map_err(|error| Problem::file("write", mark, &error))?;
+        mark.begin_journal(journal.number(), journal.length());
         mark.turn(before.boot_id != machine.boot_id);
         mark.settle(summary, oldest(&sums), ended);
         let checkpointer = Checkpointer::start(connect(path).map_err(at)?);
@@ -195,6 +202,7 @@ impl Database {
         let mut database = Database {
             connection,
             mark,
+            journal,
             checkpointer,
             path,
             identity,
@@ -202,13 +210,15 @@ impl Database {
             setting_sums,
             summary,
             settings,
-            commits: 0,
+            transactions: 0,
             retention,
             ended,
         };
+        database.catch_up()?;
         if before.boot_id != machine.boot_id {
             let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
+            database.catch_up()?;
             schema::set_machine(&database.connection, machine).map_err(|error| problem(&database.path, error))?;
             database.mark.turn(false);
             found.clear();
@@ -217,134 +227,160 @@ impl Database {
     }
 
     /// Ends the use of it in good order: the next to open it need not look at all of it.
-    pub fn close(self) {
+    pub fn close(mut self) {
+        let is_caught_up = self.catch_up().is_ok();
         let Database { connection, mark, checkpointer, .. } = self;
         drop(checkpointer);
         _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         // The last to close it brings the log back into the database. If that fails the log stays.
-        if connection.close().is_ok() {
+        if connection.close().is_ok() && is_caught_up {
             mark.close();
         }
     }
 
-    /// Writes `changes` in one transaction. When it has returned they outlive this process; a power cut may take
-    /// them, and all commands with them.
+    /// Writes `changes`, all of them or none. When it has returned they outlive this process; a power cut may take
+    /// them, and all commands with them. Who reads the database finds them there after [`catch_up`](Database::catch_up).
     ///
     /// # Errors
     ///
     /// When they cannot be written: none of them is, and nothing may be told to anybody. Where there was no room the
-    /// same tickets may be tried again, in one transaction with others; otherwise end this process, and let the next
+    /// same tickets may be tried again, in one commit with others; otherwise end this process, and let the next
     /// one read what is on disk.
     pub fn commit(&mut self, changes: &[Change]) -> Result<(), Problem> {
         if changes.is_empty() {
             return Ok(());
         }
-        let is_for_good = |change: &Change| matches!(change, Change::Setting { kind, .. } if kind.is_for_good());
-        if changes.iter().any(is_for_good) {
-            self.set_synchronous("FULL")?;
-            let written = self.commit_as_is(changes);
-            self.set_synchronous("NORMAL")?;
-            return written;
+        fault::point();
+        let rows: Vec<Row<'_>> = changes.iter().filter_map(Row::of).collect();
+        let has_settings = rows.len() < changes.len();
+        if has_settings || !self.journal.has_room(&rows) {
+            self.catch_up()?;
         }
-        self.commit_as_is(changes)
+        if has_settings {
+            self.write_settings(&rows, changes)?;
+        } else if self.journal.has_room(&rows) {
+            for row in &rows {
+                self.account(row);
+            }
+            // Whichever of the two states the next daemon finds after a crash, the mark knows it.
+            self.mark.announce(self.summary, oldest(&self.sums));
+            self.journal.append(&rows, &self.mark);
+        } else {
+            self.write_past_journal(&rows, &[])?;
+        }
+        fault::point();
+        self.mark.settle(self.summary, oldest(&self.sums), self.ended);
+        self.checkpointer.check().map_err(|error| problem(&self.path, error))
     }
 
-    /// Whether a commit waits until the disk has it, so that even a power cut does not take it.
+    /// Takes what is in the journal into the database, for those who read there.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Database::commit). Nothing that was committed is lost then.
+    pub fn catch_up(&mut self) -> Result<(), Problem> {
+        if self.journal.length() == 0 {
+            return Ok(());
+        }
+        let rows: Vec<Row<'_>> = self.journal.rows().into_values().collect();
+        self.transact(&rows, &[]).map_err(|error| problem(&self.path, error)).map(|removed| self.took_in(removed))
+    }
+
+    /// Writes settings, and what changed with them, past the journal: they are few. What was set for good is on the disk
+    /// when this has returned, so that even a power cut does not take it.
+    fn write_settings(&mut self, rows: &[Row<'_>], changes: &[Change]) -> Result<(), Problem> {
+        let is_for_good = |change: &Change| matches!(change, Change::Setting { kind, .. } if kind.is_for_good());
+        if !changes.iter().any(is_for_good) {
+            return self.write_past_journal(rows, changes);
+        }
+        self.set_synchronous("FULL")?;
+        let written = self.write_past_journal(rows, changes);
+        self.set_synchronous("NORMAL")?;
+        written
+    }
+
     fn set_synchronous(&self, level: &str) -> Result<(), Problem> {
         let set = self.connection.pragma_update(None, "synchronous", level);
         set.map_err(|error| problem(&self.path, error))
     }
 
-    fn commit_as_is(&mut self, changes: &[Change]) -> Result<(), Problem> {
-        fault::point();
-        let ended = self.ended;
-        if let Err(error) = self.write(changes) {
-            self.ended = ended;
-            if !self.connection.is_autocommit() {
-                _ = self.connection.execute_batch("ROLLBACK");
+    /// Writes what the journal, which is empty, would never have room for, and the settings among `changes`.
+    fn write_past_journal(&mut self, rows: &[Row<'_>], changes: &[Change]) -> Result<(), Problem> {
+        let (ended, summary) = (self.ended, self.summary);
+        let before: Vec<(Ticket, Option<i64>)> = rows.iter().map(|row| (row.ticket, self.account(row))).collect();
+        let before_settings: Vec<_> = changes.iter().filter_map(|change| self.account_setting(change)).collect();
+        self.mark.announce(self.summary, oldest(&self.sums));
+        match self.transact(rows, changes) {
+            Ok(removed) => self.took_in(removed),
+            Err(error) => {
+                for (ticket, sum) in before.into_iter().rev() {
+                    self.replace_sum(ticket, sum);
+                }
+                for (key, sum) in before_settings.into_iter().rev() {
+                    match sum {
+                        Some(sum) => self.setting_sums.insert(key, sum),
+                        None => self.setting_sums.remove(&key),
+                    };
+                }
+                (self.ended, self.summary) = (ended, summary);
+                return Err(problem(&self.path, error));
             }
-            return Err(problem(&self.path, error));
         }
+        Ok(())
+    }
+
+    /// Writes `rows`, and the settings among `changes`, in one transaction, as what the journal of the present number
+    /// holds; gives how many turns of the history had to make room.
+    fn transact(&self, rows: &[Row<'_>], changes: &[Change]) -> rusqlite::Result<u64> {
+        let connection = &self.connection;
+        let write = || {
+            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            for row in rows {
+                fault::write()?;
+                row.write(connection)?;
+            }
+            for change in changes {
+                if let Change::Setting { kind, name, body } = change {
+                    fault::write()?;
+                    setting::write(connection, (*kind, name), body.as_deref())?;
+                }
+            }
+            // As many as may have come, so that there are never more of them.
+            let surplus = self.surplus().min(PRUNE_ROWS_MAX.max(rows.len() as u64));
+            let is_much = self.surplus() >= SURPLUS_MAX;
+            let removed = if is_much { history::prune_count(connection, surplus)? } else { 0 };
+            schema::set_taken_in(connection, self.journal.number())?;
+            fault::write()?;
+            connection.prepare_cached("COMMIT")?.execute([])?;
+            Ok(removed)
+        };
+        let written = write();
+        if written.is_err() && !connection.is_autocommit() {
+            _ = connection.execute_batch("ROLLBACK");
+        }
+        written
+    }
+
+    /// The database has the journal, and let go of `removed` turns.
+    fn took_in(&mut self, removed: u64) {
         fault::point();
+        self.journal.begin_next(&self.mark);
+        self.ended -= removed;
         self.mark.settle(self.summary, oldest(&self.sums), self.ended);
-        self.commits += 1;
-        if self.commits >= CHECKPOINT_COMMITS {
-            self.commits = 0;
+        self.transactions += 1;
+        if self.transactions >= CHECKPOINT_TRANSACTIONS {
+            self.transactions = 0;
             self.checkpointer.wake();
         }
-        self.checkpointer.check().map_err(|error| problem(&self.path, error))
     }
 
-    fn write(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
-        if let [change] = changes
-            && self.surplus() < SURPLUS_MAX
-        {
-            // One statement is a transaction by itself, and quicker than three.
-            fault::write()?;
-            let sum = self.account(change);
-            self.mark.announce(self.summary, oldest(&self.sums));
-            self.write_one(change, sum)?;
-            return fault::write();
-        }
-        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        for change in changes {
-            fault::write()?;
-            let sum = self.account(change);
-            self.write_one(change, sum)?;
-        }
-        if self.surplus() >= SURPLUS_MAX {
-            self.ended -= history::prune_count(&self.connection, self.surplus())?;
-        }
-        fault::write()?;
-        // Whichever of the two states the database turns out to hold after a crash, the mark knows it.
-        self.mark.announce(self.summary, oldest(&self.sums));
-        self.connection.prepare_cached("COMMIT")?.execute([])?;
-        Ok(())
+    /// Reckons with a row that is about to be written; gives the sum that its ticket had while it lived.
+    fn account(&mut self, row: &Row<'_>) -> Option<i64> {
+        self.ended += u64::from([ENDED, LEFT].contains(&row.state));
+        self.replace_sum(row.ticket, (row.state == LIVE).then_some(row.sum))
     }
 
-    /// Reckons with a change that is about to be written; gives the checksum of its row.
-    fn account(&mut self, change: &Change) -> i64 {
-        let (ticket, state, body) = match change {
-            Change::Live { ticket, body, .. } => (*ticket, LIVE, body),
-            Change::Ended { ticket, body, .. } => (*ticket, ENDED, body),
-            Change::Left { ticket, why: Some((_, _, body)) } => (*ticket, LEFT, body),
-            Change::Left { ticket, why: None } => {
-                self.replace_sum(*ticket, None);
-                return 0;
-            }
-            Change::Setting { kind, name, body } => {
-                let sum = body.as_ref().map(|body| setting::checksum(*kind, name, body));
-                self.replace_setting_sum(*kind, name, sum);
-                return sum.unwrap_or_default();
-            }
-        };
-        let sum = checksum(ticket, state, body);
-        self.replace_sum(ticket, (state == LIVE).then_some(sum));
-        self.ended += u64::from(state != LIVE);
-        sum
-    }
-
-    fn write_one(&self, change: &Change, sum: i64) -> rusqlite::Result<()> {
-        let (ticket, state, (domain, at_ms, body)) = match change {
-            Change::Live { ticket, domain, body } => (ticket, LIVE, (domain, None, body)),
-            Change::Ended { ticket, domain, ended_at, body } => (ticket, ENDED, (domain, Some(ended_at), body)),
-            Change::Left { ticket, why: Some((domain, left_at, body)) } => {
-                (ticket, LEFT, (domain, Some(left_at), body))
-            }
-            Change::Left { ticket, why: None } => {
-                self.connection.prepare_cached("DELETE FROM turns WHERE ticket = ?1")?.execute([number(*ticket)])?;
-                return Ok(());
-            }
-            Change::Setting { kind, name, body } => {
-                return setting::write(&self.connection, (*kind, name), body.as_deref(), sum);
-            }
-        };
-        let row = params![number(*ticket), domain.as_str(), state, body, at_ms, sum];
-        self.connection.prepare_cached(WRITE)?.execute(row)?;
-        Ok(())
-    }
-
-    fn replace_sum(&mut self, ticket: Ticket, sum: Option<i64>) {
+    fn replace_sum(&mut self, ticket: Ticket, sum: Option<i64>) -> Option<i64> {
         let before = match sum {
             Some(sum) => self.sums.insert(ticket, sum),
             None => self.sums.remove(&ticket),
@@ -355,20 +391,25 @@ impl Database {
         if let Some(sum) = sum {
             self.summary.put(Summary::of(ticket, sum));
         }
+        before
     }
 
-    fn replace_setting_sum(&mut self, kind: SettingKind, name: &str, sum: Option<i64>) {
-        let key = (kind, name.to_owned());
+    /// Reckons with a setting that is about to be written, if it is one; gives which one, and the sum that it had.
+    fn account_setting(&mut self, change: &Change) -> Option<((SettingKind, String), Option<i64>)> {
+        let Change::Setting { kind, name, body } = change else { return None };
+        let key = (*kind, name.clone());
+        let sum = body.as_ref().map(|body| setting::checksum(*kind, name, body));
         let before = match sum {
-            Some(sum) => self.setting_sums.insert(key, sum),
+            Some(sum) => self.setting_sums.insert(key.clone(), sum),
             None => self.setting_sums.remove(&key),
         };
         if let Some(before) = before {
-            self.summary.take(setting::summary(kind, before));
+            self.summary.take(setting::summary(*kind, before));
         }
         if let Some(sum) = sum {
-            self.summary.put(setting::summary(kind, sum));
+            self.summary.put(setting::summary(*kind, sum));
         }
+        Some((key, before))
     }
 
     /// What was set when it was opened; once.
@@ -388,10 +429,11 @@ impl Database {
     ///
     /// As [`commit`](Database::commit).
     pub fn prune(&mut self, now_ms: i64) -> Result<bool, Problem> {
+        self.catch_up()?;
         let before = now_ms.saturating_sub(self.retention.age_ms);
         let removed = match self.surplus() {
             0 => history::prune_age(&self.connection, before),
-            surplus => history::prune_count(&self.connection, surplus),
+            surplus => history::prune_count(&self.connection, surplus.min(PRUNE_ROWS_MAX)),
         };
         let removed = removed.map_err(|error| problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
@@ -404,7 +446,8 @@ impl Database {
     /// # Errors
     ///
     /// When it cannot be read, or is damaged.
-    pub fn ended(&self, ticket: Ticket) -> Result<Option<(i64, Vec<u8>)>, Problem> {
+    pub fn ended(&mut self, ticket: Ticket) -> Result<Option<(i64, Vec<u8>)>, Problem> {
+        self.catch_up()?;
         history::one(&self.connection, &self.path, ticket)
     }
 
@@ -443,20 +486,27 @@ impl Database {
         std::fs::set_permissions(&beside, Permissions::from_mode(0o600)).map_err(failed)?;
         std::fs::rename(&beside, &self.path).map_err(failed)?;
         self.connection = connect(&self.path).map_err(at)?;
+        // What SQLite has not read yet it looks for by its name, also when that is another file's by then.
+        self.connection.query_row("SELECT count(*) FROM facts", [], |_| Ok(())).map_err(at)?;
         self.checkpointer = Checkpointer::start(connect(&self.path).map_err(at)?);
         self.identity = identity_of(&self.path).map_err(|error| Problem::file("read", &self.path, &error))?;
         Ok(())
     }
 }
 
-const WRITE: &str = "INSERT INTO turns (ticket, domain, state, body, ended_at, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-    ON CONFLICT (ticket) DO UPDATE \
-    SET state = excluded.state, body = excluded.body, ended_at = excluded.ended_at, sum = excluded.sum";
-
-/// States of a row.
-pub(super) const LIVE: u8 = 0;
-pub(super) const ENDED: u8 = 1;
-pub(super) const LEFT: u8 = 2;
+/// What lives in the database together with the journal, each with its sum.
+fn live_with(in_database: Vec<(Found, i64)>, journal: &Journal) -> BTreeMap<Ticket, (Vec<u8>, i64)> {
+    let mut live: BTreeMap<_, _> =
+        in_database.into_iter().map(|(found, sum)| (found.ticket, (found.body, sum))).collect();
+    for (ticket, row) in journal.rows() {
+        if row.state == LIVE {
+            live.insert(ticket, (row.body.to_vec(), row.sum));
+        } else {
+            live.remove(&ticket);
+        }
+    }
+    live
+}
 
 /// The first ticket that lives; beyond all of them when none does.
 fn oldest(sums: &BTreeMap<Ticket, i64>) -> Ticket {
@@ -469,17 +519,4 @@ fn remove(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// SQLite's integers are signed; tickets stay far below the sign.
-fn number(ticket: Ticket) -> i64 {
-    ticket.0.cast_signed()
-}
-
-/// The first eight bytes of a SHA-256 over all that a row says.
-pub(super) fn checksum(ticket: Ticket, state: u8, body: &[u8]) -> i64 {
-    let digest = Sha256::new().chain_update(ticket.0.to_be_bytes()).chain_update([state]).chain_update(body).finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    i64::from_be_bytes(first)
 }

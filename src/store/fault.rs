@@ -8,6 +8,7 @@
 //! | `quota:FILE` | the disk is full while this file is there |
 //! | `fsync:N` | the Nth write of the database fails, and nobody knows what is on disk |
 //!
+//! With `@M` after the number the journal has room for M records only, so that the database takes it in that often.
 //! A test goes through N = 1, 2, 3, … until nothing happens any more, so it meets every point there is.
 
 /// A moment at which the process may be killed.
@@ -23,6 +24,15 @@ pub(super) fn write() -> rusqlite::Result<()> {
     #[cfg(debug_assertions)]
     plan::write()?;
     Ok(())
+}
+
+/// How many records the journal has room for.
+#[inline]
+pub(super) fn records_max() -> usize {
+    #[cfg(debug_assertions)]
+    return plan::records_max();
+    #[cfg(not(debug_assertions))]
+    usize::MAX
 }
 
 #[cfg(debug_assertions)]
@@ -52,7 +62,7 @@ mod plan {
             if kind == "quota" {
                 return Some(Fault::Quota(number.into()));
             }
-            let number = number.parse().ok()?;
+            let number = number.split('@').next()?.parse().ok()?;
             match kind {
                 "kill" => Some(Fault::Kill(number)),
                 "full" => Some(Fault::Fail(ffi::SQLITE_FULL, number)),
@@ -62,6 +72,14 @@ mod plan {
             }
         });
         plan.as_ref()
+    }
+
+    pub(super) fn records_max() -> usize {
+        static RECORDS_MAX: OnceLock<usize> = OnceLock::new();
+        *RECORDS_MAX.get_or_init(|| {
+            let text = std::env::var("SEQD_FAULT").ok();
+            text.and_then(|text| text.rsplit_once('@')?.1.parse().ok()).unwrap_or(usize::MAX)
+        })
     }
 
     fn is_now(number: u64) -> bool {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::database::{ENDED, checksum};
 use super::opening::connect;
 use super::problem::{Problem, problem};
+use super::row::{ENDED, checksum};
 use crate::protocol::{Domain, Ticket};
 
 /// Ended turns removed in one commit at most, so that pruning never stalls a turn for long.
-const PRUNE_ROWS_MAX: u64 = 64;
+pub(super) const PRUNE_ROWS_MAX: u64 = 64;
 
 const PRUNE_OLDEST: &str =
     "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?1)";
@@ -110,9 +110,9 @@ pub(super) fn count(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(count.cast_unsigned())
 }
 
-/// Removes some of the oldest turns, at most `surplus`; gives how many.
-pub(super) fn prune_count(connection: &Connection, surplus: u64) -> rusqlite::Result<u64> {
-    let removed = connection.prepare_cached(PRUNE_OLDEST)?.execute([surplus.min(PRUNE_ROWS_MAX).cast_signed()])?;
+/// Removes the oldest turns, at most `count`; gives how many.
+pub(super) fn prune_count(connection: &Connection, count: u64) -> rusqlite::Result<u64> {
+    let removed = connection.prepare_cached(PRUNE_OLDEST)?.execute([count.cast_signed()])?;
     Ok(removed as u64)
 }
 

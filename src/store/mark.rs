@@ -1,4 +1,4 @@
-//! A word beside the database about what it holds: it shows a lost tail of the log, or a lost row.
+//! A word beside the database about what it and the [journal](super::journal) hold: it shows a lost tail, or a lost row.
 //!
 //! A file that is mapped into memory costs no system call for each commit, and outlives the process as well as a
 //! written one does. Across a restart of the machine it says nothing, and nothing lives then.
@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::file;
+use super::journal;
 use super::machine::Machine;
 use crate::protocol::Ticket;
 use crate::sys::Words;
 
 /// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, how
-/// long the history is, plus one, whether the last to use it closed it, a ticket below which none lives, and whether the
-/// database was just being turned over to this run of the machine.
+/// long the history is, plus one, whether the last to use it closed it, a ticket below which none lives, whether the
+/// database was just being turned over to this run of the machine, the journal's number, and its length in bytes.
 const BOOT: usize = 0;
 const SETTLED: usize = 1;
 const ANNOUNCED: usize = 3;
@@ -27,9 +28,16 @@ const HISTORY: usize = 5;
 const CLOSED: usize = 6;
 const OLDEST: usize = 7;
 const TURNING: usize = 8;
-const WORDS: usize = 9;
+const NUMBER: usize = 9;
+const LENGTH: usize = 10;
+/// Where the journal begins.
+const JOURNAL: usize = 16;
+const WORDS: usize = JOURNAL + journal::WORDS;
 
-/// All live rows and all settings in two numbers, in whatever order they come.
+/// How long the file was before there was a journal in it.
+const EARLIER_WORDS: usize = 9;
+
+/// All live rows, of the database with the journal, and all settings, in two numbers, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     count: u64,
@@ -75,7 +83,7 @@ impl Sum for Summary {
 }
 
 /// What a mark says, before anything is changed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a word of the file")]
 pub(super) struct Seen {
     /// Whether there is a mark.
@@ -91,6 +99,10 @@ pub(super) struct Seen {
     oldest: u64,
     /// Whether the database was being turned over to this run of the machine, so that it may say another one still.
     pub(super) was_turning: bool,
+    pub(super) journal_number: u64,
+    length: u64,
+    /// All that is where the journal is.
+    pub(super) journal: Vec<u8>,
 }
 
 impl Seen {
@@ -102,6 +114,11 @@ impl Seen {
     /// A ticket below which none lives.
     pub(super) fn oldest(&self) -> Ticket {
         Ticket(if self.is_current { self.oldest } else { 0 })
+    }
+
+    /// Bytes of the journal that count.
+    pub(super) fn journal_length(&self) -> Option<usize> {
+        usize::try_from(self.length).ok()
     }
 
     /// Whether a database that is empty cannot be the one.
@@ -129,16 +146,21 @@ impl Mark {
             let bytes = content.get(index * 8..(index + 1) * 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_ne_bytes)
         };
+        // One that was cut says too little.
+        let is_whole = content.len() >= WORDS * 8 || content.len() == EARLIER_WORDS * 8;
         let summary = |index: usize| Summary { count: word(index), sums: word(index + 1) };
         Ok(Seen {
             is_there: true,
-            is_current: word(BOOT) == boot_word(boot_id),
+            is_current: is_whole && word(BOOT) == boot_word(boot_id),
             settled: summary(SETTLED),
             announced: summary(ANNOUNCED),
             history: word(HISTORY).checked_sub(1),
             was_closed: word(CLOSED) == 1,
             oldest: word(OLDEST),
             was_turning: word(TURNING) == 1,
+            journal_number: word(NUMBER),
+            length: word(LENGTH),
+            journal: content.get(JOURNAL * 8..).unwrap_or_default().to_vec(),
         })
     }
 
@@ -195,6 +217,26 @@ impl Mark {
     /// The database is being turned over to this run of the machine, or that is done.
     pub(super) fn turn(&mut self, is_turning: bool) {
         self.words.store(TURNING, u64::from(is_turning));
+    }
+
+    /// The journal has this number and length now: those it had, or another number and nothing in it, unless the mark
+    /// says nothing about this run of the machine yet.
+    pub(super) fn begin_journal(&self, number: u64, length: usize) {
+        if length == 0 {
+            // First, so that a kill never leaves what was in it under another number.
+            self.words.store(LENGTH, 0);
+        }
+        self.words.store(NUMBER, number);
+        self.words.store(LENGTH, length as u64);
+    }
+
+    /// Writes a record into the journal, `at` its end.
+    pub(super) fn append(&self, at: usize, record: &[u8]) {
+        let (words, _) = record.as_chunks();
+        for (index, word) in (JOURNAL + at / 8..).zip(words) {
+            self.words.store(index, u64::from_ne_bytes(*word));
+        }
+        self.words.store(LENGTH, (at + record.len()) as u64);
     }
 
     /// The database is closed.

@@ -2,11 +2,11 @@
 
 mod database;
 mod opening;
-#[expect(unsafe_code, reason = "SQLite calls it, and is called, as C is")]
-mod vfs;
 mod schema;
 mod machine;
 mod mark;
+mod journal;
+mod row;
 mod checkpoint;
 mod history;
 mod saved;

@@ -1,10 +1,11 @@
 //! Notes of clients about turns whose end they could not tell: there was no daemon to hear it.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -66,10 +67,38 @@ pub fn find_note(folder: &Path, ticket: Ticket) -> Option<FoundNote> {
 }
 
 fn read_note(path: &Path) -> io::Result<FoundNote> {
-    let found = fs::symlink_metadata(path)?;
-    if !found.is_file() || found.len() > NOTE_BYTES_MAX {
-        return Err(io::Error::other("it is not a small file"));
+    // Other users may put into the folder what they like.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is not a file"));
     }
-    let note = serde_json::from_slice(&fs::read(path)?)?;
+    let mut text = Vec::new();
+    file.take(NOTE_BYTES_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > NOTE_BYTES_MAX {
+        return Err(io::Error::other("it is too large"));
+    }
+    let note = serde_json::from_slice(&text)?;
     Ok(FoundNote { path: path.to_owned(), uid: found.uid(), note })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_of_its_own_is_no_note() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let note = DoneNote { ticket: 5, secret: "s".to_owned(), exit_status: Some(7), ended_at_ms: 1 };
+        fs::write(at("5"), serde_json::to_vec(&note).unwrap()).unwrap();
+        std::os::unix::fs::symlink(at("5"), at("6")).unwrap();
+        fs::write(at("7"), vec![b' '; 5_000]).unwrap();
+        fs::create_dir(at("8")).unwrap();
+        // Whoever opened this to read would wait for a writer.
+        rustix::fs::mknodat(rustix::fs::CWD, at("9"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let found: Vec<_> = read_notes(folder.path()).into_iter().map(|found| found.note).collect();
+        assert_eq!(found, [note]);
+    }
 }

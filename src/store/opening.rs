@@ -1,5 +1,6 @@
 //! Opening the database file: how, and what must be true of it before it is believed.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,16 +11,20 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::io::Errno;
 
-use super::database::{Found, LIVE, checksum};
+use super::database::Found;
 use super::machine::Machine;
 use super::mark::{Seen, Summary};
 use super::problem::{Problem, problem};
+use super::row::{LIVE, checksum};
 use super::schema::APPLICATION_ID;
-use super::vfs;
 use crate::protocol::Ticket;
 
-/// Bytes of a page. A commit writes the pages that it touched, whole; a row is about 400 bytes.
-const PAGE_BYTES: u32 = 1_024;
+/// Bytes of a page of a new database. A transaction writes the pages that it touched, whole.
+const PAGE_BYTES: u32 = 4_096;
+
+/// How the files are opened, read and locked: by this process alone, but with several connections of its own, and
+/// without a file for shared memory (<https://sqlite.org/vfs.html>).
+const VFS: &CStr = c"unix-excl";
 
 /// How long the writer waits for the last part of a checkpoint.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,8 +130,7 @@ pub(super) fn check_writable(connection: &Connection, path: &Path) -> Result<(),
 
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    vfs::register()?;
-    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // What turns out to be damaged is left as it is, the log too.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

@@ -40,6 +40,8 @@ pub(super) struct Before {
     pub(super) is_new: bool,
     /// The machine; all empty when there was none.
     pub(super) machine: Machine,
+    /// The number of the last journal that it took in; zero when there was none.
+    pub(super) taken_in: u64,
 }
 
 /// Brings the database to this version, and says who used it last. One that holds nothing is left alone when it
@@ -76,7 +78,18 @@ pub(super) fn prepare(
         value.optional().map(Option::unwrap_or_default).map_err(at)
     };
     let machine = Machine { boot_id: fact("boot_id")?, host: fact("host")?, host_name: fact("host_name")? };
-    Ok(Before { is_new, machine })
+    let taken_in = match fact("journal")? {
+        text if text.is_empty() => 0,
+        text => text.parse().map_err(|_| Problem::broken(path, "it does not say which journal it took in"))?,
+    };
+    Ok(Before { is_new, machine, taken_in })
+}
+
+/// The journal of this number is in the database; part of the transaction that takes it in.
+pub(super) fn set_taken_in(connection: &Connection, number: u64) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO facts (name, value) VALUES ('journal', ?1)")?;
+    insert.execute([number.to_string()])?;
+    Ok(())
 }
 
 /// From now on what lives in it lives on this machine.

@@ -1,8 +1,10 @@
 //! What was set by hand, or has to be remembered for longer than a ticket lives.
 
+use std::collections::HashMap;
+use std::path::Path;
+
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
-use std::path::Path;
 
 use super::mark::Summary;
 use super::problem::{Problem, problem};
@@ -44,6 +46,9 @@ impl SettingKind {
     }
 }
 
+/// The checksums of all settings.
+pub(super) type SettingSums = HashMap<(SettingKind, String), i64>;
+
 /// That of one setting. A pause counts as something that a daemon has to be asked about.
 pub(super) fn summary(kind: SettingKind, sum: i64) -> Summary {
     Summary::of_setting(kind == SettingKind::Pause, sum)
@@ -54,13 +59,12 @@ pub(super) fn write(
     connection: &Connection,
     (kind, name): (SettingKind, &str),
     body: Option<&[u8]>,
-    sum: i64,
 ) -> rusqlite::Result<()> {
     let number = kind as i64;
     match body {
         Some(body) => connection
             .prepare_cached("INSERT OR REPLACE INTO settings (kind, name, body, sum) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![number, name, body, sum])?,
+            .execute(params![number, name, body, checksum(kind, name, body)])?,
         None => connection
             .prepare_cached("DELETE FROM settings WHERE kind = ?1 AND name = ?2")?
             .execute(params![number, name])?,

@@ -34,7 +34,8 @@ fn ended(ticket: u64, ended_at: i64) -> Change {
     Change::Ended { ticket: Ticket(ticket), domain, ended_at, body: format!("ended {ticket}").into_bytes() }
 }
 
-fn history(database: &Database) -> Vec<String> {
+fn history(database: &mut Database) -> Vec<String> {
+    database.catch_up().unwrap();
     let mut lines = Vec::new();
     History::open(database.path())
         .unwrap()
@@ -55,9 +56,9 @@ fn what_was_committed_is_found_by_the_next_daemon() {
     database.commit(&[ended(1, 5), live(3), live(4)]).unwrap();
     database.commit(&[Change::Left { ticket: Ticket(3), why: None }, live(2)]).unwrap();
     drop(database);
-    let (database, found) = place.open("boot").unwrap();
+    let (mut database, found) = place.open("boot").unwrap();
     assert_eq!(found, [2, 4]);
-    assert_eq!(history(&database), ["ended 1"]);
+    assert_eq!(history(&mut database), ["ended 1"]);
 }
 
 #[test]
@@ -84,9 +85,9 @@ fn a_transaction_that_is_larger_than_the_cache_is_all_in_the_log() {
 fn after_a_restart_of_the_machine_nothing_lives_and_all_is_history() {
     let place = Place::new();
     place.open("boot").unwrap().0.commit(&[live(1), live(2)]).unwrap();
-    let (database, found) = place.open("another").unwrap();
+    let (mut database, found) = place.open("another").unwrap();
     assert!(found.is_empty());
-    assert_eq!(history(&database), ["ended 2", "ended 1"]);
+    assert_eq!(history(&mut database), ["ended 2", "ended 1"]);
     drop(database);
     assert!(place.open("another").unwrap().1.is_empty());
 }
@@ -99,9 +100,9 @@ fn the_history_keeps_the_newest_and_no_older_than_it_should() {
         database.commit(&[live(ticket), ended(ticket, i64::try_from(ticket).unwrap() * 100)]).unwrap();
     }
     assert!(database.prune(0).unwrap());
-    assert_eq!(history(&database), ["ended 6", "ended 5", "ended 4"]);
+    assert_eq!(history(&mut database), ["ended 6", "ended 5", "ended 4"]);
     while database.prune(1_550).unwrap() {}
-    assert_eq!(history(&database), ["ended 6"]);
+    assert_eq!(history(&mut database), ["ended 6"]);
 }
 
 #[test]
@@ -109,10 +110,12 @@ fn a_log_that_was_cut_is_refused_and_nothing_is_changed() {
     let place = Place::new();
     let (mut database, _) = place.open("boot").unwrap();
     database.commit(&[live(1)]).unwrap();
+    database.catch_up().unwrap();
     let log = place.0.path().join("seq.db-wal");
     let before = std::fs::read(&log).unwrap();
     database.commit(&[live(2)]).unwrap();
-    // As a kill -9 leaves it, but with the last commit missing.
+    database.catch_up().unwrap();
+    // As a kill -9 leaves it, but with the last transaction missing.
     let files = ["seq.db", "seq.mark"].map(|name| (name, std::fs::read(place.0.path().join(name)).unwrap()));
     drop(database);
     for (name, content) in &files {
@@ -125,4 +128,138 @@ fn a_log_that_was_cut_is_refused_and_nothing_is_changed() {
         refusal.ends_with("once no command runs under seq any more, move it and the seq.mark beside it away"),
         "{refusal}"
     );
+}
+
+impl Place {
+    /// The files of these names, with what is in them.
+    fn files(&self, names: &[&'static str]) -> Vec<(&'static str, Vec<u8>)> {
+        names.iter().map(|name| (*name, std::fs::read(self.0.path().join(name)).unwrap())).collect()
+    }
+
+    fn restore(&self, files: Vec<(&'static str, Vec<u8>)>) {
+        for (name, content) in files {
+            std::fs::write(self.0.path().join(name), content).unwrap();
+        }
+    }
+}
+
+const DATABASE: [&str; 2] = ["seq.db", "seq.db-wal"];
+
+#[test]
+fn a_journal_that_the_database_has_taken_in_already_is_passed_over() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1), live(2)]).unwrap();
+    database.commit(&[ended(1, 5)]).unwrap();
+    let mut files = place.files(&["seq.mark"]);
+    database.catch_up().unwrap();
+    files.extend(place.files(&DATABASE));
+    drop(database);
+    place.restore(files);
+    let (mut database, found) = place.open("boot").unwrap();
+    assert_eq!(found, [2]);
+    assert_eq!(history(&mut database), ["ended 1"]);
+}
+
+#[test]
+fn a_journal_of_another_number_than_the_one_that_is_due_is_refused() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1)]).unwrap();
+    database.catch_up().unwrap();
+    let older = place.files(&DATABASE);
+    database.commit(&[ended(1, 5), live(2)]).unwrap();
+    database.catch_up().unwrap();
+    // What lives is now what lived then, and only the history is not.
+    database.commit(&[Change::Left { ticket: Ticket(2), why: None }, live(1)]).unwrap();
+    drop(database);
+    place.restore(older);
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("seq.db is not what"), "{refusal}");
+}
+
+#[test]
+fn an_older_database_is_taken_where_nothing_lives_and_the_journal_is_empty() {
+    let place = Place::new();
+    place.open("boot").unwrap().0.close();
+    let older = place.files(&["seq.db"]);
+    for ticket in 1..4 {
+        let (mut database, _) = place.open("boot").unwrap();
+        database.commit(&[ended(ticket, 5)]).unwrap();
+        database.close();
+    }
+    place.restore(older);
+    let (mut database, found) = place.open("boot").unwrap();
+    assert!(found.is_empty());
+    database.commit(&[live(9)]).unwrap();
+    drop(database);
+    assert_eq!(place.open("boot").unwrap().1, [9]);
+}
+
+#[test]
+fn after_a_power_cut_the_journal_counts_as_far_as_it_is_whole() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    for ticket in 1..=4 {
+        database.commit(&[live(ticket), ended(ticket, 5)]).unwrap();
+    }
+    let mut files = place.files(&DATABASE);
+    let (_, mark) = place.files(&["seq.mark"]).remove(0);
+    drop(database);
+    let end = mark.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut kept = std::collections::BTreeSet::new();
+    for cut in (100..=end).step_by(16) {
+        // The words at its beginning may be of any age.
+        let mut torn = vec![0; 128];
+        torn.extend_from_slice(mark.get(128..cut).unwrap_or_default());
+        files.push(("seq.mark", torn));
+        place.restore(files.clone());
+        let (mut database, found) = place.open("another").unwrap();
+        assert!(found.is_empty());
+        let lines = history(&mut database);
+        let expected: Vec<String> = (1..=lines.len()).rev().map(|ticket| format!("ended {ticket}")).collect();
+        assert_eq!(lines, expected, "cut at {cut}");
+        kept.insert(lines.len());
+        database.close();
+        files.pop();
+    }
+    assert!(kept.into_iter().eq(0..4), "the last record is never whole");
+}
+
+#[test]
+fn what_lives_in_the_journal_of_another_machine_is_left_to_it() {
+    let place = Place::new();
+    place.open_on("there", "its boot").unwrap().0.commit(&[live(1)]).unwrap();
+    let refusal = place.open_on("here", "boot").unwrap_err().to_string();
+    assert!(refusal.contains("was last used on the host host there"), "{refusal}");
+}
+
+#[test]
+fn a_journal_that_is_full_goes_into_the_database_again_and_again() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    let left = |ticket| Change::Left { ticket: Ticket(ticket), why: None };
+    for ticket in 1..=2_000 {
+        database.commit(&[live(ticket)]).unwrap();
+        database.commit(&[if ticket % 500 == 0 { live(ticket) } else { left(ticket) }]).unwrap();
+    }
+    drop(database);
+    assert_eq!(place.open("boot").unwrap().1, [500, 1_000, 1_500, 2_000]);
+}
+
+#[test]
+fn the_history_never_has_many_more_turns_than_it_should() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    for round in 0..12_u64 {
+        // Some that the journal has room for, and some that it has not.
+        for size in [30, 1_000] {
+            let first = round * 2_000 + size;
+            let turns: Vec<Change> = (first..first + size).map(|ticket| ended(ticket, 5)).collect();
+            database.commit(&turns).unwrap();
+        }
+    }
+    database.catch_up().unwrap();
+    assert!((3_000..5_200).contains(&database.surplus()), "{} too many", database.surplus());
+    assert_eq!(history(&mut database).len() as u64, database.surplus() + KEEP.turns);
 }

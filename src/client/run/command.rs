@@ -138,6 +138,9 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 
 fn cannot_start(program: &OsStr, error: &io::Error) -> Error {
     let shown = program.display();
+    if program.is_empty() {
+        return Error::new(status::NOT_FOUND, "cannot run a command without a name: say what to run behind '--'");
+    }
     if error.kind() != io::ErrorKind::NotFound {
         return Error::new(status::CANNOT_EXECUTE, format_args!("cannot run {shown}: {error}"));
     }

@@ -41,9 +41,14 @@ pub(super) fn leave(
 
 /// A file appears with all that is in it, or not at all.
 fn write(directory: &Path, ticket: Ticket, word: &Word<'_>) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
     let (draft, file) = (directory.join(format!(".{ticket}")), directory.join(ticket.to_string()));
-    let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    // Of an earlier try. In a shared folder another user's cannot be removed, and is not written to.
+    _ = fs::remove_file(&draft);
+    let mut open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     let written = open.write_all(&serde_json::to_vec(word)?).and_then(|()| fs::rename(&draft, file));
     if written.is_err() {
         _ = fs::remove_file(draft);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::error::Error;
+use crate::error::{Error, with_limit};
 
 /// Lowest number of the writing end: scripts use 3 to 9 themselves, and bash those from 10 on and 255.
 const DESCRIPTOR_MIN: i32 = 512;
@@ -32,8 +32,7 @@ impl Keeper {
             };
             Ok(Keeper { reading, writing: Some(writing) })
         };
-        make()
-            .map_err(|errno: Errno| Error::failure(format_args!("cannot make a pipe: {}", std::io::Error::from(errno))))
+        make().map_err(|errno: Errno| Error::failure(format_args!("cannot make a pipe: {}", with_limit(&errno.into()))))
     }
 
     /// What the daemon is handed.

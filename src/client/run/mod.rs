@@ -75,8 +75,9 @@ fn under(
     if args.until_all_exit {
         exit_status = watch.until_all_exit().unwrap_or(exit_status);
     }
+    let ran = Time::now().since(started);
     give_back(args, turn, tie, exit_status);
-    say(&|| format!("ended with status {exit_status} after {}", show_duration(Time::now().since(started))));
+    say(&|| format!("ended with status {exit_status} after {}", show_duration(ran)));
     Ok(exit_status)
 }
 

@@ -105,7 +105,7 @@ fn cancel_takes_a_waiter_out_and_nothing_else() {
     );
     assert_eq!(
         cancel(user(1_000), Which::Domain(foo())),
-        ["c9: not_found: nothing to end in foo.com: name a ticket, see `seq status`"]
+        ["c9: not_found: nobody has the turn in foo.com: there is nothing to end"]
     );
     assert_eq!(
         cancel(user(1_000), Which::Request(foo(), id("b"))),
