@@ -82,6 +82,8 @@ pub enum HeadWait {
     Cooldown,
     /// For the rate of starts to allow one more.
     Rate,
+    /// For another line in which it stands as well.
+    Line,
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,

@@ -31,11 +31,15 @@ pub struct LineView<'a> {
     pub rest: Option<Rest>,
     /// Why the first of those who wait has no turn.
     pub obstacle: Option<Obstacle>,
+    /// With the obstacle [`Line`](Obstacle::Line): which one.
+    pub other_line: Option<&'a Domain>,
 }
 
 /// One ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketView<'a> {
+    /// The first of its lines; all others are in its wishes.
+    pub domain: &'a Domain,
     /// Its request.
     pub request_id: &'a RequestId,
     /// Its number.
@@ -93,6 +97,7 @@ impl Sequencer {
             pause: self.pauses.get(domain),
             rest: line.rest(self.now),
             obstacle,
+            other_line: self.other_line(domain, line).filter(|_| obstacle == Some(Obstacle::Line)),
         })
     }
 
@@ -113,6 +118,7 @@ impl Sequencer {
             pause: paused.map(|(_, pause)| pause),
             rest: resting.map(|(_, rest)| rest),
             obstacle: None,
+            other_line: None,
         })
     }
 

@@ -18,6 +18,7 @@ mod pausing;
 mod priorities;
 mod superseding;
 mod resting;
+mod together;
 
 use std::time::Duration;
 

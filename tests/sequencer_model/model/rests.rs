@@ -102,7 +102,7 @@ impl Model {
 
     /// Domains in use whose policy lets them rest.
     pub(super) fn in_use_and_resting_by_policy(&self) -> Vec<Domain> {
-        let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
+        let mut domains = self.domains_in_use();
         domains.retain(|domain| self.rests_by_policy(domain));
         domains
     }
@@ -134,10 +134,7 @@ impl Model {
 
     /// Nothing is woken for but what is still to come, and all of that.
     pub(super) fn check_wakes(&self) {
-        let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
-        domains.sort();
-        domains.dedup();
-        for domain in domains {
+        for domain in self.domains_in_use() {
             let wake = self.wakes.iter().find(|(_, woken)| *woken == domain).map(|(until, _)| *until);
             assert_eq!(wake, self.wake_of(&domain), "{domain}");
         }
