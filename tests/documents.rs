@@ -173,7 +173,7 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
         ("event", "EventKind", 5),
         ("event", "Outcome", 7),
         ("status", "HolderState", 4),
-        ("status", "HeadWait", 7),
+        ("status", "HeadWait", 8),
     ];
     for (file, name, least) in enums {
         let variants = variants(&format!("src/protocol/{file}.rs"), name);
@@ -215,6 +215,7 @@ fn the_protocol_page_has_every_limit() {
         ("TICKETS_PER_CONNECTION_MAX", limits::TICKETS_PER_CONNECTION_MAX),
         ("WAITERS_PER_DOMAIN_MAX", limits::WAITERS_PER_DOMAIN_MAX),
         ("DOMAINS_MAX", limits::DOMAINS_MAX),
+        ("DOMAINS_PER_REQUEST_MAX", limits::DOMAINS_PER_REQUEST_MAX),
         ("POLICIES_MAX", limits::POLICIES_MAX),
         ("IDLE_DOMAINS_MAX", limits::IDLE_DOMAINS_MAX),
         ("PAST_RUNS_MAX", limits::PAST_RUNS_MAX),

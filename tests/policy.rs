@@ -92,7 +92,7 @@ fn a_policy_that_cannot_be_is_refused_with_a_sentence() {
         assert_eq!(ended.status.code(), Some(2), "{words}");
         assert!(ended.stderr().contains(sentence), "{words}: {}", ended.stderr());
     };
-    refused("policy set foo.com", "required");
+    refused("policy set foo.com", "something is missing: add <--concurrency <N>|--max-queue <N>|");
     refused("policy set foo.com --concurrency 0", "concurrency must be at least 1");
     refused("policy set foo.com --rate often", "'often' is not a rate: write how many starts in how long");
     refused("policy set foo.com --rate 0/1m", "the rate must be at least one start");

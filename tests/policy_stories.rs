@@ -234,3 +234,54 @@ fn starts_are_as_far_apart_as_the_domain_says() {
     }
     assert!(before.elapsed() >= Duration::from_millis(600), "{:?}", before.elapsed());
 }
+
+#[test]
+fn two_domains_are_had_at_once_or_not_at_all() {
+    let home = Home::new();
+    let (gate_a, gate_b) = (home.gate("gate-a"), home.gate("gate-b"));
+    let hold = |domain: &str, name: &str| home.hold(domain, name, &format!("gate-{name}"));
+    let (a, b) = (hold("one", "a"), hold("two", "b"));
+    home.script("show", "#!/bin/sh\necho $SEQ_DOMAIN; echo; echo \"$SEQ_DOMAINS\"\n");
+    let both = home.start(&["run", "-d", "One", "-d", "two", "-d", "one", "--", "./show"]);
+    home.await_waiters("two", 1);
+    home.await_waiters("one", 1);
+    // It stands in each line, so nobody passes it where a turn is free.
+    gate_a.open();
+    a.wait().is_silent(0);
+    let late = home.start(&["run", "-d", "one", "--", "echo", "late"]);
+    home.await_waiters("one", 2);
+    let status = home.seq(&["status", "-d", "one"]).stdout();
+    assert!(status.contains("the 1st waits for two, too"), "{status}");
+    home.kill_daemon();
+    home.await_waiters("one", 2);
+    home.await_waiters("two", 1);
+    gate_b.open();
+    b.wait().is_silent(0);
+    both.wait().says(0, "one\n\none\ntwo\n", "");
+    late.wait().says(0, "late\n", "");
+    for domain in ["one", "two"] {
+        let log = home.seq(&["log", "-d", domain]).stdout();
+        assert!(log.lines().any(|line| line.contains("./show")), "{domain}: {log}");
+    }
+}
+
+/// Each process wants two of three domains, in an order of its own.
+#[test]
+fn requests_for_several_domains_never_wait_in_a_circle() {
+    let home = Home::new();
+    home.warm();
+    let pairs = [["a", "b"], ["b", "c"], ["c", "a"], ["b", "a"], ["c", "b"], ["a", "c"]];
+    home.script(
+        "both",
+        "#!/bin/sh\nfor name in $SEQ_DOMAINS; do mkdir in-$name || echo overlap >>log; done\n\
+         for name in $SEQ_DOMAINS; do rmdir in-$name; done\n",
+    );
+    let running: Vec<Running> = (0..36)
+        .map(|number| pairs[number % pairs.len()])
+        .map(|[one, other]| home.start(&["run", "-d", one, "-d", other, "--", "./both"]))
+        .collect();
+    for running in running {
+        running.wait().is_silent(0);
+    }
+    assert_eq!(home.log(), Vec::<String>::new());
+}

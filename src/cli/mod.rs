@@ -111,9 +111,10 @@ pub struct Wishes {
 #[command(after_help = values::RUN_STATUS)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Run {
-    /// The line to stand in
-    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
-    pub domain: String,
+    /// The line to stand in; several times to have the turn in all of these domains at once, or in none
+    #[arg(short, long, required = true, value_name = "DOMAIN")]
+    #[arg(value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Vec<String>,
     /// Name this request; the same name again takes up the same place in line
     #[arg(long, value_name = "ID", value_parser = values::request_id)]
     pub request_id: Option<String>,
@@ -157,9 +158,10 @@ pub struct Run {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = values::SEQUENCE_NOTE)]
 pub struct Sequence {
-    /// The line to stand in
-    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
-    pub domain: String,
+    /// The line to stand in; several times to have the turn in all of these domains at once, or in none
+    #[arg(short, long, required = true, value_name = "DOMAIN")]
+    #[arg(value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Vec<String>,
     /// Name this request; the same name again takes up the same place in line
     #[arg(long, value_name = "ID", value_parser = values::request_id)]
     pub request_id: Option<String>,

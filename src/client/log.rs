@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::{self, Since};
 use crate::error::{Error, status};
-use crate::protocol::{EndedTurn, ErrorCode, Log, Reply, Request};
+use crate::protocol::{Domain, EndedTurn, ErrorCode, Log, Reply, Request};
 
 use super::connect::Daemon;
 use super::refusal::refused;
@@ -81,7 +81,7 @@ fn describe(turns: &[EndedTurn], is_one_domain: bool, turns_max: usize) -> Strin
 fn row(turn: &EndedTurn, users: &Users) -> Row {
     [
         local_time(&turn.ended_at),
-        turn.domain.to_string(),
+        several(&turn.domain, &turn.also),
         turn.ticket.to_string(),
         users.name(turn.uid),
         milliseconds(turn.wait_ms),
@@ -89,6 +89,11 @@ fn row(turn: &EndedTurn, users: &Users) -> Row {
         ending(Some(turn.outcome), turn.exit_status),
         shown_command(turn.command.as_deref()),
     ]
+}
+
+/// A domain, and the further ones.
+pub(super) fn several(domain: &Domain, also: &[Domain]) -> String {
+    std::iter::once(domain).chain(also).map(Domain::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// A moment by the user's own clock, with its day; as it came when it is no moment.

@@ -77,7 +77,7 @@ fn binding(args: &cli::Sequence, owner: Option<&Owner>) -> String {
 /// process has under the same name is not: two would work under it side by side.
 fn has_turn(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>) -> Result<bool, Error> {
     let (Some(wanted), Some(owner)) = (&args.request_id, owner) else { return Ok(false) };
-    let domain = Some(args.domain.clone());
+    let domain = args.domain.first().cloned();
     let status = Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() });
     let Some(Reply::Status(status)) = daemon.ask_if_there(&status)? else { return Ok(false) };
     let mut holders = status.domains.iter().flat_map(|line| &line.holders);
@@ -88,7 +88,6 @@ fn has_turn(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>) -> Res
 
 fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, positions: bool) -> Sequence {
     Sequence {
-        domain: args.domain.clone(),
         request_id: args.request_id.clone(),
         positions,
         max_wait_ms: args.max_wait.map(milliseconds),
@@ -101,7 +100,7 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, position
         pid: owner.map(Owner::number),
         secret: secret(),
         descriptors: usize::from(owner.is_some()),
-        ..wishes(&args.wishes)
+        ..wishes(&args.domain, &args.wishes)
     }
 }
 

@@ -153,6 +153,7 @@ mod tests {
             waited_ms: 0,
             left_ms,
             take: 1,
+            also: vec![],
             shared: false,
             priority: 0,
             supersede: None,

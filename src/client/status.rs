@@ -159,6 +159,7 @@ fn rest(rest: &HeadStatus) -> Option<String> {
 /// Why the first has no turn, where the rows do not say it.
 fn head(head: &HeadStatus) -> Option<String> {
     match head.waits_for {
+        HeadWait::Line => Some(format!("the 1st waits for {}, too", head.line.as_ref()?)),
         HeadWait::Slots => Some("the 1st waits until enough slots are free at once".to_owned()),
         _ => None,
     }

@@ -366,9 +366,11 @@ enum Rejoining {
     Ended(Outcome),
 }
 
-/// A request that wants to be treated so, and says nothing else yet.
-pub(super) fn wishes(wishes: &cli::Wishes) -> Sequence {
+/// A request for these domains that wants to be treated so, and says nothing else yet.
+pub(super) fn wishes(domains: &[String], wishes: &cli::Wishes) -> Sequence {
     Sequence {
+        domain: domains.first().cloned().unwrap_or_default(),
+        also: domains.iter().skip(1).cloned().collect(),
         take: wishes.take,
         shared: wishes.shared,
         priority: wishes.priority,

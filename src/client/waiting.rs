@@ -66,11 +66,12 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Decides by `loudness`, by whether standard error is a terminal, and by `CI`, what will be said.
-    pub(super) fn new(domain: &str, loudness: Loudness) -> Waiting {
+    pub(super) fn new(domains: &[String], loudness: Loudness) -> Waiting {
         let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
-        let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
+        let shown = |typed: &String| Domain::parse(typed).map_or_else(|_| typed.clone(), |domain| domain.to_string());
+        let domain = domains.iter().map(shown).collect::<Vec<_>>().join(", ");
         let standing = Standing::default();
         Waiting { domain, style, loudness, standing, trouble: None, due: None, columns_drawn: 0 }
     }

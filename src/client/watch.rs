@@ -14,6 +14,7 @@ use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
+use super::log::several;
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::refusal::{refused, unless_leaving};
 use super::status::{Users, describe, json, milliseconds, shown_command};
@@ -127,7 +128,8 @@ fn describe_event(event: &Event) -> String {
         EventKind::Left => format!("left the line{}: {}", after(event.waited_ms), ending_of(event)),
         EventKind::Unknown => "changed".to_owned(),
     };
-    let (at, domain, ticket, pid) = (local_time(&event.at), &event.domain, event.ticket, event.pid);
+    let (at, domain) = (local_time(&event.at), several(&event.domain, &event.also));
+    let (ticket, pid) = (event.ticket, event.pid);
     format!("{at}  {domain}  ticket {ticket} {what}  (pid {pid}: {})", shown_command(event.command.as_deref()))
 }
 

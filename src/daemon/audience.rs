@@ -62,11 +62,12 @@ impl Audience {
         self.watchers.remove(&connection);
     }
 
-    /// Tells an event to all who watch its line. `reached` is called for each connection that has something to send
+    /// Tells an event to all who watch one of its lines. `reached` is called for each connection that has something to send
     /// now.
-    pub(super) fn hear(&mut self, domain: &Domain, event: &Reply, mut reached: impl FnMut(&Rc<Link>)) {
+    pub(super) fn hear(&mut self, lines: &[&Domain], event: &Reply, mut reached: impl FnMut(&Rc<Link>)) {
         self.line.clear();
-        for watching in self.watchers.values_mut().filter(|watching| watching.scope.includes(domain)) {
+        let hears = |watching: &&mut Watching| lines.iter().any(|line| watching.scope.includes(line));
+        for watching in self.watchers.values_mut().filter(hears) {
             if watching.missed > 0 || watching.link.outbox_bytes() > OUTBOX_BYTES_MAX {
                 watching.missed += 1;
                 watching.link.is_lagging.set(true);

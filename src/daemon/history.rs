@@ -69,7 +69,12 @@ fn answer(path: &Path, ask: LogAsk) -> Reply {
         history.read(domain.as_ref(), since_ms, |body| {
             // What a later version wrote, and an earlier one does not understand, is left out.
             let turn: Option<EndedTurn> = serde_json::from_slice(body).ok();
-            turns.extend(turn.filter(|turn| turns_max > 0 && (!failed || has_failed(turn))));
+            let is_asked_for = |turn: &EndedTurn| {
+                let is_of_domain =
+                    domain.as_ref().is_none_or(|asked| turn.domain == *asked || turn.also.contains(asked));
+                turns_max > 0 && is_of_domain && (!failed || has_failed(turn))
+            };
+            turns.extend(turn.filter(is_asked_for));
             turns.len() < turns_max
         })
     });
@@ -151,6 +156,7 @@ pub(super) fn ended_turn(
     let between = |from: i64, to: i64| u64::try_from(to.saturating_sub(from)).unwrap_or(0);
     let turn = EndedTurn {
         domain: ticket.domain.clone(),
+        also: ticket.wishes.also.clone(),
         request_id: ticket.request_id.clone(),
         ticket: ticket.ticket,
         token,

@@ -29,7 +29,7 @@ use super::watch::{Role, Watcher};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::OUTBOX_BYTES_MAX;
-use crate::protocol::{Reply, Ticket};
+use crate::protocol::{Domain, Reply, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
 
@@ -315,7 +315,8 @@ impl Owner {
         if !self.audience.is_empty() {
             let event = report::event(&record, self.wall_clock());
             let dirty = &mut self.batch.dirty;
-            self.audience.hear(&record.domain, &event, |link| mark(dirty, link));
+            let lines: Vec<&Domain> = std::iter::once(&record.domain).chain(&record.also).collect();
+            self.audience.hear(&lines, &event, |link| mark(dirty, link));
         }
         self.ledger.note(record);
     }

@@ -93,24 +93,31 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
     DomainStatus {
         domain: line.domain.clone(),
         holders: holders
-            .map(|(holder, token, state)| holder_status(holder, *token, *state, left(holder), clock))
+            .map(|(holder, token, state)| holder_status(holder, line.domain, (*token, *state), left(holder), clock))
             .collect(),
         waiters: waiters
-            .map(|(position, waiter)| waiter_status(waiter, position, waiter_left(position), clock))
+            .map(|(position, waiter)| waiter_status(waiter, line.domain, position, waiter_left(position), clock))
             .collect(),
         waiting: line.waiting,
         awaited_ms: line.awaited_until.map(|until| milliseconds(clock.left(until))),
         usual_run_ms: line.usual_run.map(milliseconds),
         concurrency: line.concurrency,
         paused: line.pause.map(|pause| paused_status(pause, clock)),
-        rest: line.rest.map(|rest| head_status(Obstacle::Rest(rest), clock)),
-        head: line.obstacle.map(|obstacle| head_status(obstacle, clock)),
+        rest: line.rest.map(|rest| head_status(Obstacle::Rest(rest), None, clock)),
+        head: line.obstacle.map(|obstacle| head_status(obstacle, line.other_line, clock)),
     }
 }
 
-fn head_status(obstacle: Obstacle, clock: &WallClock) -> HeadStatus {
+/// The lines in which a ticket stands besides `domain`.
+fn other_lines(ticket: &TicketView<'_>, domain: &Domain) -> Vec<Domain> {
+    let lines = std::iter::once(ticket.domain).chain(&ticket.wishes.also);
+    lines.filter(|line| *line != domain).cloned().collect()
+}
+
+fn head_status(obstacle: Obstacle, line: Option<&Domain>, clock: &WallClock) -> HeadStatus {
     HeadStatus {
         waits_for: HeadWait::from(obstacle),
+        line: line.cloned(),
         left_ms: obstacle.until().map(|until| milliseconds(clock.left(until))),
         until: obstacle.until().map(|until| clock.text_after(until)),
     }
@@ -118,8 +125,8 @@ fn head_status(obstacle: Obstacle, clock: &WallClock) -> HeadStatus {
 
 fn holder_status(
     holder: &TicketView<'_>,
-    token: Token,
-    state: HolderState,
+    domain: &Domain,
+    (token, state): (Token, HolderState),
     left: Option<Duration>,
     clock: &WallClock,
 ) -> HolderStatus {
@@ -137,6 +144,7 @@ fn holder_status(
         waited_ms: milliseconds(active_at.since(holder.queued_at)),
         left_ms: left.map(milliseconds),
         take: holder.wishes.take,
+        also: other_lines(holder, domain),
         shared: holder.wishes.shared,
         priority: holder.wishes.priority,
         supersede: holder.wishes.supersede.as_deref().map(str::to_owned),
@@ -147,7 +155,13 @@ fn holder_status(
     }
 }
 
-fn waiter_status(waiter: &TicketView<'_>, position: u64, left: Option<Duration>, clock: &WallClock) -> WaiterStatus {
+fn waiter_status(
+    waiter: &TicketView<'_>,
+    domain: &Domain,
+    position: u64,
+    left: Option<Duration>,
+    clock: &WallClock,
+) -> WaiterStatus {
     WaiterStatus {
         request_id: waiter.request_id.clone(),
         ticket: waiter.ticket,
@@ -160,6 +174,7 @@ fn waiter_status(waiter: &TicketView<'_>, position: u64, left: Option<Duration>,
         waited_ms: milliseconds(clock.age(waiter.queued_at)),
         left_ms: left.map(milliseconds),
         take: waiter.wishes.take,
+        also: other_lines(waiter, domain),
         shared: waiter.wishes.shared,
         priority: waiter.wishes.priority,
         supersede: waiter.wishes.supersede.as_deref().map(str::to_owned),
@@ -217,6 +232,7 @@ pub(super) fn event(record: &Record, clock: &WallClock) -> Reply {
         event: EventKind::Queued,
         at: clock.text(record.at),
         domain: record.domain.clone(),
+        also: record.also.clone(),
         request_id: record.request_id.clone(),
         ticket: record.ticket,
         uid: record.uid,
@@ -258,6 +274,7 @@ pub(super) fn ended_turn(record: &Record, clock: &WallClock) -> Option<EndedTurn
     let started_at = before(record.at, held);
     Some(EndedTurn {
         domain: record.domain.clone(),
+        also: record.also.clone(),
         request_id: record.request_id.clone(),
         ticket: record.ticket,
         token,

@@ -13,8 +13,8 @@ use super::process;
 use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
-    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, PRIORITY_MAX,
-    SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
+    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, DOMAINS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX,
+    LOG_TURNS_DEFAULT, PRIORITY_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
@@ -43,7 +43,7 @@ pub(super) fn understand(
 }
 
 /// How a request wants to be treated.
-fn wishes(sequence: &Sequence) -> Result<Wishes, Refusal> {
+fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
     if sequence.take == Some(0) {
         return Err(Refusal::bad("take must be at least 1"));
     }
@@ -67,7 +67,23 @@ fn wishes(sequence: &Sequence) -> Result<Wishes, Refusal> {
         priority,
         supersede: group.map(Arc::from),
         cancel_running: sequence.cancel_running,
+        also: also(sequence, domain)?,
     })
+}
+
+/// The further lines, each once.
+fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
+    let mut also: Vec<Domain> = Vec::new();
+    for name in &sequence.also {
+        let further = Domain::parse(name)?;
+        if further != *domain && !also.contains(&further) {
+            also.push(further);
+        }
+    }
+    if also.len() >= DOMAINS_PER_REQUEST_MAX {
+        return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
+    }
+    Ok(also)
 }
 
 /// Who asks, and with what.
@@ -177,7 +193,6 @@ impl Caller<'_> {
         let enqueue = Enqueue {
             connection: self.connection,
             peer: *self.peer,
-            domain,
             request_id,
             positions: sequence.positions,
             no_wait: sequence.no_wait,
@@ -192,7 +207,8 @@ impl Caller<'_> {
             confirm: sequence.confirm,
             secret,
             resume: sequence.resume.map(Ticket),
-            wishes: wishes(sequence)?,
+            wishes: wishes(sequence, &domain)?,
+            domain,
         };
         Ok(Ask::Sequence(Box::new(enqueue), descriptor))
     }

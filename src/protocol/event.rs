@@ -24,6 +24,9 @@ pub struct Event {
     pub at: String,
     /// The line.
     pub domain: Domain,
+    /// Its further lines, if it stands in several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Domain>,
     /// The request.
     pub request_id: RequestId,
     /// Its ticket.

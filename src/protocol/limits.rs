@@ -41,6 +41,9 @@ pub const WAITERS_PER_DOMAIN_MAX: usize = 1 << 20;
 /// Domains in use at once; a request for a further one is answered `too_many_domains`.
 pub const DOMAINS_MAX: usize = 1 << 20;
 
+/// Domains that one request may name.
+pub const DOMAINS_PER_REQUEST_MAX: usize = 16;
+
 /// Policies that may be set by `policy_set`; a further one is answered `too_many_policies`.
 pub const POLICIES_MAX: usize = 1_024;
 

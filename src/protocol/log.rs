@@ -20,6 +20,9 @@ pub struct LogReply {
 pub struct EndedTurn {
     /// Its line.
     pub domain: Domain,
+    /// Its further lines, if it had the turn in several domains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Domain>,
     /// Its request.
     pub request_id: RequestId,
     /// Its ticket.

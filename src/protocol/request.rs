@@ -70,6 +70,9 @@ pub struct Hello {
 pub struct Sequence {
     /// The line to stand in, as typed; the daemon brings it to its normal form.
     pub domain: String,
+    /// Further lines to stand in: the turn comes in all of them at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// The client's name for this request; without it the daemon chooses one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,

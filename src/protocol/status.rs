@@ -62,6 +62,9 @@ pub struct PausedStatus {
 pub struct HeadStatus {
     /// What.
     pub waits_for: HeadWait,
+    /// Which other line, if that is it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<Domain>,
     /// Milliseconds until that is over, if it is only a matter of time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
@@ -88,6 +91,8 @@ pub enum HeadWait {
     Cooldown,
     /// For the rate of starts to allow one more.
     Rate,
+    /// For another line in which it stands as well.
+    Line,
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,
@@ -123,6 +128,9 @@ pub struct HolderStatus {
     /// Slots that it takes.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub take: u32,
+    /// The other lines in which it stands as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Domain>,
     /// Whether it goes together with others that are shared.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub shared: bool,
@@ -189,6 +197,9 @@ pub struct WaiterStatus {
     /// Slots that it will take.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub take: u32,
+    /// The other lines in which it stands as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Domain>,
     /// Whether it goes together with others that are shared.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub shared: bool,

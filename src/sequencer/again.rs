@@ -31,7 +31,7 @@ impl Sequencer {
         let tickets = self.unclaimed.range((secret, Ticket(0))..=(secret, Ticket(u64::MAX)));
         let is_it = |entry: &Entry| {
             let is_named = request.request_id.as_ref().is_none_or(|id| *id == entry.request_id);
-            is_named && entry.domain == request.domain && entry.uid == request.peer.uid
+            is_named && entry.is_for_same_lines(request) && entry.uid == request.peer.uid
         };
         tickets.map(|(_, ticket)| *ticket).find(|ticket| self.tickets.get(ticket).is_some_and(|entry| is_it(entry)))
     }
@@ -45,7 +45,7 @@ impl Sequencer {
             let not_found = Refusal::NotFound { which: Which::Ticket(ticket) };
             return Some(ended.map_or(not_found, |code| Refusal::EndedWhileAway { ticket, code }));
         };
-        if entry.domain != request.domain || request.request_id.as_ref().is_some_and(|id| *id != entry.request_id) {
+        if !entry.is_for_same_lines(request) || request.request_id.as_ref().is_some_and(|id| *id != entry.request_id) {
             let which = Which::TicketOf(ticket, Some(request.domain.clone()), request.request_id.clone());
             return Some(Refusal::NotFound { which });
         }
@@ -86,7 +86,8 @@ impl Sequencer {
             out.push(refusal.tell(before, about));
         }
         // Its turn may have come while it was away.
-        self.settle(&request.domain, out);
+        let lines = self.tickets.get(&ticket).map(|entry| entry.lines().cloned().collect());
+        self.settle_all(lines.unwrap_or_default(), out);
         if self.holder(ticket).is_none() {
             self.keep_waiting(ticket, deadline, request.positions, out);
         }

@@ -15,10 +15,18 @@ use super::timers::Timer;
 use super::{Obstacle, Sequencer, Wishes};
 
 impl Sequencer {
-    /// Before a turn is given: it is the head's, it fits in, and its number is larger than any before.
-    pub(super) fn check_grant(&self, ticket: Ticket, domain: &Domain) {
+    /// Before a turn is given: it is the head's in each of its lines, it fits in, and its number is larger than any
+    /// before.
+    pub(super) fn check_grant(&self, entry: &Entry) {
+        assert!(!self.away.has(entry.ticket), "ticket {} is away", entry.ticket);
+        for domain in entry.lines() {
+            self.check_grant_in(entry, domain);
+        }
+    }
+
+    fn check_grant_in(&self, entry: &Entry, domain: &Domain) {
+        let (ticket, wishes) = (entry.ticket, entry.wishes());
         let Some(line) = self.lines.get(domain) else { panic!("ticket {ticket} stands in no line") };
-        let wishes = self.tickets.get(&ticket).map_or(Wishes::plain(), |entry| entry.wishes());
         let (takes, slots) = (wishes.take, line.policy.slots());
         if wishes.shared {
             assert_eq!(line.readers, line.holders.len(), "somebody has {domain} alone");
@@ -30,7 +38,6 @@ impl Sequencer {
         assert_eq!(line.rest(self.present), None, "{domain} rests");
         assert_eq!(line.order.head(), Some(ticket), "ticket {ticket} would pass the head of {domain}");
         let is_larger = line.last_token.is_none_or(|last| last < self.next_token);
-        assert!(!self.away.has(ticket), "ticket {ticket} is away");
         assert!(is_larger, "token {} does not rise in {domain}", self.next_token);
     }
 
@@ -58,7 +65,8 @@ impl Sequencer {
     ///
     /// When anything is wrong.
     pub fn check_invariants(&self) {
-        let (mut deadlines, mut attached, mut steps, mut waiting, mut known) = (0, self.waits.len(), 0, 0, 0);
+        let (mut deadlines, mut attached, mut steps, mut waiting, mut places, mut known) =
+            (0, self.waits.len(), 0, 0, 0, 0);
         for (domain, line) in &self.lines {
             self.check_line(domain);
             self.check_order(domain, line);
@@ -68,7 +76,7 @@ impl Sequencer {
             assert_eq!(line.used, takes.sum::<u64>(), "the slots of {domain} are counted");
             assert_eq!(line.readers, readers.len(), "those who share {domain} are counted");
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");
-            waiting += line.order.len();
+            places += line.order.len();
             known += line.ids.len();
             let head = line.order.head().and_then(|head| self.tickets.get(&head));
             let rest = match head.and_then(|head| self.obstacle_in(domain, line, head.wishes())) {
@@ -80,19 +88,25 @@ impl Sequencer {
                 assert!(self.timers.has(due, Timer::Line(domain.clone())), "the rest of {domain} is forgotten");
                 deadlines += 1;
             }
-            assert!(self.resting.get(domain).is_none(), "{domain} is in use");
+            assert!(!self.resting.has(domain), "{domain} is in use");
             if let Some(due) = line.round.due {
                 assert!(self.rounds.has(due, domain), "the round of {domain} is forgotten");
                 steps += 1;
             }
         }
         let (mut away, mut unclaimed, mut superseding) = (0, 0, 0);
+        let (mut in_lines, mut waiting_in_lines) = (0, 0);
         for entry in self.tickets.values() {
             self.check_entry(entry);
-            if let Some(group) = &entry.wishes().supersede {
-                superseding += 1;
-                assert!(self.groups.has(&entry.domain, entry.uid, group, entry.ticket));
+            for domain in entry.lines() {
+                in_lines += 1;
+                waiting_in_lines += usize::from(entry.turn().is_none());
+                if let Some(group) = &entry.wishes().supersede {
+                    superseding += 1;
+                    assert!(self.groups.has(domain, entry.uid, group, entry.ticket), "a group has lost a member");
+                }
             }
+            waiting += usize::from(entry.turn().is_none());
             deadlines += usize::from(entry.deadline().is_some());
             attached += usize::from(entry.connection.is_some());
             away += usize::from(entry.is_away());
@@ -107,7 +121,8 @@ impl Sequencer {
             deadlines += usize::from(wait.deadline.is_some());
         }
         self.resting.check();
-        assert_eq!(self.tickets.len(), known, "every ticket is in one line");
+        assert_eq!(in_lines, known, "every ticket is known in each of its lines, and nowhere else");
+        assert_eq!(places, waiting_in_lines, "every waiter stands in each of its lines");
         assert_eq!(self.waiting, waiting, "waiters are counted");
         assert_eq!(self.unclaimed.len(), unclaimed, "every secret without a client belongs to somebody");
         assert_eq!(self.groups.len(), superseding, "every member of a group lives");
@@ -123,14 +138,16 @@ impl Sequencer {
     }
 
     fn check_entry(&self, entry: &Entry) {
-        let Entry { ticket, domain, request_id, .. } = entry;
-        let line = self.lines.get(domain).expect("a ticket has a line");
-        assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
-        let holds = entry.turn().is_some_and(|turn| line.holders.contains(&(turn.token, *ticket)));
-        let waits = line.order.position(*ticket, entry.wishes().priority).is_some();
-        match &entry.state {
-            State::Waiting(_) => assert!(waits && !holds && entry.may_wait(), "ticket {ticket} waits"),
-            State::Active(_) => assert!(holds && !waits && entry.is_kept(), "ticket {ticket} holds"),
+        let Entry { ticket, request_id, .. } = entry;
+        for domain in entry.lines() {
+            let line = self.lines.get(domain).expect("a ticket has a line");
+            assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
+            let holds = entry.turn().is_some_and(|turn| line.holders.contains(&(turn.token, *ticket)));
+            let waits = line.order.position(*ticket, entry.wishes().priority).is_some();
+            match &entry.state {
+                State::Waiting(_) => assert!(waits && !holds && entry.may_wait(), "ticket {ticket} waits"),
+                State::Active(_) => assert!(holds && !waits && entry.is_kept(), "ticket {ticket} holds"),
+            }
         }
         assert_eq!(self.away.has(*ticket), entry.is_away(), "ticket {ticket} is away");
         if let Some(due) = entry.deadline() {

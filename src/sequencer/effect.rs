@@ -97,6 +97,8 @@ pub struct Record {
     pub at: Time,
     /// The line.
     pub domain: Domain,
+    /// Its further lines; what happened, happened in each.
+    pub also: Vec<Domain>,
     /// The request.
     pub request_id: RequestId,
     /// Its ticket.

@@ -38,7 +38,7 @@ impl Sequencer {
         about.request_id = about.request_id.or_else(|| Some(entry.request_id.to_string()));
         about.ticket = Some(ticket);
         out.push(done_reply(connection, about, true));
-        self.settle(&entry.domain, out);
+        self.settle_lines_of(&entry, out);
     }
 
     pub(super) fn cancel(
@@ -72,7 +72,7 @@ impl Sequencer {
         let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
         let reply = Reply::Cancelled(Cancelled { domain, request_id, ticket });
         out.push(Effect::Tell { connection, reply });
-        self.settle(&entry.domain, out);
+        self.settle_lines_of(&entry, out);
     }
 
     pub(super) fn release(
@@ -129,7 +129,7 @@ impl Sequencer {
         let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
         let reply = Reply::Released(Released { domain, holder, ticket, request_id });
         out.push(Effect::Tell { connection, reply });
-        self.settle(&entry.domain, out);
+        self.settle_lines_of(&entry, out);
     }
 
     /// The ticket that all of `which` is true of.
@@ -141,7 +141,7 @@ impl Sequencer {
         };
         let entry = self.tickets.get(&ticket)?;
         let Which::TicketOf(_, domain, request_id) = which else { return Some(entry) };
-        let is_it = domain.as_ref().is_none_or(|domain| *domain == entry.domain)
+        let is_it = domain.as_ref().is_none_or(|domain| entry.lines().any(|line| line == domain))
             && request_id.as_ref().is_none_or(|request_id| *request_id == entry.request_id);
         is_it.then_some(entry)
     }

@@ -281,7 +281,7 @@ pub struct Enqueue {
     pub peer: Peer,
     /// The line.
     pub domain: Domain,
-    /// The client's name for it; without it the sequencer chooses `t-TICKET`.
+    /// The client's name for it, in each of its lines; without it the sequencer chooses `t-TICKET`.
     pub request_id: Option<RequestId>,
     /// Whether it wants queue positions.
     pub positions: bool,
@@ -334,13 +334,18 @@ pub struct Wishes {
     /// With `supersede`: whether those of its group that have a turn are told `superseded` as well. They keep it until
     /// they give it back, or nothing keeps it; when their client comes back, it is told again.
     pub cancel_running: bool,
+    /// Further lines: it stands in each, and its turn comes when it is the first in all of them and fits into all. A
+    /// limit of one of them refuses it. None is the one that the request names first, and none comes twice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Domain>,
 }
 
-const PLAIN: Wishes = Wishes { take: 1, shared: false, priority: 0, supersede: None, cancel_running: false };
+static PLAIN: Wishes =
+    Wishes { take: 1, shared: false, priority: 0, supersede: None, cancel_running: false, also: Vec::new() };
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        PLAIN
+        PLAIN.clone()
     }
 }
 
@@ -348,6 +353,12 @@ impl Wishes {
     /// Nothing out of the ordinary.
     pub(super) fn plain() -> &'static Wishes {
         &PLAIN
+    }
+
+    /// Whether it is named with its lines, the first and all others, in whatever order.
+    pub(super) fn are_lines(&self, first: &Domain, others: &Wishes, other_first: &Domain) -> bool {
+        let has = |domain: &Domain| domain == first || self.also.contains(domain);
+        self.also.len() == others.also.len() && has(other_first) && others.also.iter().all(has)
     }
 
     /// Whether it wants nothing out of the ordinary.

@@ -75,10 +75,9 @@ impl Sequencer {
             State::Active(_) if !entry.is_kept() || entry.hangs_on_its_client() => self.lose(now, ticket, out),
             State::Waiting(_) if !entry.may_wait() => {
                 let told = entry.connection.map(|client| Refusal::Gone { ticket }.tell(client, entry.about()));
-                let domain = entry.domain.clone();
-                self.end(now, ticket, Outcome::Gone, None, out);
+                let Some(entry) = self.end(now, ticket, Outcome::Gone, None, out) else { return };
                 out.extend(told);
-                self.settle(&domain, out);
+                self.settle_lines_of(&entry, out);
             }
             _ => {}
         }
@@ -101,6 +100,6 @@ impl Sequencer {
     /// Ends a ticket that nothing keeps any more, and that has no client to tell.
     pub(super) fn lose(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let Some(entry) = self.end(now, ticket, Outcome::Gone, None, out) else { return };
-        self.settle(&entry.domain, out);
+        self.settle_lines_of(&entry, out);
     }
 }

@@ -1,5 +1,7 @@
 //! The daemon leaves: for good, or for the next one to take over.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
@@ -37,17 +39,15 @@ impl Sequencer {
         // Waiters go first, so that no turn that ends here is given to one of them.
         let (turns, waiters): (Vec<Ticket>, Vec<Ticket>) =
             tickets.into_iter().partition(|ticket| self.holder(*ticket).is_some());
-        let mut waited_for = Vec::new();
+        let mut left = VecDeque::new();
         for ticket in waiters {
             let Some(entry) = self.end(now, ticket, Outcome::Stopped, None, out) else { continue };
             out.extend(entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about())));
-            waited_for.push(entry.domain);
+            left.extend(entry.lines().cloned());
         }
         self.dismiss_waits(&Refusal::Leaving, out);
         // A turn that was kept for somebody who was away is nobody's now.
-        for domain in waited_for {
-            self.settle(&domain, out);
-        }
+        self.settle_all(left, out);
         for ticket in turns {
             self.leave_turn(now, ticket, out);
         }
@@ -56,12 +56,12 @@ impl Sequencer {
     fn leave_turn(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let Some(entry) = self.tickets.get(&ticket) else { return };
         let told = entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about()));
-        let domain = entry.domain.clone();
+        let lines = entry.lines().cloned().collect();
         if !entry.outlives_the_daemon() {
             self.end(now, ticket, Outcome::Stopped, None, out);
         }
         out.extend(told);
-        self.settle(&domain, out);
+        self.settle_all(lines, out);
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Obstacle {
     Rest(Rest),
     /// For its own client to come back after a restart.
     Away,
+    /// For another one of its lines.
+    Line,
 }
 
 impl Obstacle {
@@ -43,6 +45,7 @@ impl From<Obstacle> for HeadWait {
         match obstacle {
             Obstacle::Paused => HeadWait::Resume,
             Obstacle::Away => HeadWait::Client,
+            Obstacle::Line => HeadWait::Line,
             Obstacle::Held => HeadWait::Holders,
             Obstacle::Slots { .. } => HeadWait::Slots,
             Obstacle::Rest(Rest { why: PolicyValue::MinInterval, .. }) => HeadWait::MinInterval,
@@ -56,7 +59,18 @@ impl Sequencer {
     /// Why the head of a line has no turn; `None` when it must get one.
     pub(super) fn obstacle(&self, domain: &Domain, line: &Line, head: Ticket) -> Option<Obstacle> {
         let entry = self.tickets.get(&head)?;
-        self.obstacle_in(domain, line, entry.wishes()).or(self.away.has(head).then_some(Obstacle::Away))
+        let here = self.obstacle_in(domain, line, entry.wishes()).or(self.away.has(head).then_some(Obstacle::Away));
+        here.or_else(|| self.other_line(domain, line).map(|_| Obstacle::Line))
+    }
+
+    /// Which other line the head of this one waits for.
+    pub(super) fn other_line(&self, domain: &Domain, line: &Line) -> Option<&Domain> {
+        let entry = self.tickets.get(&line.order.head()?)?;
+        let mut others = entry.lines().filter(|other| *other != domain);
+        others.find(|other| {
+            let Some(line) = self.lines.get(*other) else { return false };
+            line.order.head() != Some(entry.ticket) || self.obstacle_in(other, line, entry.wishes()).is_some()
+        })
     }
 
     /// Why a line gives no turn to a request that is the first in it.
@@ -94,7 +108,7 @@ impl Sequencer {
 
     fn obstacle_of_idle(&self, domain: &Domain) -> Option<Obstacle> {
         let is_paused = self.pauses.contains_key(domain).then_some(Obstacle::Paused);
-        is_paused.or_else(|| Some(Obstacle::Rest(self.resting.get(domain)?.1)))
+        is_paused.or_else(|| self.rest_of_idle(domain, self.present).map(Obstacle::Rest))
     }
 
     /// Who is the first of a line when these are gone.
@@ -118,6 +132,9 @@ impl Sequencer {
         match (line.oldest_holder().and_then(|holder| self.holder(holder)), first) {
             (_, Some(first)) if obstacle == Obstacle::Away => {
                 Some(Refusal::Awaited { domain, next: first.ticket, pid: first.pid })
+            }
+            (_, Some(first)) if obstacle == Obstacle::Line => {
+                Some(Refusal::Ahead { domain, next: first.ticket, pid: first.pid })
             }
             (Some((holder, turn)), _) => {
                 let held = Spoken(self.now.since(turn.active_at));

@@ -31,6 +31,7 @@ pub(super) enum Refusal {
     TakenOver { request_id: RequestId },
     AlreadyActive { request_id: RequestId, ticket: Ticket, pid: u32 },
     RequestIdTaken { domain: Domain, request_id: RequestId },
+    OtherLines { request_id: RequestId, ticket: Ticket },
     NotFound { which: Which },
     NotAttached { ticket: Ticket },
     NotWaiting { ticket: Ticket },
@@ -95,7 +96,7 @@ impl Refusal {
             Refusal::Expired { .. } => ErrorCode::Expired,
             Refusal::TakenOver { .. } => ErrorCode::TakenOver,
             Refusal::AlreadyActive { .. } => ErrorCode::AlreadyActive,
-            Refusal::RequestIdTaken { .. } => ErrorCode::RequestIdTaken,
+            Refusal::RequestIdTaken { .. } | Refusal::OtherLines { .. } => ErrorCode::RequestIdTaken,
             Refusal::NotFound { .. } | Refusal::NotAttached { .. } => ErrorCode::NotFound,
             Refusal::NotWaiting { .. } => ErrorCode::NotWaiting,
             Refusal::NotActive { .. } => ErrorCode::NotActive,
@@ -174,6 +175,9 @@ impl fmt::Display for Refusal {
             Refusal::AlreadyActive { request_id, ticket, pid } => already_active(request_id, *ticket, *pid, f),
             Refusal::RequestIdTaken { domain, request_id } => {
                 write!(f, "request id {request_id} belongs to another user's request in {domain}: use another one")
+            }
+            Refusal::OtherLines { request_id, ticket } => {
+                write!(f, "request id {request_id} belongs to ticket {ticket}, for other domains: use another one")
             }
             Refusal::NotFound { which } => not_found(which, f),
             Refusal::NotAttached { ticket } => write!(f, "this connection has no ticket {ticket}"),

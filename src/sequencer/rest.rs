@@ -1,6 +1,7 @@
 //! Rests: for how long a line lets no turn begin after a start or an end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +71,18 @@ impl Past {
         self.rest(policy).filter(|rest| rest.until > now)
     }
 
+    /// Until when any of this may make somebody wait: a rate counts starts also while it lets more of them come.
+    fn matters_until(&self, policy: &Policy) -> Option<Time> {
+        let after = |at: Option<Time>, rest: Option<Duration>| Some(at? + rest?);
+        let last_start = self.starts.back().copied();
+        let until = [
+            after(last_start, policy.min_interval),
+            after(last_start, policy.rate.map(|rate| rate.per)),
+            after(self.last_end, policy.cooldown),
+        ];
+        until.into_iter().flatten().max()
+    }
+
     /// All that is known, to be written down.
     fn changes<'a>(&'a self, domain: &'a Domain) -> impl Iterator<Item = Effect> + 'a {
         let started = self.starts.iter().map(|at| PastChange::Started { domain: domain.clone(), at: *at });
@@ -78,10 +91,11 @@ impl Past {
     }
 }
 
-/// Domains that nobody uses but that rest still. They count as domains in use, for they must not be forgotten.
+/// Domains that nobody uses but whose past may matter still. They count as domains in use, for they must not be
+/// forgotten.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Resting {
-    pasts: BTreeMap<Domain, (Rest, Past)>,
+    pasts: BTreeMap<Domain, (Time, Past)>,
     by_until: BTreeSet<(Time, Domain)>,
 }
 
@@ -94,25 +108,29 @@ impl Resting {
         self.pasts.keys()
     }
 
-    pub(super) fn get(&self, domain: &Domain) -> Option<(&Domain, Rest)> {
-        self.pasts.get_key_value(domain).map(|(domain, (rest, _))| (domain, *rest))
+    pub(super) fn has(&self, domain: &Domain) -> bool {
+        self.pasts.contains_key(domain)
+    }
+
+    pub(super) fn get(&self, domain: &Domain) -> Option<(&Domain, &Past)> {
+        self.pasts.get_key_value(domain).map(|(domain, (_, past))| (domain, past))
     }
 
     pub(super) fn take(&mut self, domain: &Domain) -> Option<Past> {
-        let (rest, past) = self.pasts.remove(domain)?;
-        self.by_until.remove(&(rest.until, domain.clone()));
+        let (until, past) = self.pasts.remove(domain)?;
+        self.by_until.remove(&(until, domain.clone()));
         Some(past)
     }
 
-    /// Keeps it while there is a rest after `now`.
+    /// Keeps it while it may matter after `now`.
     pub(super) fn put(&mut self, domain: &Domain, past: Past, policy: &Policy, now: Time) {
-        if let Some(rest) = past.rest_after(policy, now) {
-            self.by_until.insert((rest.until, domain.clone()));
-            self.pasts.insert(domain.clone(), (rest, past));
+        if let Some(until) = past.matters_until(policy).filter(|until| *until > now) {
+            self.by_until.insert((until, domain.clone()));
+            self.pasts.insert(domain.clone(), (until, past));
         }
     }
 
-    /// Forgets those whose rest is over by `now`.
+    /// Forgets those that matter no more at `now`.
     pub(super) fn forget(&mut self, now: Time) {
         while self.by_until.first().is_some_and(|(until, _)| *until <= now) {
             let Some((_, domain)) = self.by_until.pop_first() else { return };
@@ -122,13 +140,18 @@ impl Resting {
 
     pub(super) fn check(&self) {
         assert_eq!(self.pasts.len(), self.by_until.len(), "every rest ends some time");
-        for (domain, (rest, _)) in &self.pasts {
-            assert!(self.by_until.contains(&(rest.until, domain.clone())), "the rest of {domain} is forgotten");
+        for (domain, (until, _)) in &self.pasts {
+            assert!(self.by_until.contains(&(*until, domain.clone())), "the past of {domain} is forgotten");
         }
     }
 }
 
 impl Sequencer {
+    /// For how long a domain rests that nobody uses.
+    pub(super) fn rest_of_idle(&self, domain: &Domain, now: Time) -> Option<Rest> {
+        self.resting.get(domain)?.1.rest_after(&self.policies.resolve(domain), now)
+    }
+
     /// What an earlier daemon knew of the starts and the last end of a domain.
     pub(super) fn past_starts(
         &mut self,

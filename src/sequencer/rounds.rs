@@ -13,7 +13,7 @@ use crate::protocol::limits::POSITION_INTERVAL;
 use crate::protocol::{Domain, QueuePosition, Reply, Ticket};
 
 use super::line::Line;
-use super::ticket::State;
+use super::ticket::{Entry, Place, State};
 use super::{Effect, Sequencer};
 
 /// Waiters looked at in one step.
@@ -122,9 +122,8 @@ impl Sequencer {
 
     /// Tells one waiter its place, if that has changed. Answers whether it was told too lately to be told now.
     fn tell_position(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) -> bool {
+        let place = self.tickets.get(&ticket).and_then(|entry| self.place(entry));
         let Some(entry) = self.tickets.get_mut(&ticket) else { return false };
-        let priority = entry.wishes().priority;
-        let place = self.lines.get(&entry.domain).and_then(|line| line.place(ticket, priority));
         let (Some(place), State::Waiting(waiting), Some(connection)) = (place, &mut entry.state, entry.connection)
         else {
             return false;
@@ -148,13 +147,22 @@ impl Sequencer {
         false
     }
 
-    /// Takes a waiter out of its line's order, for whatever reason.
+    /// Where a waiter stands: in the one of its lines where most are before it, and where most are ahead of it.
+    pub(super) fn place(&self, entry: &Entry) -> Option<Place> {
+        let priority = entry.wishes().priority;
+        let places = entry.lines().filter_map(|domain| self.lines.get(domain)?.place(entry.ticket, priority));
+        places.reduce(|one, other| Place {
+            position: one.position.max(other.position),
+            total_ahead: one.total_ahead.max(other.total_ahead),
+        })
+    }
+
+    /// Takes a waiter out of one line's order, for whatever reason.
     pub(super) fn take_out(&mut self, now: Time, (ticket, priority): (Ticket, i8), domain: &Domain) {
         let Some(line) = self.lines.get_mut(domain) else { return };
         assert!(line.order.leave(ticket, priority), "waiter {ticket} is not in the line of {domain}");
         let Line { round, .. } = line;
         round.subscribers.remove(&ticket);
         self.rounds.line_changed(now, domain, round);
-        self.waiting -= 1;
     }
 }

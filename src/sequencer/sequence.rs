@@ -12,12 +12,14 @@ use super::timers::Timer;
 use super::{Change, ConnectionId, Effect, Enqueue, Sequencer, Successor, Wishes};
 
 impl Sequencer {
-    pub(super) fn sequence(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
+    pub(super) fn sequence(&mut self, now: Time, mut request: Enqueue, out: &mut Vec<Effect>) {
+        request.name_lines_once();
         if let Some(ticket) = request.resume.or_else(|| self.unclaimed(&request)) {
             self.resume(now, ticket, request, out);
             return;
         }
-        let known = request.request_id.as_ref().and_then(|id| self.lines.get(&request.domain)?.ids.get(id).copied());
+        let id = request.request_id.as_ref();
+        let known = id.and_then(|id| request.lines().find_map(|domain| self.lines.get(domain)?.ids.get(id).copied()));
         let refusal = match known {
             Some(ticket) => self.refusal_of_known(ticket, &request),
             None => self.refusal_of_new(&request),
@@ -48,24 +50,38 @@ impl Sequencer {
         if let Some(refusal) = self.refusal_of_one_more(request.connection) {
             return Some(refusal);
         }
-        let (domain, line) = (&request.domain, self.lines.get(&request.domain));
         let domains = self.limits.domains;
-        let is_one_more = line.is_none() && self.resting.get(domain).is_none();
-        if is_one_more && self.lines.len() + self.resting.len() >= domains {
+        let is_new = |domain: &&Domain| !self.lines.contains_key(*domain) && !self.resting.has(domain);
+        let new = request.lines().filter(is_new).count();
+        if new > 0 && self.lines.len() + self.resting.len() + new > domains {
             return Some(Refusal::TooManyDomains { domains });
         }
-        let policy = self.policy(domain);
-        let (take, slots) = (request.wishes.take, policy.slots());
-        if take > slots && !request.wishes.shared {
-            return Some(Refusal::TakeTooLarge { domain: domain.clone(), take, slots });
+        if let Some(refusal) = request.lines().find_map(|domain| self.refusal_of_take(domain, &request.wishes)) {
+            return Some(refusal);
         }
         let replaced = self.replaced_by(request);
-        let obstacle = self.obstacle_of_newcomer(domain, line, (&request.wishes, &replaced))?;
+        let (domain, obstacle) = request.lines().find_map(|domain| {
+            let obstacle = self.obstacle_of_newcomer(domain, self.lines.get(domain), (&request.wishes, &replaced));
+            Some((domain, obstacle?))
+        })?;
         if request.no_wait {
-            return self.busy(domain, line, obstacle);
+            return self.busy(domain, self.lines.get(domain), obstacle);
         }
-        let waiters = line.map_or(0, |line| line.order.len()) - replaced.len();
-        let max_queue = policy.max_queue.map_or(usize::MAX, |max_queue| max_queue as usize);
+        request.lines().find_map(|domain| self.refusal_of_one_more_waiter(domain, &replaced))
+    }
+
+    fn refusal_of_take(&self, domain: &Domain, wishes: &Wishes) -> Option<Refusal> {
+        let (take, slots) = (wishes.take, self.policy(domain).slots());
+        (take > slots && !wishes.shared).then(|| Refusal::TakeTooLarge { domain: domain.clone(), take, slots })
+    }
+
+    /// Whether a line has all the waiters that it may have, without those whom a newcomer replaces.
+    fn refusal_of_one_more_waiter(&self, domain: &Domain, replaced: &[Ticket]) -> Option<Refusal> {
+        let is_here =
+            |ticket: &&Ticket| self.tickets.get(ticket).is_some_and(|entry| entry.lines().any(|line| line == domain));
+        let waiters = self.lines.get(domain).map_or(0, |line| line.order.len());
+        let waiters = waiters - replaced.iter().filter(is_here).count();
+        let max_queue = self.policy(domain).max_queue.map_or(usize::MAX, |max_queue| max_queue as usize);
         let is_full = waiters >= max_queue.min(self.limits.waiters_per_domain);
         is_full.then(|| Refusal::QueueFull { domain: domain.clone(), waiters })
     }
@@ -79,14 +95,19 @@ impl Sequencer {
         if entry.uid != request.peer.uid {
             return Some(Refusal::RequestIdTaken { domain: entry.domain.clone(), request_id });
         }
+        if !entry.is_for_same_lines(request) {
+            return Some(Refusal::OtherLines { request_id, ticket });
+        }
         let has_turn = entry.turn().is_some();
         if has_turn && request.fresh {
             return Some(Refusal::AlreadyActive { request_id, ticket, pid: entry.pid });
         }
         if !has_turn && request.no_wait {
-            let line = self.lines.get(&entry.domain)?;
-            let obstacle = self.obstacle(&entry.domain, line, line.order.head()?)?;
-            return self.busy(&entry.domain, Some(line), obstacle);
+            return entry.lines().find_map(|domain| {
+                let line = self.lines.get(domain)?;
+                let obstacle = self.obstacle(domain, line, line.order.head()?)?;
+                self.busy(domain, Some(line), obstacle)
+            });
         }
         if entry.connection == Some(request.connection) {
             return None;
@@ -103,21 +124,23 @@ impl Sequencer {
     /// Gives a new request its place.
     fn enter(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
         let (ticket, request_id) = self.next_ticket_for(&request);
-        let (domain, connection) = (request.domain.clone(), request.connection);
+        let connection = request.connection;
         let deadline = self.wait_until(now, &request);
         let by = Successor { ticket, pid: request.pid, uid: request.peer.uid };
-        self.replace(now, by, &request, out);
-        self.take_place((ticket, &request_id), &domain, &request.wishes);
-        self.groups.enter(&domain, request.peer.uid, &request.wishes, ticket);
+        let replaced = self.replace(now, by, &request, out);
+        for domain in request.lines() {
+            self.take_place((ticket, &request_id), domain, &request.wishes);
+            self.groups.enter(domain, request.peer.uid, &request.wishes, ticket);
+        }
         self.waiting += 1;
         self.connections.attach(connection, Attached::Ticket(ticket));
         let entry = Entry {
             ticket,
-            domain: domain.clone(),
+            keepers: keepers(&request),
+            domain: request.domain,
             request_id,
             uid: request.peer.uid,
             pid: request.pid,
-            keepers: keepers(&request),
             command: request.command,
             queued_at: now,
             secret: request.secret,
@@ -131,8 +154,9 @@ impl Sequencer {
         };
         out.push(Effect::Admitted { ticket });
         out.push(entry.record(now, Change::Queued));
+        let lines = entry.lines().cloned().chain(replaced).collect();
         self.tickets.insert(ticket, Box::new(entry));
-        self.settle(&domain, out);
+        self.settle_all(lines, out);
         if self.holder(ticket).is_none() {
             self.keep_waiting(ticket, deadline, request.positions, out);
         }
@@ -153,7 +177,8 @@ impl Sequencer {
 
     /// How long a request waits that begins to wait now: as it says, or as is usual in its domain.
     fn wait_until(&self, now: Time, request: &Enqueue) -> Option<Time> {
-        let max_wait = request.max_wait.or_else(|| self.policy(&request.domain).default_max_wait)?;
+        let usual = || request.lines().filter_map(|domain| self.policy(domain).default_max_wait).min();
+        let max_wait = request.max_wait.or_else(usual)?;
         Some(now + max_wait)
     }
 
@@ -167,7 +192,8 @@ impl Sequencer {
                 return (ticket, request_id.clone());
             }
             let made = RequestId::parse(&format!("t-{ticket}")).expect("a number makes a valid request id");
-            if self.lines.get(&request.domain).is_none_or(|line| !line.ids.contains_key(&made)) {
+            let is_taken = |domain| self.lines.get(domain).is_some_and(|line| line.ids.contains_key(&made));
+            if !request.lines().any(is_taken) {
                 return (ticket, made);
             }
         }
@@ -181,10 +207,9 @@ impl Sequencer {
         positions: bool,
         out: &mut Vec<Effect>,
     ) {
+        let place = self.tickets.get(&ticket).and_then(|entry| self.place(entry));
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
-        let Some(line) = self.lines.get_mut(&entry.domain) else { return };
-        let (Some(place), State::Waiting(waiting), Some(connection)) =
-            (line.place(ticket, entry.wishes().priority), &mut entry.state, entry.connection)
+        let (Some(place), State::Waiting(waiting), Some(connection)) = (place, &mut entry.state, entry.connection)
         else {
             return;
         };
@@ -192,10 +217,13 @@ impl Sequencer {
         self.timers.set(deadline, Timer::Ticket(ticket));
         waiting.deadline = deadline;
         waiting.told = place;
-        if positions {
-            line.round.subscribers.insert(ticket);
-        } else if line.round.subscribers.remove(&ticket) && line.round.subscribers.is_empty() {
-            self.rounds.stop(&entry.domain, &mut line.round);
+        for domain in entry.lines() {
+            let Some(Line { round, .. }) = self.lines.get_mut(domain) else { continue };
+            if positions {
+                round.subscribers.insert(ticket);
+            } else if round.subscribers.remove(&ticket) && round.subscribers.is_empty() {
+                self.rounds.stop(domain, round);
+            }
         }
         let reply = Reply::Queued(Queued {
             domain: entry.domain.clone(),
@@ -205,6 +233,26 @@ impl Sequencer {
             total_ahead: place.total_ahead,
         });
         out.push(Effect::Tell { connection, reply });
+    }
+}
+
+impl Enqueue {
+    /// Every line that it is for.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Domain> + Clone {
+        std::iter::once(&self.domain).chain(&self.wishes.also)
+    }
+
+    /// A line that is named twice counts once.
+    fn name_lines_once(&mut self) {
+        if self.wishes.also.is_empty() {
+            return;
+        }
+        let mut named = vec![self.domain.clone()];
+        self.wishes.also.retain(|domain| {
+            let is_new = !named.contains(domain);
+            named.push(domain.clone());
+            is_new
+        });
     }
 }
 

@@ -74,7 +74,10 @@ impl Sequencer {
     /// Policies of `pattern` have changed. A glob takes time for each line there is.
     fn apply(&mut self, pattern: &Pattern, out: &mut Vec<Effect>) {
         match pattern {
-            Pattern::Name(domain) => self.apply_to_one(domain, out),
+            Pattern::Name(domain) => {
+                self.apply_to_one(domain, out);
+                self.settle(domain, out);
+            }
             Pattern::Glob(_) => self.apply_to(|domain| pattern.matches(domain), out),
         }
     }
@@ -83,15 +86,16 @@ impl Sequencer {
         let known = self.lines.keys().chain(self.resting.names());
         let mut domains: Vec<Domain> = known.filter(|domain| concerns(domain)).cloned().collect();
         domains.sort_unstable();
-        for domain in domains {
-            self.apply_to_one(&domain, out);
+        for domain in &domains {
+            self.apply_to_one(domain, out);
         }
+        // Only now, for a turn in several lines must not begin by what was.
+        self.settle_all(domains.into(), out);
     }
 
     fn apply_to_one(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
         let policy = self.policies.resolve(domain);
         self.rest_anew(domain, policy, out);
-        self.settle(domain, out);
     }
 
     /// The values for `domain`.

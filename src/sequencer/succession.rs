@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Outcome, Ticket, Token};
 
+use super::line::Line;
 use super::ticket::{Entry, Extra, Keepers, Place, State, Turn, Waiting};
 use super::timers::Timer;
 use super::{Change, Effect, Restored, RestoredTurn, Sequencer};
@@ -65,31 +66,34 @@ impl Sequencer {
 
     /// Whether a ticket goes with those that live.
     fn can_be(&self, entry: &Entry) -> bool {
-        let Some(line) = self.lines.get(&entry.domain) else { return !self.tickets.contains_key(&entry.ticket) };
-        let has_place = match entry.state {
-            State::Active(_) => true,
-            State::Waiting(_) => line.order.last(entry.wishes().priority).is_none_or(|last| last < entry.ticket),
+        let goes_with = |line: &Line| {
+            let last = line.order.last(entry.wishes().priority).filter(|_| entry.turn().is_none());
+            last.is_none_or(|last| last < entry.ticket) && !line.ids.contains_key(&entry.request_id)
         };
-        has_place && !line.ids.contains_key(&entry.request_id) && !self.tickets.contains_key(&entry.ticket)
+        let mut lines = entry.lines().filter_map(|domain| self.lines.get(domain));
+        lines.all(goes_with) && !self.tickets.contains_key(&entry.ticket)
     }
 
     fn take_back(&mut self, now: Time, entry: Entry, out: &mut Vec<Effect>) {
         let ticket = entry.ticket;
-        let line = self.line_in_use(&entry.domain);
-        line.ids.insert(entry.request_id.clone(), ticket);
-        if let Some(turn) = entry.turn() {
-            line.hold(turn.token, ticket, entry.wishes());
-        } else {
-            line.order.enter(ticket, entry.wishes().priority);
+        for domain in entry.lines() {
+            let line = self.line_in_use(domain);
+            line.ids.insert(entry.request_id.clone(), ticket);
+            match entry.turn() {
+                Some(turn) => line.hold(turn.token, ticket, entry.wishes()),
+                None => line.order.enter(ticket, entry.wishes().priority),
+            }
+            self.groups.enter(domain, entry.uid, entry.wishes(), ticket);
+        }
+        if entry.turn().is_none() {
             self.waiting += 1;
             self.away.enter(now, ticket, &mut self.timers);
         }
         self.timers.set(entry.deadline(), Timer::Ticket(ticket));
-        self.groups.enter(&entry.domain, entry.uid, entry.wishes(), ticket);
         self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
-        let domain = entry.domain.clone();
+        let lines = entry.lines().cloned().collect();
         self.tickets.insert(ticket, Box::new(entry));
-        self.settle(&domain, out);
+        self.settle_all(lines, out);
     }
 
     /// Estimates go by these runs from now on.

@@ -65,17 +65,28 @@ impl Sequencer {
     }
 
     /// Ends the waiters that a newcomer replaces, and if it says so, tells the holders to stop.
-    pub(super) fn replace(&mut self, now: Time, by: Successor, request: &Enqueue, out: &mut Vec<Effect>) {
+    ///
+    /// Answers the lines that those stood in, for the caller to settle.
+    pub(super) fn replace(
+        &mut self,
+        now: Time,
+        by: Successor,
+        request: &Enqueue,
+        out: &mut Vec<Effect>,
+    ) -> Vec<Domain> {
+        let mut left = Vec::new();
         for ticket in self.replaced_by(request) {
             let Some(entry) = self.end(now, ticket, Outcome::Superseded, None, out) else { continue };
             let refusal = Refusal::Superseded { ticket, by };
             out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
+            left.extend(entry.lines().cloned());
         }
         if request.wishes.cancel_running {
             for ticket in self.rivals(request) {
                 self.stop_holder(ticket, by, out);
             }
         }
+        left
     }
 
     /// Tells a holder once that it is to stop. The turn stays its own until it is given back, or nothing keeps it.
@@ -91,9 +102,13 @@ impl Sequencer {
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
     }
 
-    /// Requests of the same user and group in the same line.
+    /// Requests of the same user and group in one of its lines.
     fn rivals(&self, request: &Enqueue) -> Vec<Ticket> {
         let Some(group) = &request.wishes.supersede else { return Vec::new() };
-        self.groups.of(&request.domain, request.peer.uid, group).collect()
+        let of_line = |domain| self.groups.of(domain, request.peer.uid, group);
+        let mut rivals: Vec<Ticket> = request.lines().flat_map(of_line).collect();
+        rivals.sort_unstable();
+        rivals.dedup();
+        rivals
     }
 }

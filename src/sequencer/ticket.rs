@@ -10,7 +10,7 @@ use crate::protocol::{Active, Binding, Domain, HolderState, Outcome, Reply, Requ
 
 use super::policy::milliseconds;
 use super::refusal::About;
-use super::{Change, ConnectionId, Effect, Peer, Record, Secret, Successor, TicketView, Wishes};
+use super::{Change, ConnectionId, Effect, Enqueue, Peer, Record, Secret, Successor, TicketView, Wishes};
 
 /// A request that waits or has a turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,6 +93,16 @@ impl Entry {
     /// How it wants to be treated.
     pub(super) fn wishes(&self) -> &Wishes {
         self.extra.as_ref().map_or(Wishes::plain(), |extra| &extra.wishes)
+    }
+
+    /// Every line that it stands in, or has a turn in.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Domain> + Clone {
+        std::iter::once(&self.domain).chain(&self.wishes().also)
+    }
+
+    /// Whether `request` is for the same lines.
+    pub(super) fn is_for_same_lines(&self, request: &Enqueue) -> bool {
+        self.wishes().are_lines(&self.domain, &request.wishes, &request.domain)
     }
 
     pub(super) fn extra_mut(&mut self) -> &mut Extra {
@@ -183,6 +193,7 @@ impl Entry {
         Effect::Record(Record {
             at,
             domain: self.domain.clone(),
+            also: self.wishes().also.clone(),
             request_id: self.request_id.clone(),
             ticket: self.ticket,
             uid: self.uid,
@@ -212,6 +223,7 @@ impl Entry {
 
     pub(super) fn view(&self) -> TicketView<'_> {
         TicketView {
+            domain: &self.domain,
             request_id: &self.request_id,
             ticket: self.ticket,
             uid: self.uid,

@@ -31,11 +31,15 @@ pub struct LineView<'a> {
     pub rest: Option<Rest>,
     /// Why the first of those who wait has no turn.
     pub obstacle: Option<Obstacle>,
+    /// With the obstacle [`Line`](Obstacle::Line): which one.
+    pub other_line: Option<&'a Domain>,
 }
 
 /// One ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketView<'a> {
+    /// The first of its lines; all others are in its wishes.
+    pub domain: &'a Domain,
     /// Its request.
     pub request_id: &'a RequestId,
     /// Its number.
@@ -70,7 +74,8 @@ impl Sequencer {
             return self.view_line(domain, waiters_max, idle).into_iter().collect();
         }
         let remembered = self.idle.names().filter(|_| idle);
-        let out_of_use = self.pauses.keys().chain(self.resting.names()).chain(remembered);
+        let resting = self.resting.names().filter(|domain| self.rest_of_idle(domain, self.now).is_some());
+        let out_of_use = self.pauses.keys().chain(resting).chain(remembered);
         let mut names: Vec<&Domain> = self.lines.keys().chain(out_of_use).collect();
         names.sort_unstable();
         names.dedup();
@@ -93,13 +98,15 @@ impl Sequencer {
             pause: self.pauses.get(domain),
             rest: line.rest(self.now),
             obstacle,
+            other_line: self.other_line(domain, line).filter(|_| obstacle == Some(Obstacle::Line)),
         })
     }
 
     /// A domain that nobody uses is seen while it is paused or rests, and if that is asked for, while it is remembered.
     fn view_idle(&self, domain: &Domain, idle: bool) -> Option<LineView<'_>> {
-        let (paused, resting) = (self.pauses.get_key_value(domain), self.resting.get(domain));
-        let remembered = self.idle.get(domain).filter(|_| idle || paused.is_some() || resting.is_some());
+        let (paused, rest) = (self.pauses.get_key_value(domain), self.rest_of_idle(domain, self.now));
+        let remembered = self.idle.get(domain).filter(|_| idle || paused.is_some() || rest.is_some());
+        let resting = self.resting.get(domain).filter(|_| rest.is_some());
         let named = paused.map(|(domain, _)| domain).or(resting.map(|(domain, _)| domain));
         let domain = named.or(remembered.map(|(domain, _)| domain))?;
         Some(LineView {
@@ -111,8 +118,9 @@ impl Sequencer {
             usual_run: remembered.and_then(|(_, runs)| usual_run(runs)),
             concurrency: self.policies.resolve(domain).slots(),
             pause: paused.map(|(_, pause)| pause),
-            rest: resting.map(|(_, rest)| rest),
+            rest,
             obstacle: None,
+            other_line: None,
         })
     }
 

@@ -18,7 +18,7 @@ const PRUNE_OLDEST: &str =
 const PRUNE_OLD: &str = "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM \
     (SELECT ticket, ended_at FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?2) WHERE ended_at < ?1)";
 const BY_END: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 \
-    AND (?1 IS NULL OR domain = ?1) AND (?2 IS NULL OR ended_at >= ?2) ORDER BY ended_at DESC, ticket DESC";
+    AND (?1 IS NULL OR domain = ?1 OR instr(body, CAST('\"also\":[' AS BLOB)) > 0) AND (?2 IS NULL OR ended_at >= ?2) ORDER BY ended_at DESC, ticket DESC";
 const ONE: &str = "SELECT ended_at, body, sum FROM turns WHERE state = 1 AND ticket = ?1";
 const NEWEST: &str = "SELECT ticket, state, body, sum FROM turns WHERE state > 0 ORDER BY ticket DESC LIMIT ?1";
 
@@ -41,7 +41,7 @@ impl History {
     }
 
     /// Gives the lines of the turns that ended since `since_ms`, in one domain or all, the last that ended first, to
-    /// `each`, until it says that it is enough.
+    /// `each`, until it says that it is enough. Those of turns in several domains are given in any case.
     ///
     /// # Errors
     ///

@@ -121,7 +121,7 @@ impl World {
             command: rng.bool().then(|| "make".into()),
             pipe: rng.bool(),
             named_process: rng.u8(..3) == 0,
-            wishes: wishes(rng),
+            wishes: self.wishes(rng),
             confirm: rng.u8(..3) == 0,
         }
     }
@@ -129,9 +129,10 @@ impl World {
     fn restored(&self, rng: &mut Rng, now: Time, ticket: Ticket) -> Restored {
         let earlier = Time::from_nanos(now.as_nanos() / 2);
         let is_holder = rng.bool();
+        let domain = self.domain(rng);
         Restored {
             ticket: Ticket(ticket.0 + rng.u64(..14)),
-            domain: self.domain(rng),
+            domain: domain.clone(),
             request_id: id(rng).unwrap_or_else(|| RequestId::parse("restored").unwrap()),
             uid: peer(rng).uid,
             pid: pid(rng),
@@ -152,7 +153,7 @@ impl World {
             }),
             pipes: rng.u32(..2),
             processes: rng.u32(..3),
-            wishes: wishes(rng),
+            wishes: self.wishes_of(rng, &domain),
         }
     }
 
@@ -166,6 +167,7 @@ impl World {
         Enqueue {
             resume: if rng.u8(..3) == 0 { None } else { Some(*ticket) },
             domain: old.domain.clone(),
+            wishes: Wishes { also: old.wishes.also.iter().rev().cloned().collect(), ..Wishes::default() },
             request_id: rng.bool().then(|| old.request_id.clone()),
             peer: Peer { uid: old.uid, ..ask.peer },
             secret: old.secret.or(ask.secret),
@@ -211,6 +213,26 @@ impl World {
         Input::PastEnd { ticket, uid: peer(rng).uid, had_turn: rng.bool(), outcome }
     }
 
+    fn wishes(&self, rng: &mut Rng) -> Wishes {
+        Wishes {
+            take: if rng.u8(..4) == 0 { rng.u32(2..5) } else { 1 },
+            shared: rng.u8(..5) == 0,
+            priority: if rng.u8(..4) == 0 { rng.i8(-2..3) } else { 0 },
+            supersede: [None, None, None, None, Some(""), Some("group")][rng.usize(..6)].map(Into::into),
+            cancel_running: rng.bool(),
+            also: if rng.u8(..4) == 0 { (0..rng.u8(1..3)).map(|_| self.domain(rng)).collect() } else { Vec::new() },
+        }
+    }
+
+    /// What was asked for in `domain`, as it is kept.
+    fn wishes_of(&self, rng: &mut Rng, domain: &Domain) -> Wishes {
+        let mut wishes = self.wishes(rng);
+        wishes.also.sort();
+        wishes.also.dedup();
+        wishes.also.retain(|other| other != domain);
+        wishes
+    }
+
     fn which(&self, rng: &mut Rng, ticket: Ticket) -> Which {
         match rng.u8(..5) {
             0 | 1 => Which::Ticket(ticket),
@@ -237,16 +259,6 @@ pub(crate) fn found_again(rng: &mut Rng, saved: Restored) -> Restored {
         pipes: saved.pipes.min(1) * u32::from(rng.u8(..4) > 0),
         processes: if saved.turn.is_some() { processes + is_a_client_there } else { is_a_client_there },
         ..saved
-    }
-}
-
-fn wishes(rng: &mut Rng) -> Wishes {
-    Wishes {
-        take: if rng.u8(..4) == 0 { rng.u32(2..5) } else { 1 },
-        shared: rng.u8(..5) == 0,
-        priority: if rng.u8(..4) == 0 { rng.i8(-2..3) } else { 0 },
-        supersede: [None, None, None, None, Some(""), Some("group")][rng.usize(..6)].map(Into::into),
-        cancel_running: rng.bool(),
     }
 }
 

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 
 use crate::cli;
 use crate::error::{Error, status};
-use crate::protocol::{Active, Started};
+use crate::protocol::{Active, Domain, Started};
 use crate::sys::was_sigpipe_ignored;
 
 use super::super::streams::keep_closed;
@@ -52,11 +52,11 @@ pub(super) fn start(
     }
     keep_closed();
     let (program, arguments) = (&args.command[0], &args.command[1..]);
-    let spawned = match spawn(program, program, arguments, turn, shares_group) {
+    let spawned = match spawn(program, program, arguments, (args, turn), shares_group) {
         // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
         Err(error) if is(&error, Errno::NOEXEC) => {
             let script = find(program).into_os_string();
-            spawn(OsStr::new("/bin/sh"), OsStr::new("sh"), &[&[script], arguments].concat(), turn, shares_group)
+            spawn(OsStr::new("/bin/sh"), OsStr::new("sh"), &[&[script], arguments].concat(), (args, turn), shares_group)
         }
         spawned => spawned,
     };
@@ -67,7 +67,13 @@ pub(super) fn start(
 
 /// Starts a program with no signal blocked. Those that seq takes as events are blocked in seq itself, and the standard
 /// library's `Command` would hand that on, so that the command could not even be stopped.
-fn spawn(program: &OsStr, name: &OsStr, arguments: &[OsString], turn: &Active, shares_group: bool) -> io::Result<Pid> {
+fn spawn(
+    program: &OsStr,
+    name: &OsStr,
+    arguments: &[OsString],
+    (args, turn): (&cli::Run, &Active),
+    shares_group: bool,
+) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
     let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
     attributes.set_sigmask(&SigSet::empty())?;
@@ -84,14 +90,20 @@ fn spawn(program: &OsStr, name: &OsStr, arguments: &[OsString], turn: &Active, s
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let named = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
     let arguments = named.map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
-    let pid = posix_spawnp(&text(program.as_bytes())?, &actions, &attributes, &arguments, &environment(turn, text)?)?;
+    let pid =
+        posix_spawnp(&text(program.as_bytes())?, &actions, &attributes, &arguments, &environment(args, turn, text)?)?;
     Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::from(Errno::SRCH))
 }
 
 /// seq's own environment, and which turn this is.
-fn environment(turn: &Active, text: impl Fn(&[u8]) -> io::Result<CString>) -> io::Result<Vec<CString>> {
-    let ours: [(&str, String); 4] = [
+fn environment(
+    args: &cli::Run,
+    turn: &Active,
+    text: impl Fn(&[u8]) -> io::Result<CString>,
+) -> io::Result<Vec<CString>> {
+    let ours: [(&str, String); 5] = [
         ("SEQ_DOMAIN", turn.domain.to_string()),
+        ("SEQ_DOMAINS", normal(&args.domain).join("\n")),
         ("SEQ_REQUEST_ID", turn.request_id.to_string()),
         ("SEQ_TICKET", turn.ticket.to_string()),
         ("SEQ_TOKEN", turn.token.to_string()),
@@ -105,6 +117,17 @@ fn environment(turn: &Active, text: impl Fn(&[u8]) -> io::Result<CString>) -> io
         all.push(text(format!("{name}={value}").as_bytes())?);
     }
     Ok(all)
+}
+
+/// Domains in their normal form, each once.
+fn normal(typed: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for domain in typed.iter().filter_map(|typed| Domain::parse(typed).ok()) {
+        if !names.iter().any(|name| name == domain.as_str()) {
+            names.push(domain.to_string());
+        }
+    }
+    names
 }
 
 impl Running {

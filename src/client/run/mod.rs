@@ -111,7 +111,6 @@ fn no_turn(args: &cli::Run, error: Error) -> Result<u8, Error> {
 
 fn request(args: &cli::Run, positions: bool, has_keeper: bool) -> Sequence {
     Sequence {
-        domain: args.domain.clone(),
         request_id: args.request_id.clone(),
         positions,
         no_wait: args.no_wait,
@@ -120,7 +119,7 @@ fn request(args: &cli::Run, positions: bool, has_keeper: bool) -> Sequence {
         fresh: true,
         command: Some(shown(&args.command)),
         descriptors: usize::from(has_keeper),
-        ..wishes(&args.wishes)
+        ..wishes(&args.domain, &args.wishes)
     }
 }
 

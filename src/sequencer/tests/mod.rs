@@ -19,6 +19,7 @@ mod pausing;
 mod priorities;
 mod superseding;
 mod resting;
+mod together;
 
 use std::time::Duration;
 

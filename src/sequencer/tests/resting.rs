@@ -199,6 +199,18 @@ fn shared_starts_and_big_ones_count_as_one() {
 }
 
 #[test]
+fn a_rate_counts_what_was_before_the_line_was_idle() {
+    let mut story = resting(rate(3, 60));
+    for (ticket, pause) in [(1, 10_000), (2, 51_000), (3, 1_000), (4, 1_000)] {
+        assert!(story.begins(1, "a"), "{ticket}");
+        story.end(ticket);
+        story.pass(pause);
+    }
+    let refused = story.ask_with(1, "late", |request| request.no_wait = true);
+    assert_eq!(refused, ["c1: busy: foo.com is busy: its rate lets no turn begin for another 7s"]);
+}
+
+#[test]
 fn the_next_daemon_goes_on_resting() {
     let mut next = resting(Policy { cooldown: Some(seconds(2)), ..rate(2, 60) });
     next.pass(50_000);

@@ -4,7 +4,7 @@ use seq::clock::Time;
 use seq::protocol::{Active, Binding, ErrorCode, Reply, RequestId, Ticket, Token};
 use seq::sequencer::{Effect, Enqueue};
 
-use super::{Model, SECOND};
+use super::{Model, SECOND, are_same, named};
 
 impl Model {
     /// The ticket without a client whose secret this is.
@@ -13,7 +13,7 @@ impl Model {
             request.connection.is_none()
                 && request.secret.is_some()
                 && request.secret == ask.secret
-                && request.domain == ask.domain
+                && are_same(&request.domains(), &named(&ask.domain, &ask.wishes))
                 && request.uid == ask.peer.uid
                 && ask.request_id.as_ref().is_none_or(|id| *id == request.id)
         };
@@ -39,8 +39,8 @@ impl Model {
             return Some(end.map_or(ErrorCode::NotFound, |(_, _, code)| *code));
         };
         let request = &self.requests[index];
-        let is_same_request =
-            request.domain == ask.domain && ask.request_id.as_ref().unwrap_or(&request.id) == &request.id;
+        let is_same_request = are_same(&request.domains(), &named(&ask.domain, &ask.wishes))
+            && ask.request_id.as_ref().unwrap_or(&request.id) == &request.id;
         let is_proven = ask.secret.is_some() && request.secret == ask.secret && request.uid == ask.peer.uid;
         let is_one_more = request.connection != Some(ask.connection);
         if !is_same_request {
@@ -74,7 +74,7 @@ impl Model {
             request.unconfirmed &= ask.confirm;
             request.command = ask.command.or(old.command);
             request.secret = ask.secret.or(old.secret);
-            let (domain, request_id, token) = (ask.domain, old.id, Token(token));
+            let (domain, request_id, token) = (old.domain, old.id, Token(token));
             let max_run_ms = old.max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
             let reply = Active { domain, request_id, ticket, token, resumed: true, max_run_ms };
             self.tell(ask.connection, Reply::Active(reply));
@@ -95,7 +95,7 @@ impl Model {
         if old.connection != Some(ask.connection) {
             self.tell_owner(&old, ErrorCode::TakenOver);
         }
-        self.settle(&ask.domain);
+        self.settle_all(old.domains());
         if self.requests[index].turn.is_none() {
             self.stand(index, deadline, ask.positions);
         }

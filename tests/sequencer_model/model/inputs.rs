@@ -9,7 +9,7 @@ use seq::protocol::{
 };
 use seq::sequencer::{Change, ConnectionId, Effect, Enqueue, Peer, Which};
 
-use super::{Model, Request, Waiting};
+use super::{Model, Request, Waiting, are_same, named};
 
 impl Model {
     pub(super) fn sequence(&mut self, ask: Enqueue) {
@@ -18,7 +18,9 @@ impl Model {
         }
         let connection = ask.connection;
         let id = ask.request_id.as_ref().map(RequestId::to_string);
-        let before = ask.request_id.as_ref().and_then(|id| self.by_id(&ask.domain, id));
+        let domains = named(&ask.domain, &ask.wishes);
+        let by_id = |id: &RequestId| domains.iter().find_map(|domain| self.by_id(domain, id));
+        let before = ask.request_id.as_ref().and_then(by_id);
         let code = self.why_not(&ask, before);
         if let Some(code) = code {
             let ticket = before.filter(|_| code == ErrorCode::AlreadyActive).map(|index| self.requests[index].ticket);
@@ -26,7 +28,7 @@ impl Model {
             return;
         }
         let Some(index) = before else { return self.enter(ask) };
-        let max_wait = ask.max_wait.or(self.default_max_wait(&ask.domain));
+        let max_wait = ask.max_wait.or(self.usual_wait(&ask));
         self.take_up(index, ask, max_wait.map(|max_wait| self.now + max_wait));
     }
 
@@ -34,52 +36,64 @@ impl Model {
         if self.leaving {
             return Some(ErrorCode::Leaving);
         }
+        let domains = named(&ask.domain, &ask.wishes);
         let is_full = self.hanging_on(ask.connection) >= self.limits.tickets_per_connection;
         if let Some(index) = before {
             let request = &self.requests[index];
             return match request.turn {
                 _ if request.uid != ask.peer.uid => Some(ErrorCode::RequestIdTaken),
+                _ if !are_same(&request.domains(), &domains) => Some(ErrorCode::RequestIdTaken),
                 Some(_) if ask.fresh => Some(ErrorCode::AlreadyActive),
                 None if ask.no_wait => Some(ErrorCode::Busy),
                 _ if request.connection != Some(ask.connection) && is_full => Some(ErrorCode::TooManyRequests),
                 _ => None,
             };
         }
-        let in_use = self.is_in_use(&ask.domain);
+        let is_new = |domain: &&Domain| !self.is_in_use(domain) && !self.resting().contains(domain);
+        let new = domains.iter().filter(is_new).count();
+        let room = self.limits.domains.saturating_sub(self.domains_in_use().len() + self.resting().len());
+        let replaced = self.replaced_by(ask);
+        let is_line_full = |domain: &Domain| {
+            let waiters = self.waiters(domain).into_iter().filter(|waiter| !replaced.contains(waiter));
+            waiters.count() >= self.max_queue(domain)
+        };
         if is_full {
             Some(ErrorCode::TooManyRequests)
-        } else if !in_use
-            && self.rest(&ask.domain).is_none()
-            && self.counts().domains as usize + self.resting().len() >= self.limits.domains
-        {
+        } else if new > room {
             Some(ErrorCode::TooManyDomains)
-        } else if !ask.wishes.shared && ask.wishes.take > self.slots(&ask.domain) {
+        } else if !ask.wishes.shared && domains.iter().any(|domain| ask.wishes.take > self.slots(domain)) {
             Some(ErrorCode::TakeTooLarge)
-        } else if !self.has_to_wait(ask) {
+        } else if !domains.iter().any(|domain| self.has_to_wait(domain, ask)) {
             None
         } else if ask.no_wait {
             Some(ErrorCode::Busy)
-        } else if self.waiters(&ask.domain).len() - self.replaced_by(ask).len() >= self.max_queue(&ask.domain) {
+        } else if domains.iter().any(is_line_full) {
             Some(ErrorCode::QueueFull)
         } else {
             None
         }
     }
 
-    /// Whether a newcomer does not get its turn at once.
-    fn has_to_wait(&self, ask: &Enqueue) -> bool {
-        self.line_waits(&ask.domain, &ask.wishes).is_some()
-            || self.waiters(&ask.domain).iter().any(|waiter| {
-                let is_ahead = self.requests[*waiter].wishes.priority >= ask.wishes.priority;
-                is_ahead && !self.replaced_by(ask).contains(waiter)
-            })
+    /// Whether a newcomer does not get its turn at once in a line.
+    fn has_to_wait(&self, domain: &Domain, ask: &Enqueue) -> bool {
+        let replaced = self.replaced_by(ask);
+        let is_ahead = |waiter: &usize| {
+            self.requests[*waiter].wishes.priority >= ask.wishes.priority && !replaced.contains(waiter)
+        };
+        self.line_waits(domain, &ask.wishes).is_some() || self.waiters(domain).iter().any(is_ahead)
     }
 
-    pub(super) fn enter(&mut self, ask: Enqueue) {
+    fn usual_wait(&self, ask: &Enqueue) -> Option<Duration> {
+        named(&ask.domain, &ask.wishes).iter().filter_map(|domain| self.default_max_wait(domain)).min()
+    }
+
+    pub(super) fn enter(&mut self, mut ask: Enqueue) {
+        let domains = named(&ask.domain, &ask.wishes);
+        ask.wishes.also = domains[1..].to_vec();
         let id = ask.request_id.clone().unwrap_or_else(|| {
             loop {
                 let id = RequestId::parse(&format!("t-{}", self.next_ticket)).unwrap();
-                if self.by_id(&ask.domain, &id).is_none() {
+                if domains.iter().all(|domain| self.by_id(domain, &id).is_none()) {
                     return id;
                 }
                 self.next_ticket += 1;
@@ -87,15 +101,17 @@ impl Model {
         });
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.supersede(&ask, ticket);
-        self.use_domain(&ask.domain);
+        let replaced = self.supersede(&ask, ticket);
+        for domain in &domains {
+            self.use_domain(domain);
+        }
         self.requests.push(Request {
             ticket,
             domain: ask.domain.clone(),
             id,
             uid: ask.peer.uid,
             pid: ask.pid,
-            command: ask.command,
+            command: ask.command.clone(),
             queued_at: self.now,
             connection: Some(ask.connection),
             binding: ask.binding,
@@ -111,18 +127,20 @@ impl Model {
             told_at: None,
             turn: None,
             max_run: None,
-            wishes: ask.wishes,
+            wishes: ask.wishes.clone(),
             superseded: None,
         });
         let index = self.requests.len() - 1;
-        if self.waiters(&ask.domain).last() != Some(&index) {
-            self.places_changed(&ask.domain);
+        for domain in &domains {
+            if self.waiters(domain).last() != Some(&index) {
+                self.places_changed(domain);
+            }
         }
         self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
         self.record(&self.requests[index].clone(), Change::Queued);
-        self.settle(&ask.domain);
+        self.settle_all(domains.into_iter().chain(replaced).collect());
         if self.requests[index].turn.is_none() {
-            let max_wait = ask.max_wait.or(self.default_max_wait(&ask.domain));
+            let max_wait = ask.max_wait.or(self.usual_wait(&ask));
             self.stand(index, max_wait.map(|max_wait| self.now + max_wait), ask.positions);
         }
     }
@@ -148,7 +166,10 @@ impl Model {
             position,
             total_ahead,
         };
-        self.drop_round_without_listeners(&request.domain);
+        let domains = named(&request.domain, &request.wishes);
+        for domain in &domains {
+            self.drop_round_without_listeners(domain);
+        }
         self.tell(request.connection.unwrap(), Reply::Queued(reply));
     }
 
@@ -226,7 +247,7 @@ impl Model {
             released: true,
         };
         self.tell(connection, Reply::Done(reply));
-        self.settle(&request.domain);
+        self.settle_all(request.domains());
     }
 
     pub(super) fn cancel(&mut self, connection: ConnectionId, peer: Peer, which: &Which) {
@@ -239,10 +260,10 @@ impl Model {
             Some(_) => {
                 let request = self.end(self.find(which).unwrap(), Outcome::Cancelled, None);
                 self.tell_owner(&request, ErrorCode::Cancelled);
-                let (domain, request_id) = (request.domain.clone(), request.id);
+                let (domain, request_id) = (request.domain.clone(), request.id.clone());
                 let reply = Cancelled { domain, request_id, ticket: Ticket(request.ticket) };
                 self.tell(connection, Reply::Cancelled(reply));
-                return self.settle(&request.domain);
+                return self.settle_all(request.domains());
             }
         };
         self.error(connection, code, domain, id, ticket);
@@ -259,10 +280,10 @@ impl Model {
             Some(_) => {
                 let request = self.end(self.find(which).unwrap(), Outcome::Released, None);
                 self.tell_owner(&request, ErrorCode::Released);
-                let (domain, holder) = (request.domain.clone(), request.id);
+                let (domain, holder) = (request.domain.clone(), request.id.clone());
                 let reply = Released { domain, holder, ticket: Ticket(request.ticket), request_id };
                 self.tell(connection, Reply::Released(reply));
-                return self.settle(&request.domain);
+                return self.settle_all(request.domains());
             }
         };
         self.error(connection, code, domain, request_id.or(id), ticket);
@@ -292,7 +313,7 @@ impl Model {
         self.waits.retain(|wait| wait.connection != connection);
         while let Some(index) = self.attached(connection, false) {
             let ended = self.end(index, Outcome::Gone, None);
-            self.settle(&ended.domain);
+            self.settle_all(ended.domains());
         }
         while let Some(index) = self.attached(connection, true) {
             self.requests[index].connection = None;
@@ -312,7 +333,7 @@ impl Model {
         } else if (request.binding == Binding::Process || request.connection.is_none()) && request.processes == 0 {
             let request = self.end(index, Outcome::Gone, None);
             self.tell_owner(&request, ErrorCode::Gone);
-            self.settle(&request.domain);
+            self.settle_all(request.domains());
         }
     }
 }

@@ -168,7 +168,7 @@ impl Model {
                 };
                 let ended = self.end(index, outcome, None);
                 self.tell_owner(&ended, code);
-                self.settle(&ended.domain);
+                self.settle_all(ended.domains());
             }
         }
         self.now = now;
@@ -194,12 +194,9 @@ impl Model {
 
     pub(crate) fn counts(&self) -> Counts {
         let holders = self.requests.iter().filter(|request| request.turn.is_some()).count() as u64;
-        let mut domains: Vec<&Domain> = self.requests.iter().map(|request| &request.domain).collect();
-        domains.sort();
-        domains.dedup();
         Counts {
             connections: 0,
-            domains: domains.len() as u64,
+            domains: self.domains_in_use().len() as u64,
             holders,
             waiters: self.requests.len() as u64 - holders,
             turns: self.turns,
@@ -209,7 +206,8 @@ impl Model {
     pub(crate) fn seen(&self) -> Vec<Seen> {
         let mut runs = self.runs.clone();
         let paused = self.pauses.iter().map(|(paused, _)| paused.clone());
-        for domain in paused.chain(self.resting()) {
+        let resting = self.resting().into_iter().filter(|domain| self.rest(domain).is_some());
+        for domain in paused.chain(resting) {
             if !runs.iter().any(|(known, _)| *known == domain) {
                 runs.push((domain, Vec::new()));
             }
@@ -228,7 +226,7 @@ impl Model {
                 runs.sort();
                 let (below, above) = (runs.len().saturating_sub(1) / 2, runs.len() / 2);
                 let median = (!runs.is_empty()).then(|| (runs[below] + runs[above]) / 2);
-                let head = self.waiters(&domain).first().and_then(|head| self.head_waits(*head));
+                let head = self.waiters(&domain).first().and_then(|head| self.head_waits(&domain, *head));
                 let pause = self.pause_of(&domain).cloned();
                 let rest = self.rest(&domain).map(|(until, _)| until);
                 (domain, holders, waiters, median, pause, head, rest)
@@ -306,16 +304,23 @@ impl Model {
     }
 
     fn by_id(&self, domain: &Domain, id: &RequestId) -> Option<usize> {
-        self.requests.iter().position(|request| request.domain == *domain && request.id == *id)
+        self.requests.iter().position(|request| request.is_in(domain) && request.id == *id)
     }
 
     fn is_in_use(&self, domain: &Domain) -> bool {
-        self.requests.iter().any(|request| request.domain == *domain)
+        self.requests.iter().any(|request| request.is_in(domain))
+    }
+
+    fn domains_in_use(&self) -> Vec<Domain> {
+        let mut domains: Vec<Domain> = self.requests.iter().flat_map(Request::domains).collect();
+        domains.sort();
+        domains.dedup();
+        domains
     }
 
     /// The oldest turn first.
     fn holders(&self, domain: &Domain) -> Vec<usize> {
-        let is_holder = |request: &Request| request.domain == *domain && request.turn.is_some();
+        let is_holder = |request: &Request| request.is_in(domain) && request.turn.is_some();
         let mut holders: Vec<usize> =
             (0..self.requests.len()).filter(|index| is_holder(&self.requests[*index])).collect();
         holders.sort_by_key(|index| (self.requests[*index].turn.unwrap().0, self.requests[*index].ticket));
@@ -323,7 +328,7 @@ impl Model {
     }
 
     fn waiters(&self, domain: &Domain) -> Vec<usize> {
-        let is_waiter = |request: &Request| request.domain == *domain && request.turn.is_none();
+        let is_waiter = |request: &Request| request.is_in(domain) && request.turn.is_none();
         let mut waiters: Vec<usize> =
             (0..self.requests.len()).filter(|index| is_waiter(&self.requests[*index])).collect();
         waiters.sort_by_key(|index| (-i16::from(self.requests[*index].wishes.priority), self.requests[*index].ticket));
@@ -348,9 +353,13 @@ impl Model {
     }
 
     fn place(&self, index: usize) -> (u64, u64) {
-        let domain = &self.requests[index].domain;
-        let ahead = self.waiters(domain).iter().position(|waiter| *waiter == index).unwrap() as u64;
-        (ahead + 1, ahead + self.holders(domain).len() as u64)
+        let place = |domain: Domain| {
+            let ahead = self.waiters(&domain).iter().position(|waiter| *waiter == index).unwrap() as u64;
+            (ahead + 1, ahead + self.holders(&domain).len() as u64)
+        };
+        let places: Vec<(u64, u64)> = self.requests[index].domains().into_iter().map(place).collect();
+        let farthest = places.iter().map(|(position, _)| *position).max().unwrap();
+        (farthest, places.iter().map(|(_, ahead)| *ahead).max().unwrap())
     }
 
     fn find(&self, which: &Which) -> Option<usize> {
@@ -361,7 +370,7 @@ impl Model {
             Which::TicketOf(ticket, domain, id) => {
                 let index = self.index(ticket.0)?;
                 let request = &self.requests[index];
-                let differs = domain.as_ref().is_some_and(|domain| *domain != request.domain)
+                let differs = domain.as_ref().is_some_and(|domain| !request.is_in(domain))
                     || id.as_ref().is_some_and(|id| *id != request.id);
                 if differs { None } else { Some(index) }
             }
@@ -373,6 +382,7 @@ impl Model {
         self.out.push(Effect::Record(Record {
             at,
             domain: request.domain.clone(),
+            also: request.wishes.also.clone(),
             request_id: request.id.clone(),
             ticket: Ticket(request.ticket),
             uid: request.uid,
@@ -407,9 +417,32 @@ impl Model {
 }
 
 impl Request {
+    fn domains(&self) -> Vec<Domain> {
+        named(&self.domain, &self.wishes)
+    }
+
+    fn is_in(&self, domain: &Domain) -> bool {
+        self.domains().contains(domain)
+    }
+
     fn is_away(&self) -> bool {
         self.connection.is_none() && self.turn.is_none()
     }
+}
+
+/// Each domain that is named, once.
+fn named(first: &Domain, wishes: &Wishes) -> Vec<Domain> {
+    let mut domains = vec![first.clone()];
+    for domain in &wishes.also {
+        if !domains.contains(domain) {
+            domains.push(domain.clone());
+        }
+    }
+    domains
+}
+
+fn are_same(one: &[Domain], other: &[Domain]) -> bool {
+    one.iter().all(|domain| other.contains(domain)) && one.len() == other.len()
 }
 
 fn state(request: &Request) -> HolderState {

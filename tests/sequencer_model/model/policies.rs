@@ -61,10 +61,16 @@ impl Model {
     }
 
     /// What the first of a line waits for.
-    pub(super) fn head_waits(&self, index: usize) -> Option<HeadWait> {
+    pub(super) fn head_waits(&self, domain: &Domain, index: usize) -> Option<HeadWait> {
         let request = &self.requests[index];
+        let is_held_up_in = |other: &Domain| {
+            self.waiters(other).first() != Some(&index) || self.line_waits(other, &request.wishes).is_some()
+        };
+        let mut others = request.domains();
+        others.retain(|other| other != domain);
+        let elsewhere = others.iter().any(is_held_up_in).then_some(HeadWait::Line);
         let comes_back = request.is_away().then_some(HeadWait::Client);
-        self.line_waits(&request.domain, &request.wishes).or(comes_back)
+        self.line_waits(domain, &request.wishes).or(comes_back).or(elsewhere)
     }
 
     /// What one that is the first of a line waits for there.
@@ -172,16 +178,12 @@ impl Model {
 
     /// Whoever waits in a line that a pattern is for, or in any, may have a turn now.
     pub(super) fn look_anew(&mut self, pattern: Option<&Pattern>, before: &[Domain]) {
-        let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
-        domains.sort();
-        domains.dedup();
+        let mut domains = self.domains_in_use();
         domains.retain(|domain| pattern.is_none_or(|pattern| pattern.matches(domain)));
-        for domain in domains {
-            if self.is_in_use(&domain) {
-                self.write_past(&domain, before);
-                self.settle(&domain);
-            }
+        for domain in &domains {
+            self.write_past(domain, before);
         }
+        self.settle_all(domains);
     }
 
     pub(super) fn settle_if_used(&mut self, domain: &Domain) {

@@ -1,5 +1,7 @@
 //! When a line lets no turn begin though nobody is there.
 
+use std::time::Duration;
+
 use seq::clock::Time;
 use seq::protocol::{Domain, HeadWait};
 use seq::sequencer::{Effect, PastChange, Policy};
@@ -92,17 +94,25 @@ impl Model {
         }
     }
 
-    /// What is not in use and rests no more is forgotten.
+    /// What is not in use, and makes nobody wait any more whoever comes, is forgotten.
     pub(super) fn forget_pasts(&mut self) {
         let mut pasts = std::mem::take(&mut self.pasts);
-        self.pasts = pasts.clone();
-        pasts.retain(|past| self.is_in_use(&past.domain) || self.rest(&past.domain).is_some());
+        pasts.retain(|past| self.is_in_use(&past.domain) || self.may_matter(past));
         self.pasts = pasts;
+    }
+
+    fn may_matter(&self, past: &Past) -> bool {
+        let Past { domain, starts, end } = past;
+        let is_to_come = |at: &Time, rest: Option<Duration>| rest.is_some_and(|rest| *at + rest > self.present);
+        starts.iter().any(|start| {
+            is_to_come(start, self.value(domain, |policy| policy.min_interval))
+                || is_to_come(start, self.value(domain, |policy| policy.rate).map(|rate| rate.per))
+        }) || end.is_some_and(|end| is_to_come(&end, self.value(domain, |policy| policy.cooldown)))
     }
 
     /// Domains in use whose policy lets them rest.
     pub(super) fn in_use_and_resting_by_policy(&self) -> Vec<Domain> {
-        let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
+        let mut domains = self.domains_in_use();
         domains.retain(|domain| self.rests_by_policy(domain));
         domains
     }
@@ -134,10 +144,7 @@ impl Model {
 
     /// Nothing is woken for but what is still to come, and all of that.
     pub(super) fn check_wakes(&self) {
-        let mut domains: Vec<Domain> = self.requests.iter().map(|request| request.domain.clone()).collect();
-        domains.sort();
-        domains.dedup();
-        for domain in domains {
+        for domain in self.domains_in_use() {
             let wake = self.wakes.iter().find(|(_, woken)| *woken == domain).map(|(until, _)| *until);
             assert_eq!(wake, self.wake_of(&domain), "{domain}");
         }

@@ -9,11 +9,27 @@ use super::{Model, Request, Round, SECOND, Waiting};
 impl Model {
     /// Gives free turns to the next ones, or answers those who waited for an idle domain.
     pub(super) fn settle(&mut self, domain: &Domain) {
+        self.settle_all(vec![domain.clone()]);
+    }
+
+    /// In this order; and then the other lines of whoever is given a turn.
+    pub(super) fn settle_all(&mut self, mut domains: Vec<Domain>) {
+        while !domains.is_empty() {
+            let domain = domains.remove(0);
+            let others = self.settle_one(&domain);
+            domains.extend(others);
+        }
+    }
+
+    fn settle_one(&mut self, domain: &Domain) -> Vec<Domain> {
+        let mut others = Vec::new();
         while let Some(index) = self.waiters(domain).first().copied() {
-            if self.head_waits(index).is_some() {
+            if self.head_waits(domain, index).is_some() {
                 break;
             }
-            let max_run = self.max_run(domain);
+            let domains = self.requests[index].domains();
+            let max_run = domains.iter().filter_map(|domain| self.max_run(domain)).min();
+            others.extend(domains.iter().filter(|other| *other != domain).cloned());
             let token = self.next_token;
             self.next_token += 1;
             self.turns += 1;
@@ -27,10 +43,14 @@ impl Model {
                 _ => None,
             };
             let request = request.clone();
-            self.places_changed_at(now, domain);
+            for domain in &domains {
+                self.places_changed_at(now, domain);
+            }
             let waited = now.since(request.queued_at);
             self.record(&request, Change::Active { token: Token(token), waited });
-            self.note_start(&request.domain);
+            for domain in &domains {
+                self.note_start(domain);
+            }
             let (domain, ticket) = (request.domain, Ticket(request.ticket));
             let max_run_ms = max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
             let (request_id, token) = (request.id, Token(token));
@@ -38,21 +58,23 @@ impl Model {
             self.tell(request.connection.unwrap(), Reply::Active(reply));
         }
         self.set_wake(domain);
+        let was_left = self.unsettled.contains(domain);
         self.unsettled.retain(|other| other != domain);
-        if self.is_in_use(domain) {
-            return;
+        if self.is_in_use(domain) || !was_left {
+            return others;
         }
         self.rounds.retain(|round| round.domain != *domain);
         let index = self.runs.iter().position(|(known, _)| known == domain).unwrap();
         let fell_idle = self.runs.remove(index);
         self.runs.push(fell_idle);
         self.forget_idle_domains();
-        let (answered, others) = self.waits.drain(..).partition(|wait| wait.domain == *domain);
-        self.waits = others;
+        let (answered, unanswered) = self.waits.drain(..).partition(|wait| wait.domain == *domain);
+        self.waits = unanswered;
         let answered: Vec<Waiting> = answered;
         for wait in answered {
             self.tell(wait.connection, Reply::Idle(Idle { domain: wait.domain, request_id: wait.id }));
         }
+        others
     }
 
     pub(super) fn forget_idle_domains(&mut self) {
@@ -79,20 +101,26 @@ impl Model {
     /// Takes a request out and records it.
     pub(super) fn end(&mut self, index: usize, outcome: Outcome, exit_status: Option<i32>) -> Request {
         let request = self.requests.remove(index);
-        self.unsettled.push(request.domain.clone());
+        let domains = request.domains();
+        self.unsettled.extend(domains.clone());
         let change = self.end_of(&request, outcome, exit_status);
         self.record(&request, change);
         if request.turn.is_some() {
-            self.note_end(&request.domain);
+            for domain in &domains {
+                self.note_end(domain);
+            }
         }
         self.past_end(request.ticket, request.uid, request.turn.is_some(), outcome);
         if let Change::Ended { held, outcome: Outcome::Done, .. } = change {
-            let (_, runs) = self.runs.iter_mut().find(|(domain, _)| *domain == request.domain).unwrap();
-            runs.push(held);
-            let extra = runs.len().saturating_sub(self.limits.past_runs);
-            runs.drain(..extra);
+            for (_, runs) in self.runs.iter_mut().filter(|(domain, _)| domains.contains(domain)) {
+                runs.push(held);
+                let extra = runs.len().saturating_sub(self.limits.past_runs);
+                runs.drain(..extra);
+            }
         }
-        self.places_changed(&request.domain);
+        for domain in &domains {
+            self.places_changed(domain);
+        }
         request
     }
 
@@ -108,7 +136,7 @@ impl Model {
         };
         if !is_kept {
             let ended = self.end(index, Outcome::Gone, None);
-            self.settle(&ended.domain);
+            self.settle_all(ended.domains());
         }
         !is_kept
     }
@@ -161,7 +189,7 @@ impl Model {
             self.requests[index].told = (position, total_ahead);
             self.requests[index].told_at = Some(now);
             let (request_id, ticket) = (request.id, Ticket(request.ticket));
-            let reply = QueuePosition { domain: domain.clone(), request_id, ticket, position, total_ahead };
+            let reply = QueuePosition { domain: request.domain, request_id, ticket, position, total_ahead };
             self.tell(request.connection.unwrap(), Reply::QueuePosition(reply));
         }
         let last = (rest.len() > 64).then(|| self.requests[rest[63]].ticket);

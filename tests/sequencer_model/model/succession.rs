@@ -6,7 +6,7 @@ use seq::protocol::{Binding, Domain, ErrorCode, Outcome, RequestId, Ticket, Toke
 use seq::sequencer::{Input, Restored, RestoredTurn};
 
 use super::inputs::asked;
-use super::{Model, Request, SECOND};
+use super::{Model, Request, SECOND, named};
 
 impl Model {
     /// Every ticket as the next daemon must know it.
@@ -42,13 +42,15 @@ impl Model {
     pub(super) fn restore(&mut self, old: Restored) {
         self.next_ticket = self.next_ticket.max(old.ticket.0 + 1);
         self.next_token = self.next_token.max(old.turn.map_or(0, |turn| turn.token.0 + 1));
+        let domains = named(&old.domain, &old.wishes);
         let alike = |index: &&usize| self.requests[**index].wishes.priority == old.wishes.priority;
-        let last = self.waiters(&old.domain).iter().filter(alike).map(|index| self.requests[*index].ticket).max();
-        let has_no_place = match old.turn {
-            Some(_) => false,
-            None => last.is_some_and(|last| last >= old.ticket.0),
+        let last = |domain| {
+            let waiters = self.waiters(domain);
+            waiters.iter().filter(alike).map(|index| self.requests[*index].ticket).max()
         };
-        if has_no_place || self.index(old.ticket.0).is_some() || self.by_id(&old.domain, &old.request_id).is_some() {
+        let has_no_place = old.turn.is_none() && domains.iter().filter_map(last).any(|last| last >= old.ticket.0);
+        let is_taken = |domain| self.by_id(domain, &old.request_id).is_some();
+        if has_no_place || self.index(old.ticket.0).is_some() || domains.iter().any(is_taken) {
             return;
         }
         let lease_until = |turn: RestoredTurn| turn.lease_until.filter(|_| old.binding == Binding::Lease);
@@ -90,11 +92,12 @@ impl Model {
         if request.turn.is_none() {
             self.grace = (self.now + SECOND * 10, self.now + SECOND * 60);
         }
-        let domain = request.domain.clone();
-        self.use_domain(&domain);
+        for domain in &domains {
+            self.use_domain(domain);
+        }
         self.requests.push(request);
         self.requests.sort_by_key(|request| request.ticket);
-        self.settle(&domain);
+        self.settle_all(domains);
     }
 
     pub(super) fn past_end(&mut self, ticket: u64, uid: u32, had_turn: bool, outcome: Outcome) {
@@ -128,7 +131,7 @@ impl Model {
         let away = self.requests.iter().filter(|request| request.is_away());
         for ticket in away.map(|request| request.ticket).collect::<Vec<_>>() {
             let ended = self.end(self.index(ticket).unwrap(), Outcome::Gone, None);
-            self.settle(&ended.domain);
+            self.settle_all(ended.domains());
         }
     }
 
@@ -175,27 +178,23 @@ impl Model {
 
     pub(super) fn leave(&mut self) {
         self.leaving = true;
-        let mut waited_for = Vec::new();
+        let mut left = Vec::new();
         while let Some(index) = self.requests.iter().position(|request| request.turn.is_none()) {
             let request = self.end(index, Outcome::Stopped, None);
             self.tell_owner(&request, ErrorCode::Leaving);
-            if !waited_for.contains(&request.domain) {
-                waited_for.push(request.domain);
-            }
+            left.extend(request.domains());
         }
         for wait in std::mem::take(&mut self.waits) {
             self.error(wait.connection, ErrorCode::Leaving, Some(wait.domain), wait.id, None);
         }
-        for domain in waited_for {
-            self.settle(&domain);
-        }
+        self.settle_all(left);
         for request in self.requests.clone() {
             let by_connection_alone = request.binding == Binding::Connection && request.pipes + request.processes == 0;
             if by_connection_alone || request.unconfirmed {
                 self.end(self.index(request.ticket).unwrap(), Outcome::Stopped, None);
             }
             self.tell_owner(&request, ErrorCode::Leaving);
-            self.settle(&request.domain);
+            self.settle_all(request.domains());
         }
     }
 }

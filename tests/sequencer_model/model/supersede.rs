@@ -3,16 +3,17 @@
 use seq::protocol::{Domain, ErrorCode, Outcome, Ticket};
 use seq::sequencer::{Effect, Enqueue, Successor};
 
-use super::Model;
+use super::{Model, named};
 
 impl Model {
-    fn rivals(&self, ask: &Enqueue, domain: &Domain, has_turn: bool) -> Vec<usize> {
+    fn rivals(&self, ask: &Enqueue, has_turn: bool) -> Vec<usize> {
+        let domains = named(&ask.domain, &ask.wishes);
         let is_rival = |index: &usize| {
             let request = &self.requests[*index];
             ask.wishes.supersede.is_some()
                 && request.wishes.supersede == ask.wishes.supersede
                 && request.uid == ask.peer.uid
-                && request.domain == *domain
+                && domains.iter().any(|domain| request.is_in(domain))
                 && request.turn.is_some() == has_turn
         };
         (0..self.requests.len()).filter(is_rival).collect()
@@ -20,20 +21,22 @@ impl Model {
 
     /// Those waiters that are gone once `ask` has come.
     pub(super) fn replaced_by(&self, ask: &Enqueue) -> Vec<usize> {
-        self.rivals(ask, &ask.domain, false)
+        self.rivals(ask, false)
     }
 
     /// The newcomer takes the place of others.
-    pub(super) fn supersede(&mut self, ask: &Enqueue, ticket: u64) {
+    pub(super) fn supersede(&mut self, ask: &Enqueue, ticket: u64) -> Vec<Domain> {
+        let mut left = Vec::new();
         let by = Successor { ticket: Ticket(ticket), pid: ask.pid, uid: ask.peer.uid };
         while let Some(index) = self.replaced_by(ask).first().copied() {
             let ended = self.end(index, Outcome::Superseded, None);
             self.tell_owner(&ended, ErrorCode::Superseded);
+            left.extend(ended.domains());
         }
         if !ask.wishes.cancel_running {
-            return;
+            return left;
         }
-        for index in self.rivals(ask, &ask.domain, true) {
+        for index in self.rivals(ask, true) {
             if self.requests[index].superseded.is_none() {
                 self.requests[index].superseded = Some(by);
                 let holder = self.requests[index].clone();
@@ -41,5 +44,6 @@ impl Model {
                 self.tell_owner(&holder, ErrorCode::Superseded);
             }
         }
+        left
     }
 }
