@@ -285,3 +285,71 @@ fn requests_for_several_domains_never_wait_in_a_circle() {
     }
     assert_eq!(home.log(), Vec::<String>::new());
 }
+
+#[test]
+fn a_deploy_script_that_is_called_under_its_own_turn_goes_on() {
+    let home = Home::new();
+    home.script(
+        "deploy",
+        "#!/bin/sh\nexec \"$SEQ\" run -d foo.com -- sh -c 'echo \"$1 $SEQ_TOKEN\"; [ \"$1\" -eq 0 ] || \
+         exec ./deploy $(($1 - 1))' sh \"$1\"\n",
+    );
+    let ended = home.finish(home.command("./deploy").arg("3"));
+    let said = ended.stdout();
+    let token = said.split([' ', '\n']).nth(1).expect("a token").to_owned();
+    ended.says(0, &format!("3 {token}\n2 {token}\n1 {token}\n0 {token}\n"), "");
+    home.await_idle("foo.com");
+}
+
+#[test]
+fn a_turn_that_is_over_proves_nothing() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let ended = home.seq(&["run", "-d", "foo.com", "--", "sh", "-c", "env | grep ^SEQ_T"]).stdout();
+    let holder = holder(&home, &[], "a");
+    let mut command = home.seq_command(&["run", "-d", "foo.com", "-n", "--", "true"]);
+    command.envs(ended.lines().filter_map(|line| line.split_once('=')));
+    home.finish(&mut command).complains(75, "foo.com is busy");
+    gate.open();
+    holder.wait().is_silent(0);
+}
+
+#[test]
+fn the_turn_is_passed_on_when_all_that_is_within_has_ended() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    // The outer command ends, and leaves the inner one behind.
+    let script = "\"$SEQ\" run -d foo.com -- ./worker inner gate & until grep -qs 'start inner' log; do :; done";
+    home.seq(&["run", "-d", "foo.com", "--", "sh", "-c", script]).is_silent(0);
+    home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]).complains(75, "foo.com is busy");
+    home.kill_daemon();
+    home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]).complains(75, "foo.com is busy");
+    gate.open();
+    home.await_idle("foo.com");
+    home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]).is_silent(0);
+}
+
+#[test]
+fn what_would_wait_in_a_circle_is_refused_and_told_how() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.script(
+        "a-then-b",
+        "#!/bin/sh\necho first >>log\nread -r line <gate\nexec \"$SEQ\" run -d b -- echo a got b\n",
+    );
+    home.script(
+        "b-then-a",
+        "#!/bin/sh\necho second >>log\nread -r line <gate\nexec \"$SEQ\" run -d a -- echo b got a\n",
+    );
+    let first = home.start(&["run", "-d", "a", "--", "./a-then-b"]);
+    home.await_line("first");
+    let second = home.start(&["run", "-d", "b", "--", "./b-then-a"]);
+    home.await_line("second");
+    gate.open();
+    let (first, second) = (first.wait(), second.wait());
+    let (refused, lucky) = if first.status.success() { (second, first) } else { (first, second) };
+    assert_eq!((refused.status.code(), lucky.status.code()), (Some(125), Some(0)), "{}", refused.stderr());
+    let words = refused.stderr();
+    assert!(words.starts_with("seq: a deadlock: ticket "), "{words}");
+    assert!(words.contains("has a and w") && words.contains("has b and w"), "{words}");
+}

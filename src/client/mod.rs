@@ -13,6 +13,7 @@ mod signals;
 mod rejoin;
 mod deliver;
 mod turn;
+mod nested;
 mod run;
 mod sequence;
 mod ending;

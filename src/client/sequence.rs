@@ -43,7 +43,7 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
     let loudness = if args.verbose { Loudness::Verbose } else { Loudness::Normal };
     let mut waiting = Waiting::new(&args.domain, loudness);
     let has_turn = has_turn(daemon, args, owner.as_ref())?;
-    let request = request(args, owner.as_ref(), has_turn, waiting.is_shown());
+    let request = request(daemon, args, owner.as_ref(), has_turn, waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
     match take_turn(daemon, &request, &descriptors, &signals, &mut waiting)? {
         (_, Outcome::Signal(status)) => Ok(status),
@@ -86,7 +86,7 @@ fn has_turn(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>) -> Res
     }))
 }
 
-fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, positions: bool) -> Sequence {
+fn request(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, positions: bool) -> Sequence {
     Sequence {
         request_id: args.request_id.clone(),
         positions,
@@ -100,7 +100,7 @@ fn request(args: &cli::Sequence, owner: Option<&Owner>, has_turn: bool, position
         pid: owner.map(Owner::number),
         secret: secret(),
         descriptors: usize::from(owner.is_some()),
-        ..wishes(&args.domain, &args.wishes)
+        ..wishes(daemon, &args.domain, &args.wishes)
     }
 }
 

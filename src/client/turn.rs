@@ -16,6 +16,7 @@ use super::connect::Daemon;
 use super::deliver::give_back;
 use super::errand::reports;
 use super::link::{Link, LinkError, check_version, timespec};
+use super::nested::outer_turn;
 use super::pause::RETURN_TIMEOUT;
 use super::refusal::{is_restarting, unless_leaving};
 use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
@@ -367,7 +368,7 @@ enum Rejoining {
 }
 
 /// A request for these domains that wants to be treated so, and says nothing else yet.
-pub(super) fn wishes(domains: &[String], wishes: &cli::Wishes) -> Sequence {
+pub(super) fn wishes(daemon: &Daemon, domains: &[String], wishes: &cli::Wishes) -> Sequence {
     Sequence {
         domain: domains.first().cloned().unwrap_or_default(),
         also: domains.iter().skip(1).cloned().collect(),
@@ -376,6 +377,7 @@ pub(super) fn wishes(domains: &[String], wishes: &cli::Wishes) -> Sequence {
         priority: wishes.priority,
         supersede: wishes.supersede.clone(),
         cancel_running: wishes.cancel_running,
+        within: outer_turn(&daemon.place().socket),
         ..Sequence::default()
     }
 }

@@ -129,11 +129,18 @@ impl Past {
     fn add_turn(&mut self, turn: Option<EndedTurn>) {
         let Some(turn) = turn else { return };
         self.ends.push((turn.ticket, turn.uid, true, turn.outcome));
-        let is_known = self.runs.contains_key(&turn.domain);
-        if turn.outcome == Outcome::Done && (is_known || self.runs.len() < IDLE_DOMAINS_MAX) {
-            let of_domain = self.runs.entry(turn.domain).or_default();
-            if of_domain.len() < PAST_RUNS_MAX {
-                of_domain.push(Duration::from_millis(turn.run_ms));
+        if turn.outcome != Outcome::Done {
+            return;
+        }
+        let run = Duration::from_millis(turn.run_ms);
+        let had_already = turn.had_already;
+        let lines = std::iter::once(turn.domain).chain(turn.also);
+        for domain in lines.filter(|line| !had_already.contains(line)) {
+            if self.runs.contains_key(&domain) || self.runs.len() < IDLE_DOMAINS_MAX {
+                let of_domain = self.runs.entry(domain).or_default();
+                if of_domain.len() < PAST_RUNS_MAX {
+                    of_domain.push(run);
+                }
             }
         }
     }
@@ -157,6 +164,7 @@ pub(super) fn ended_turn(
     let turn = EndedTurn {
         domain: ticket.domain.clone(),
         also: ticket.wishes.also.clone(),
+        had_already: ticket.guests.iter().map(|guest| guest.domain.clone()).collect(),
         request_id: ticket.request_id.clone(),
         ticket: ticket.ticket,
         token,

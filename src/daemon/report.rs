@@ -275,6 +275,7 @@ pub(super) fn ended_turn(record: &Record, clock: &WallClock) -> Option<EndedTurn
     Some(EndedTurn {
         domain: record.domain.clone(),
         also: record.also.clone(),
+        had_already: record.had_already.clone(),
         request_id: record.request_id.clone(),
         ticket: record.ticket,
         token,

@@ -18,9 +18,9 @@ use crate::protocol::limits::{
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
-    Request, RequestId, Resume, Sequence, Started, Ticket,
+    Request, RequestId, Resume, Sequence, Started, Ticket, Token,
 };
-use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, Secret, Which, Wishes};
+use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, Secret, Which, Wishes, Within};
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
 pub(super) fn understand(
@@ -68,6 +68,7 @@ fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
         supersede: group.map(Arc::from),
         cancel_running: sequence.cancel_running,
         also: also(sequence, domain)?,
+        within: sequence.within.map(|outer| Within { ticket: Ticket(outer.ticket), token: Token(outer.token) }),
     })
 }
 

@@ -80,6 +80,8 @@ pub enum ErrorCode {
     TooManyPolicies,
     /// `take` is more than the domain has.
     TakeTooLarge,
+    /// The request would wait for itself, by way of others.
+    WouldDeadlock,
     /// The domain alone does not say whose turn is meant: several have one.
     SeveralHolders,
     /// The daemon is leaving.

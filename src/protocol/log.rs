@@ -23,6 +23,9 @@ pub struct EndedTurn {
     /// Its further lines, if it had the turn in several domains.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Domain>,
+    /// Those of its lines that it had by a turn that it was made within.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub had_already: Vec<Domain>,
     /// Its request.
     pub request_id: RequestId,
     /// Its ticket.

@@ -26,8 +26,8 @@ pub use reply::{
     Stalled, Stopping,
 };
 pub use request::{
-    Binding, Cancel, Confirm, Done, Hello, Info, Log, Pause, PolicySet, PolicyShow, PolicyUnset, PolicyValues,
-    RateValue, Release, Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
+    Binding, Cancel, Confirm, Done, Hello, Info, Log, OuterTurn, Pause, PolicySet, PolicyShow, PolicyUnset,
+    PolicyValues, RateValue, Release, Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
 };
 pub use status::{
     DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus, StatusReply, WaiterStatus,

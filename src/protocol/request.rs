@@ -126,6 +126,10 @@ pub struct Sequence {
     /// With `supersede`: whether those of its group that have a turn are told `superseded` as well.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub cancel_running: bool,
+    /// The turn that this request is made within, as by a command that runs under it: what that turn has, the request
+    /// has at once. If there is no such turn of this user, it is as if this had not been said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<OuterTurn>,
     /// The process to show in `status`; without it, the process at the other end of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
@@ -136,6 +140,15 @@ pub struct Sequence {
     /// pipe whose writing end the command inherits; for binding `process` exactly one, a pidfd.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub descriptors: usize,
+}
+
+/// A turn that a request is made within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OuterTurn {
+    /// Its ticket.
+    pub ticket: u64,
+    /// Its fencing number, which proves it.
+    pub token: u64,
 }
 
 /// What keeps a turn.

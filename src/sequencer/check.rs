@@ -5,6 +5,7 @@
 //! heads of the line that was touched.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use crate::protocol::{Domain, Ticket};
 
@@ -12,7 +13,7 @@ use super::connections::Attached;
 use super::line::Line;
 use super::ticket::{Entry, State};
 use super::timers::Timer;
-use super::{Obstacle, Sequencer, Wishes};
+use super::{Obstacle, Sequencer};
 
 impl Sequencer {
     /// Before a turn is given: it is the head's in each of its lines, it fits in, and its number is larger than any
@@ -29,7 +30,7 @@ impl Sequencer {
         let Some(line) = self.lines.get(domain) else { panic!("ticket {ticket} stands in no line") };
         let (takes, slots) = (wishes.take, line.policy.slots());
         if wishes.shared {
-            assert_eq!(line.readers, line.holders.len(), "somebody has {domain} alone");
+            assert_eq!(line.writers, 0, "somebody has {domain} alone");
         } else {
             let fits = line.readers == 0 && line.used + u64::from(takes.min(slots)) <= u64::from(slots);
             assert!(fits, "{takes} slots of {domain} are not free: {} of {slots} are taken", line.used);
@@ -47,8 +48,10 @@ impl Sequencer {
         let (holders, waiters) = (line.holders.len(), line.order.len());
         assert!(!line.is_idle(), "{domain} is kept though nobody uses it");
         assert!(self.due(domain).is_none(), "{domain} has {waiters} waiters beside a free turn");
-        assert_eq!(holders == line.readers, line.used == 0, "{domain} has {holders} holders with {} slots", line.used);
-        assert_eq!(line.ids.len(), holders + waiters, "{domain} has as many request ids as tickets");
+        assert_eq!(line.writers == 0, line.used == 0, "{domain} has {} turns with {} slots", line.writers, line.used);
+        let guests = line.hosting.values().flat_map(|hosting| &hosting.guests);
+        let waiting_guests = guests.filter(|guest| self.holder(**guest).is_none()).count();
+        assert_eq!(line.ids.len(), holders + waiters + waiting_guests, "{domain} has as many request ids as tickets");
         if let Some(holder) = line.oldest_holder() {
             let is_active = self.holder(holder).is_some_and(|(entry, _)| entry.is_kept());
             assert!(is_active, "ticket {holder} holds {domain} without a turn, or without anything that keeps it");
@@ -70,11 +73,7 @@ impl Sequencer {
         for (domain, line) in &self.lines {
             self.check_line(domain);
             self.check_order(domain, line);
-            let wishes = line.holders.iter().filter_map(|(_, holder)| Some(self.tickets.get(holder)?.wishes()));
-            let (readers, others): (Vec<&Wishes>, Vec<&Wishes>) = wishes.partition(|wishes| wishes.shared);
-            let takes = others.iter().map(|wishes| u64::from(wishes.take));
-            assert_eq!(line.used, takes.sum::<u64>(), "the slots of {domain} are counted");
-            assert_eq!(line.readers, readers.len(), "those who share {domain} are counted");
+            self.check_slots(domain, line);
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");
             places += line.order.len();
             known += line.ids.len();
@@ -95,7 +94,8 @@ impl Sequencer {
             }
         }
         let (mut away, mut unclaimed, mut superseding) = (0, 0, 0);
-        let (mut in_lines, mut waiting_in_lines) = (0, 0);
+        let (mut in_lines, mut waiting_in_lines, mut wide, mut children) = (0, 0, 0, 0);
+        let mut parents = BTreeSet::new();
         for entry in self.tickets.values() {
             self.check_entry(entry);
             for domain in entry.lines() {
@@ -107,6 +107,17 @@ impl Sequencer {
                 }
             }
             waiting += usize::from(entry.turn().is_none());
+            in_lines += entry.guests().len();
+            if entry.turn().is_none() && entry.lines().nth(1).is_some() {
+                wide += entry.lines().count();
+            }
+            let parent = self.parent(entry.uid, entry.wishes().within);
+            if let Some(parent) = parent {
+                children += 1;
+                parents.extend(parent.names().map(|domain| (domain, parent.ticket)));
+                let is_known = self.families.children(parent.ticket).any(|child| child == entry.ticket);
+                assert!(is_known, "ticket {} is a child of ticket {}", entry.ticket, parent.ticket);
+            }
             deadlines += usize::from(entry.deadline().is_some());
             attached += usize::from(entry.connection.is_some());
             away += usize::from(entry.is_away());
@@ -121,6 +132,8 @@ impl Sequencer {
             deadlines += usize::from(wait.deadline.is_some());
         }
         self.resting.check();
+        assert_eq!(self.wide.len(), wide, "whoever stands in several lines is known for that");
+        assert_eq!(self.families.len(), (children, parents.len()), "families are known");
         assert_eq!(in_lines, known, "every ticket is known in each of its lines, and nowhere else");
         assert_eq!(places, waiting_in_lines, "every waiter stands in each of its lines");
         assert_eq!(self.waiting, waiting, "waiters are counted");
@@ -149,6 +162,14 @@ impl Sequencer {
                 State::Active(_) => assert!(holds && !waits && entry.is_kept(), "ticket {ticket} holds"),
             }
         }
+        for guest in entry.guests() {
+            let line = self.lines.get(&guest.domain).expect("a guest has a line");
+            assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
+            let is_guest = line.hosting.get(&guest.host).is_some_and(|hosting| hosting.guests.contains(ticket));
+            assert!(is_guest, "ticket {ticket} is a guest in {}", guest.domain);
+            let holds = entry.turn().is_some_and(|turn| line.holders.contains(&(turn.token, *ticket)));
+            assert_eq!(holds, entry.turn().is_some(), "ticket {ticket} has its turn in {}", guest.domain);
+        }
         assert_eq!(self.away.has(*ticket), entry.is_away(), "ticket {ticket} is away");
         if let Some(due) = entry.deadline() {
             assert!(self.timers.has(due, Timer::Ticket(*ticket)), "the deadline of ticket {ticket} is forgotten");
@@ -157,6 +178,24 @@ impl Sequencer {
             assert!(self.connections.has(connection, Attached::Ticket(*ticket)), "ticket {ticket} is attached");
         }
         assert!(*ticket < self.next_ticket, "ticket {ticket} was given out");
+    }
+
+    /// Slots are counted once for each turn that has its own, or left them to others.
+    fn check_slots(&self, domain: &Domain, line: &Line) {
+        let own = line.holders.iter().filter_map(|(_, holder)| self.tickets.get(holder));
+        let own = own.filter(|entry| entry.lines().any(|name| name == domain));
+        let own: Vec<(u32, bool)> = own.map(|entry| (entry.wishes().take, entry.wishes().shared)).collect();
+        let left = line.hosting.values().filter(|hosting| !hosting.has_host);
+        let slots: Vec<(u32, bool)> = own.into_iter().chain(left.map(|it| (it.take, it.shared))).collect();
+        let (readers, others): (Vec<_>, Vec<_>) = slots.into_iter().partition(|(_, shared)| *shared);
+        assert_eq!((line.readers, line.writers), (readers.len(), others.len()), "turns in {domain} are counted");
+        let used: u64 = others.iter().map(|(take, _)| u64::from(*take)).sum();
+        assert_eq!(line.used, used, "the slots of {domain} are counted");
+        for (host, hosting) in &line.hosting {
+            let is_there = self.holder(*host).is_some_and(|(host, _)| host.lines().any(|line| line == domain));
+            assert_eq!(hosting.has_host, is_there, "ticket {host} has its slots of {domain}");
+            assert!(!hosting.guests.is_empty(), "ticket {host} has guests in {domain}");
+        }
     }
 
     fn check_order(&self, domain: &Domain, line: &Line) {

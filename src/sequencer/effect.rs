@@ -99,6 +99,8 @@ pub struct Record {
     pub domain: Domain,
     /// Its further lines; what happened, happened in each.
     pub also: Vec<Domain>,
+    /// Those of its lines that it has by a turn that it was made within: no turn begins or ends there by it.
+    pub had_already: Vec<Domain>,
     /// The request.
     pub request_id: RequestId,
     /// Its ticket.

@@ -141,7 +141,7 @@ impl Sequencer {
         };
         let entry = self.tickets.get(&ticket)?;
         let Which::TicketOf(_, domain, request_id) = which else { return Some(entry) };
-        let is_it = domain.as_ref().is_none_or(|domain| entry.lines().any(|line| line == domain))
+        let is_it = domain.as_ref().is_none_or(|domain| entry.names().any(|line| line == domain))
             && request_id.as_ref().is_none_or(|request_id| *request_id == entry.request_id);
         is_it.then_some(entry)
     }

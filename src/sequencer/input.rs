@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
 
-use super::{FilePolicy, Pattern, Pause, Policy, Successor};
+use super::{FilePolicy, Guest, Pattern, Pause, Policy, Successor, Within};
 
 /// A client's connection, numbered by the daemon, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -338,10 +338,24 @@ pub struct Wishes {
     /// limit of one of them refuses it. None is the one that the request names first, and none comes twice.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Domain>,
+    /// The turn that it is made within, by the word of its client. If there is no such turn of the same user, it is as if
+    /// this had not been said.
+    ///
+    /// It does not stand in lines that this turn has, or one that this is within in turn: it has the same slots there. If
+    /// that is so in all of its lines, it is given its turn at once, with the same fencing number. One that is not shared
+    /// is refused with `would_deadlock` if the slots are; so is one that would wait for itself.
+    pub within: Option<Within>,
 }
 
-static PLAIN: Wishes =
-    Wishes { take: 1, shared: false, priority: 0, supersede: None, cancel_running: false, also: Vec::new() };
+static PLAIN: Wishes = Wishes {
+    take: 1,
+    shared: false,
+    priority: 0,
+    supersede: None,
+    cancel_running: false,
+    also: Vec::new(),
+    within: None,
+};
 
 impl Default for Wishes {
     fn default() -> Wishes {
@@ -428,6 +442,9 @@ pub struct Restored {
     /// How it wants to be treated.
     #[serde(default, skip_serializing_if = "Wishes::is_default")]
     pub wishes: Wishes,
+    /// The lines that it has by a turn that it was made within.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<Guest>,
 }
 
 impl Restored {

@@ -43,7 +43,7 @@ impl Sequencer {
         for ticket in waiters {
             let Some(entry) = self.end(now, ticket, Outcome::Stopped, None, out) else { continue };
             out.extend(entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about())));
-            left.extend(entry.lines().cloned());
+            left.extend(entry.names().cloned());
         }
         self.dismiss_waits(&Refusal::Leaving, out);
         // A turn that was kept for somebody who was away is nobody's now.
@@ -56,7 +56,7 @@ impl Sequencer {
     fn leave_turn(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let Some(entry) = self.tickets.get(&ticket) else { return };
         let told = entry.connection.map(|connection| Refusal::Leaving.tell(connection, entry.about()));
-        let lines = entry.lines().cloned().collect();
+        let lines = entry.names().cloned().collect();
         if !entry.outlives_the_daemon() {
             self.end(now, ticket, Outcome::Stopped, None, out);
         }

@@ -1,6 +1,6 @@
 //! One line: its holders, its waiters, and who wants to know about it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,10 +9,11 @@ use crate::clock::Time;
 use crate::protocol::{RequestId, Ticket, Token};
 
 use super::lanes::Lanes;
+use super::nested::Hosting;
 use super::rest::{Past, Rest};
 use super::rounds::Round;
 use super::ticket::Place;
-use super::{FixedHasher, Policy, Wishes};
+use super::{FixedHasher, Guest, Policy, Wishes};
 
 /// A domain in use: at least one ticket holds or waits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +26,10 @@ pub(super) struct Line {
     pub(super) used: u64,
     /// How many have a shared turn; those take no slots.
     pub(super) readers: usize,
+    /// How many have a turn that is not.
+    pub(super) writers: usize,
+    /// The slots that requests within turns have as well, by whose they were first.
+    pub(super) hosting: BTreeMap<Ticket, Hosting>,
     pub(super) order: Lanes,
     /// Every ticket of this line by its request.
     pub(super) ids: HashMap<RequestId, Ticket, FixedHasher>,
@@ -43,7 +48,12 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn is_idle(&self) -> bool {
-        self.holders.is_empty() && self.order.len() == 0
+        self.taken() == 0 && self.order.len() == 0
+    }
+
+    /// Turns that have slots of their own here, or left them to others.
+    pub(super) fn taken(&self) -> usize {
+        self.readers + self.writers
     }
 
     pub(super) fn oldest_holder(&self) -> Option<Ticket> {
@@ -67,27 +77,79 @@ impl Line {
 
     /// A turn begins, or was there under an earlier daemon.
     pub(super) fn hold(&mut self, token: Token, ticket: Ticket, wishes: &Wishes) {
-        match self.holders.insert((token, ticket)) {
-            true if wishes.shared => self.readers += 1,
-            true => self.used += u64::from(wishes.take),
-            false => {}
-        }
+        self.holders.insert((token, ticket));
+        self.open(wishes.take, wishes.shared);
         self.last_token = self.last_token.max(Some(token));
     }
 
-    /// A turn has ended.
-    pub(super) fn let_go(&mut self, token: Token, ticket: Ticket, wishes: &Wishes) {
-        match self.holders.remove(&(token, ticket)) {
-            true if wishes.shared => self.readers -= 1,
-            true => self.used -= u64::from(wishes.take),
-            false => {}
+    /// A turn has ended; whether its slots are free.
+    pub(super) fn let_go(&mut self, token: Token, ticket: Ticket, wishes: &Wishes) -> bool {
+        self.holders.remove(&(token, ticket));
+        if let Some(hosting) = self.hosting.get_mut(&ticket) {
+            hosting.has_host = false;
+            return false;
+        }
+        self.close(wishes.take, wishes.shared);
+        true
+    }
+
+    /// A request has the same slots as its host, who has them still or has left them to others.
+    pub(super) fn join(&mut self, ticket: Ticket, guest: &Guest, has_host: bool) {
+        if let Some(hosting) = self.hosting.get_mut(&guest.host) {
+            hosting.guests.insert(ticket);
+            return;
+        }
+        if !has_host {
+            self.open(guest.take, guest.shared);
+        }
+        let Guest { take, shared, .. } = *guest;
+        self.hosting.insert(guest.host, Hosting { take, shared, has_host, guests: BTreeSet::from([ticket]) });
+    }
+
+    /// A guest has its turn as well.
+    pub(super) fn hold_as_guest(&mut self, token: Token, ticket: Ticket) {
+        self.holders.insert((token, ticket));
+        self.last_token = self.last_token.max(Some(token));
+    }
+
+    /// A guest has ended; whether its slots are free.
+    pub(super) fn part(&mut self, (turn, ticket): (Option<Token>, Ticket), guest: &Guest) -> bool {
+        turn.map(|token| self.holders.remove(&(token, ticket)));
+        let Some(hosting) = self.hosting.get_mut(&guest.host) else { return false };
+        hosting.guests.remove(&ticket);
+        if !hosting.guests.is_empty() {
+            return false;
+        }
+        let Hosting { take, shared, has_host, .. } = *hosting;
+        self.hosting.remove(&guest.host);
+        if !has_host {
+            self.close(take, shared);
+        }
+        !has_host
+    }
+
+    fn open(&mut self, take: u32, shared: bool) {
+        if shared {
+            self.readers += 1;
+        } else {
+            self.writers += 1;
+            self.used += u64::from(take);
+        }
+    }
+
+    fn close(&mut self, take: u32, shared: bool) {
+        if shared {
+            self.readers -= 1;
+        } else {
+            self.writers -= 1;
+            self.used -= u64::from(take);
         }
     }
 
     /// Where a waiter of this line stands.
     pub(super) fn place(&self, ticket: Ticket, priority: i8) -> Option<Place> {
         let position = self.order.position(ticket, priority)? as u64;
-        Some(Place { position, total_ahead: position - 1 + self.holders.len() as u64 })
+        Some(Place { position, total_ahead: position - 1 + self.taken() as u64 })
     }
 
     pub(super) fn remember_run(&mut self, run: Duration, runs_max: usize) {

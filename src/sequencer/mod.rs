@@ -36,6 +36,8 @@ mod timers;
 mod idle;
 mod supersede;
 mod rest;
+mod nested;
+mod cycle;
 mod refusal;
 mod spoken;
 mod check;
@@ -51,6 +53,7 @@ use serde::{Deserialize, Serialize};
 pub use effect::{Change, Effect, PastChange, PolicyChange, Record};
 pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, RestoredTurn, Secret, Which, Wishes};
 pub use limits::Limits;
+pub use nested::{Guest, Within};
 pub use obstacle::Obstacle;
 pub use pattern::{Glob, Pattern};
 pub use pause::Pause;
@@ -65,11 +68,13 @@ use crate::protocol::{Domain, Ticket, Token};
 
 use away::Away;
 use connections::Connections;
+use cycle::Wide;
 use ends::PastEnds;
 use give_back::Done;
 use idle::IdleDomains;
 use leaving::{Leaving, refuse_after_all};
 use line::Line;
+use nested::Families;
 use rest::Resting;
 use rounds::Rounds;
 use supersede::Groups;
@@ -111,6 +116,8 @@ pub struct Sequencer {
     idle: IdleDomains,
     away: Away,
     groups: Groups,
+    families: Families,
+    wide: Wide,
     /// Tickets without a connection, by what their clients prove themselves with.
     unclaimed: BTreeSet<(Secret, Ticket)>,
     ends: PastEnds,
@@ -146,6 +153,8 @@ impl Sequencer {
             idle: IdleDomains::default(),
             away: Away::default(),
             groups: Groups::default(),
+            families: Families::default(),
+            wide: Wide::new(),
             unclaimed: BTreeSet::new(),
             ends: PastEnds::default(),
         }

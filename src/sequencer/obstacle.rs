@@ -128,7 +128,9 @@ impl Sequencer {
             return Some(Refusal::Resting { domain, why, left: Spoken(until.since(self.now)) });
         }
         let line = line?;
-        let first = line.order.head().and_then(|head| self.tickets.get(&head));
+        // Slots may be left to a request that waits for other lines.
+        let guest = || line.hosting.values().find_map(|hosting| hosting.guests.first()).copied();
+        let first = line.order.head().or_else(guest).and_then(|first| self.tickets.get(&first));
         match (line.oldest_holder().and_then(|holder| self.holder(holder)), first) {
             (_, Some(first)) if obstacle == Obstacle::Away => {
                 Some(Refusal::Awaited { domain, next: first.ticket, pid: first.pid })
@@ -149,7 +151,7 @@ impl Line {
     /// What a request must wait for that is the first in this line.
     fn want_of_room(&self, wishes: &Wishes) -> Option<Obstacle> {
         if wishes.shared {
-            return (self.readers < self.holders.len()).then_some(Obstacle::Held);
+            return (self.writers > 0).then_some(Obstacle::Held);
         }
         if self.readers > 0 {
             return Some(Obstacle::Held);

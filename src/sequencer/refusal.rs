@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
+use super::cycle::Link;
 use super::spoken::Spoken;
 use super::{ConnectionId, Effect, PolicyValue, Successor, Which};
 
@@ -31,6 +32,8 @@ pub(super) enum Refusal {
     TakenOver { request_id: RequestId },
     AlreadyActive { request_id: RequestId, ticket: Ticket, pid: u32 },
     RequestIdTaken { domain: Domain, request_id: RequestId },
+    SharedOutside { domain: Domain, host: Ticket },
+    WouldDeadlock { links: Vec<Link>, passed: Option<Domain>, would_wait_for: Domain },
     OtherLines { request_id: RequestId, ticket: Ticket },
     NotFound { which: Which },
     NotAttached { ticket: Ticket },
@@ -85,6 +88,7 @@ impl Refusal {
             | Refusal::Paused { .. } => ErrorCode::Busy,
             Refusal::Superseded { .. } | Refusal::TurnSuperseded { .. } => ErrorCode::Superseded,
             Refusal::TakeTooLarge { .. } => ErrorCode::TakeTooLarge,
+            Refusal::SharedOutside { .. } | Refusal::WouldDeadlock { .. } => ErrorCode::WouldDeadlock,
             Refusal::TooManyPolicies { .. } => ErrorCode::TooManyPolicies,
             Refusal::SeveralHolders { .. } => ErrorCode::SeveralHolders,
             Refusal::TimedOut { .. } | Refusal::StillInUse { .. } => ErrorCode::TimedOut,
@@ -153,16 +157,8 @@ impl fmt::Display for Refusal {
             Refusal::Cancelled { ticket } => {
                 write!(f, "ticket {ticket} was cancelled while it waited: ask again for a new place")
             }
-            Refusal::Superseded { ticket, by } => {
-                write!(
-                    f,
-                    "ticket {ticket} was replaced by ticket {} (pid {}, uid {}), which came later",
-                    by.ticket, by.pid, by.uid
-                )
-            }
-            Refusal::TurnSuperseded { ticket, by } => {
-                write!(f, "ticket {ticket} is to make way for ticket {} (pid {}, uid {})", by.ticket, by.pid, by.uid)
-            }
+            Refusal::Superseded { ticket, by } => superseded(*ticket, *by, f),
+            Refusal::TurnSuperseded { ticket, by } => turn_superseded(*ticket, *by, f),
             Refusal::Released { ticket } => {
                 write!(f, "the turn of ticket {ticket} was taken away by `seq release`: stop working under it")
             }
@@ -175,6 +171,10 @@ impl fmt::Display for Refusal {
             Refusal::AlreadyActive { request_id, ticket, pid } => already_active(request_id, *ticket, *pid, f),
             Refusal::RequestIdTaken { domain, request_id } => {
                 write!(f, "request id {request_id} belongs to another user's request in {domain}: use another one")
+            }
+            Refusal::SharedOutside { domain, host } => shared_outside(domain, *host, f),
+            Refusal::WouldDeadlock { links, passed, would_wait_for } => {
+                would_deadlock(links, (passed.as_ref(), would_wait_for), f)
             }
             Refusal::OtherLines { request_id, ticket } => {
                 write!(f, "request id {request_id} belongs to ticket {ticket}, for other domains: use another one")
@@ -210,6 +210,45 @@ impl fmt::Display for Refusal {
             }
             Refusal::Leaving => f.write_str("the daemon is leaving: connect again to reach the next one"),
         }
+    }
+}
+
+fn superseded(ticket: Ticket, by: Successor, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Successor { ticket: newer, pid, uid } = by;
+    write!(f, "ticket {ticket} was replaced by ticket {newer} (pid {pid}, uid {uid}), which came later")
+}
+
+fn turn_superseded(ticket: Ticket, by: Successor, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Successor { ticket: newer, pid, uid } = by;
+    write!(f, "ticket {ticket} is to make way for ticket {newer} (pid {pid}, uid {uid})")
+}
+
+fn shared_outside(domain: &Domain, host: Ticket, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "a deadlock: ticket {host} has {domain} shared, and a request within it would have it alone: share it as well"
+    )
+}
+
+fn would_deadlock(
+    links: &[Link],
+    (passed, would_wait_for): (Option<&Domain>, &Domain),
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    f.write_str("a deadlock: ")?;
+    for (index, Link { ticket, pid, has, has_turn, waits_for }) in links.iter().enumerate() {
+        let has = if *has_turn { format!("has {has}") } else { format!("is ahead in {has}") };
+        let is_last = index + 1 == links.len() && passed.is_none();
+        let separator = if index > 0 { "; " } else { "" };
+        if is_last {
+            write!(f, "{separator}ticket {ticket} (pid {pid}) {has} and would wait for {would_wait_for}")?;
+        } else {
+            write!(f, "{separator}ticket {ticket} (pid {pid}) {has} and waits for {waits_for}")?;
+        }
+    }
+    match passed {
+        Some(passed) => write!(f, "; this request would be ahead in {passed} and wait for {would_wait_for}"),
+        None => Ok(()),
     }
 }
 

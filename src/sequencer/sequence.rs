@@ -1,15 +1,18 @@
 //! A request for a turn: what is refused, and a new ticket.
 
+use std::collections::VecDeque;
+
 use crate::clock::Time;
 use crate::protocol::{Binding, Domain, Queued, Reply, RequestId, Ticket};
 
 use super::connections::Attached;
 use super::leaving::Leaving;
 use super::line::Line;
+use super::nested::Arrival;
 use super::refusal::{About, Refusal};
 use super::ticket::{Entry, Extra, Keepers, Place, State, Waiting};
 use super::timers::Timer;
-use super::{Change, ConnectionId, Effect, Enqueue, Sequencer, Successor, Wishes};
+use super::{Change, ConnectionId, Effect, Enqueue, Guest, Sequencer, Successor, Wishes};
 
 impl Sequencer {
     pub(super) fn sequence(&mut self, now: Time, mut request: Enqueue, out: &mut Vec<Effect>) {
@@ -20,9 +23,10 @@ impl Sequencer {
         }
         let id = request.request_id.as_ref();
         let known = id.and_then(|id| request.lines().find_map(|domain| self.lines.get(domain)?.ids.get(id).copied()));
+        let guests = if known.is_none() { self.guests(&request) } else { Vec::new() };
         let refusal = match known {
             Some(ticket) => self.refusal_of_known(ticket, &request),
-            None => self.refusal_of_new(&request),
+            None => self.refusal_of_new(Arrival { request: &request, guests: &guests }),
         };
         if let Some(refusal) = refusal {
             let about = About {
@@ -34,40 +38,46 @@ impl Sequencer {
             return;
         }
         match known {
-            None => self.enter(now, request, out),
+            None => self.enter(now, request, guests, out),
             Some(ticket) if self.holder(ticket).is_some() => self.take_up_turn(now, ticket, request, out),
             Some(ticket) => {
-                let deadline = self.wait_until(now, &request);
+                let guests = self.tickets.get(&ticket).map(|entry| entry.guests().to_vec()).unwrap_or_default();
+                let deadline = self.wait_until(now, Arrival { request: &request, guests: &guests });
                 self.take_up_place(now, ticket, deadline, request, out);
             }
         }
     }
 
-    fn refusal_of_new(&self, request: &Enqueue) -> Option<Refusal> {
+    fn refusal_of_new(&self, arrival: Arrival<'_>) -> Option<Refusal> {
         if self.leaving != Leaving::Not {
             return Some(Refusal::Leaving);
         }
+        let (request, wishes) = (arrival.request, arrival.wishes());
         if let Some(refusal) = self.refusal_of_one_more(request.connection) {
             return Some(refusal);
         }
+        if let Some(guest) = arrival.guests.iter().find(|guest| guest.shared && !wishes.shared) {
+            return Some(Refusal::SharedOutside { domain: guest.domain.clone(), host: guest.host });
+        }
         let domains = self.limits.domains;
         let is_new = |domain: &&Domain| !self.lines.contains_key(*domain) && !self.resting.has(domain);
-        let new = request.lines().filter(is_new).count();
+        let new = arrival.lines().filter(is_new).count();
         if new > 0 && self.lines.len() + self.resting.len() + new > domains {
             return Some(Refusal::TooManyDomains { domains });
         }
-        if let Some(refusal) = request.lines().find_map(|domain| self.refusal_of_take(domain, &request.wishes)) {
+        if let Some(refusal) = arrival.lines().find_map(|domain| self.refusal_of_take(domain, wishes)) {
             return Some(refusal);
         }
-        let replaced = self.replaced_by(request);
-        let (domain, obstacle) = request.lines().find_map(|domain| {
-            let obstacle = self.obstacle_of_newcomer(domain, self.lines.get(domain), (&request.wishes, &replaced));
+        let replaced = self.replaced_by(arrival);
+        let (domain, obstacle) = arrival.lines().find_map(|domain| {
+            let obstacle = self.obstacle_of_newcomer(domain, self.lines.get(domain), (wishes, &replaced));
             Some((domain, obstacle?))
         })?;
         if request.no_wait {
             return self.busy(domain, self.lines.get(domain), obstacle);
         }
-        request.lines().find_map(|domain| self.refusal_of_one_more_waiter(domain, &replaced))
+        let cycle = self.refusal_of_cycle(arrival, &replaced);
+        cycle.or_else(|| arrival.lines().find_map(|domain| self.refusal_of_one_more_waiter(domain, &replaced)))
     }
 
     fn refusal_of_take(&self, domain: &Domain, wishes: &Wishes) -> Option<Refusal> {
@@ -122,16 +132,23 @@ impl Sequencer {
     }
 
     /// Gives a new request its place.
-    fn enter(&mut self, now: Time, request: Enqueue, out: &mut Vec<Effect>) {
+    fn enter(&mut self, now: Time, mut request: Enqueue, guests: Vec<Guest>, out: &mut Vec<Effect>) {
+        let within = request.wishes.within;
+        request.wishes.within = within.filter(|_| self.parent(request.peer.uid, within).is_some());
         let (ticket, request_id) = self.next_ticket_for(&request);
         let connection = request.connection;
-        let deadline = self.wait_until(now, &request);
+        let arrival = Arrival { request: &request, guests: &guests };
+        let deadline = self.wait_until(now, arrival);
         let by = Successor { ticket, pid: request.pid, uid: request.peer.uid };
-        let replaced = self.replace(now, by, &request, out);
-        for domain in request.lines() {
+        let replaced = self.replace(now, by, arrival, out);
+        for domain in arrival.lines() {
             self.take_place((ticket, &request_id), domain, &request.wishes);
             self.groups.enter(domain, request.peer.uid, &request.wishes, ticket);
         }
+        for guest in &guests {
+            self.join((ticket, &request_id), guest);
+        }
+        self.enter_family(request.peer.uid, request.wishes.within, ticket);
         self.waiting += 1;
         self.connections.attach(connection, Attached::Ticket(ticket));
         let entry = Entry {
@@ -145,7 +162,7 @@ impl Sequencer {
             queued_at: now,
             secret: request.secret,
             connection: Some(connection),
-            extra: Extra { wishes: request.wishes, ..Extra::default() }.boxed(),
+            extra: Extra { wishes: request.wishes, superseded: None, guests }.boxed(),
             state: State::Waiting(Waiting {
                 deadline: None,
                 told: Place { position: 0, total_ahead: 0 },
@@ -154,8 +171,13 @@ impl Sequencer {
         };
         out.push(Effect::Admitted { ticket });
         out.push(entry.record(now, Change::Queued));
-        let lines = entry.lines().cloned().chain(replaced).collect();
+        let lines: VecDeque<Domain> = entry.lines().cloned().chain(replaced).collect();
+        let has_all_already = entry.lines().next().is_none();
+        self.note_wide(&entry);
         self.tickets.insert(ticket, Box::new(entry));
+        if has_all_already {
+            self.grant(ticket, out);
+        }
         self.settle_all(lines, out);
         if self.holder(ticket).is_none() {
             self.keep_waiting(ticket, deadline, request.positions, out);
@@ -176,9 +198,9 @@ impl Sequencer {
     }
 
     /// How long a request waits that begins to wait now: as it says, or as is usual in its domain.
-    fn wait_until(&self, now: Time, request: &Enqueue) -> Option<Time> {
-        let usual = || request.lines().filter_map(|domain| self.policy(domain).default_max_wait).min();
-        let max_wait = request.max_wait.or_else(usual)?;
+    fn wait_until(&self, now: Time, arrival: Arrival<'_>) -> Option<Time> {
+        let usual = || arrival.lines().filter_map(|domain| self.policy(domain).default_max_wait).min();
+        let max_wait = arrival.request.max_wait.or_else(usual)?;
         Some(now + max_wait)
     }
 

@@ -41,6 +41,7 @@ impl Sequencer {
             pipes: entry.keepers.pipes,
             processes: entry.keepers.processes,
             wishes: entry.wishes().clone(),
+            guests: entry.guests().to_vec(),
         })
     }
 
@@ -50,7 +51,8 @@ impl Sequencer {
         if let Some(turn) = restored.turn {
             self.next_token = self.next_token.max(Token(turn.token.0 + 1));
         }
-        let entry = entry(restored);
+        let mut entry = entry(restored);
+        self.find_family(&mut entry);
         if !self.can_be(&entry) {
             return;
         }
@@ -64,14 +66,41 @@ impl Sequencer {
         }
     }
 
+    /// Whom a ticket was made within, and whose slots it has, as far as those are there.
+    fn find_family(&self, entry: &mut Entry) {
+        let (uid, within) = (entry.uid, entry.wishes().within);
+        if within.is_some() && self.parent(uid, within).is_none() {
+            entry.extra_mut().wishes.within = None;
+        }
+        let names: Vec<Domain> = entry.names().cloned().collect();
+        if entry.guests().is_empty() {
+            return;
+        }
+        for guest in &mut entry.extra_mut().guests {
+            if let Some((host, turn)) = self.host(guest) {
+                (guest.token, guest.take, guest.shared) = (turn.token, host.wishes().take, host.wishes().shared);
+            }
+        }
+        entry.extra_mut().guests.retain(|guest| names.contains(&guest.domain));
+    }
+
     /// Whether a ticket goes with those that live.
     fn can_be(&self, entry: &Entry) -> bool {
+        if entry.turn().is_none() && entry.lines().next().is_none() {
+            return false;
+        }
         let goes_with = |line: &Line| {
             let last = line.order.last(entry.wishes().priority).filter(|_| entry.turn().is_none());
             last.is_none_or(|last| last < entry.ticket) && !line.ids.contains_key(&entry.request_id)
         };
         let mut lines = entry.lines().filter_map(|domain| self.lines.get(domain));
-        lines.all(goes_with) && !self.tickets.contains_key(&entry.ticket)
+        let goes_with_guests = |line: &Line| !line.hosting.contains_key(&entry.ticket);
+        let mut guest_lines = entry.guests().iter().filter_map(|guest| self.lines.get(&guest.domain));
+        let is_no_guest_twice = guest_lines.all(|line| !line.ids.contains_key(&entry.request_id));
+        lines.clone().all(goes_with_guests)
+            && is_no_guest_twice
+            && lines.all(goes_with)
+            && !self.tickets.contains_key(&entry.ticket)
     }
 
     fn take_back(&mut self, now: Time, entry: Entry, out: &mut Vec<Effect>) {
@@ -85,13 +114,23 @@ impl Sequencer {
             }
             self.groups.enter(domain, entry.uid, entry.wishes(), ticket);
         }
+        for guest in entry.guests() {
+            self.join((ticket, &entry.request_id), guest);
+            if let (Some(turn), Some(line)) = (entry.turn(), self.lines.get_mut(&guest.domain)) {
+                line.hold_as_guest(turn.token, ticket);
+            }
+        }
+        self.enter_family(entry.uid, entry.wishes().within, ticket);
         if entry.turn().is_none() {
             self.waiting += 1;
             self.away.enter(now, ticket, &mut self.timers);
         }
         self.timers.set(entry.deadline(), Timer::Ticket(ticket));
         self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
-        let lines = entry.lines().cloned().collect();
+        let lines = entry.names().cloned().collect();
+        if entry.turn().is_none() {
+            self.note_wide(&entry);
+        }
         self.tickets.insert(ticket, Box::new(entry));
         self.settle_all(lines, out);
     }
@@ -137,7 +176,12 @@ fn entry(restored: Restored) -> Entry {
             pipes: restored.pipes,
             processes: restored.processes,
         },
-        extra: Extra { wishes: restored.wishes, superseded: restored.turn.and_then(|turn| turn.superseded) }.boxed(),
+        extra: Extra {
+            wishes: restored.wishes,
+            superseded: restored.turn.and_then(|turn| turn.superseded),
+            guests: restored.guests,
+        }
+        .boxed(),
         state,
     }
 }

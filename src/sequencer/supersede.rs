@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Domain, Outcome, Ticket};
 
+use super::nested::Arrival;
 use super::refusal::Refusal;
-use super::{Effect, Enqueue, Sequencer, Wishes};
+use super::{Effect, Sequencer, Wishes};
 use crate::clock::Time;
 
 /// Who came after a request that is replaced.
@@ -58,31 +59,34 @@ impl Groups {
 
 impl Sequencer {
     /// The waiters that `request` replaces if it is taken, in order.
-    pub(super) fn replaced_by(&self, request: &Enqueue) -> Vec<Ticket> {
-        let mut rivals = self.rivals(request);
+    pub(super) fn replaced_by(&self, arrival: Arrival<'_>) -> Vec<Ticket> {
+        let mut rivals = self.rivals(arrival);
         rivals.retain(|ticket| self.holder(*ticket).is_none());
         rivals
     }
 
-    /// Ends the waiters that a newcomer replaces, and if it says so, tells the holders to stop.
+    /// Ends the waiters that a newcomer replaces, and if it says so, tells the holders to stop, but none
+    /// that it is within.
     ///
     /// Answers the lines that those stood in, for the caller to settle.
     pub(super) fn replace(
         &mut self,
         now: Time,
         by: Successor,
-        request: &Enqueue,
+        arrival: Arrival<'_>,
         out: &mut Vec<Effect>,
     ) -> Vec<Domain> {
         let mut left = Vec::new();
-        for ticket in self.replaced_by(request) {
+        for ticket in self.replaced_by(arrival) {
             let Some(entry) = self.end(now, ticket, Outcome::Superseded, None, out) else { continue };
             let refusal = Refusal::Superseded { ticket, by };
             out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
-            left.extend(entry.lines().cloned());
+            left.extend(entry.names().cloned());
         }
-        if request.wishes.cancel_running {
-            for ticket in self.rivals(request) {
+        if arrival.wishes().cancel_running {
+            let ancestors = self.ancestors(by.uid, arrival.wishes().within).map(|entry| entry.ticket);
+            let ancestors: Vec<Ticket> = ancestors.collect();
+            for ticket in self.rivals(arrival).into_iter().filter(|rival| !ancestors.contains(rival)) {
                 self.stop_holder(ticket, by, out);
             }
         }
@@ -102,11 +106,11 @@ impl Sequencer {
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
     }
 
-    /// Requests of the same user and group in one of its lines.
-    fn rivals(&self, request: &Enqueue) -> Vec<Ticket> {
-        let Some(group) = &request.wishes.supersede else { return Vec::new() };
-        let of_line = |domain| self.groups.of(domain, request.peer.uid, group);
-        let mut rivals: Vec<Ticket> = request.lines().flat_map(of_line).collect();
+    /// Requests of the same user and group in one of the lines that it stands in.
+    fn rivals(&self, arrival: Arrival<'_>) -> Vec<Ticket> {
+        let Some(group) = &arrival.wishes().supersede else { return Vec::new() };
+        let of_line = |domain| self.groups.of(domain, arrival.request.peer.uid, group);
+        let mut rivals: Vec<Ticket> = arrival.lines().flat_map(of_line).collect();
         rivals.sort_unstable();
         rivals.dedup();
         rivals

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::protocol::{Active, Binding, Domain, HolderState, Outcome, Reply, RequestId, Ticket, Token};
 
+use super::nested::is_guest_in;
 use super::policy::milliseconds;
 use super::refusal::About;
-use super::{Change, ConnectionId, Effect, Enqueue, Peer, Record, Secret, Successor, TicketView, Wishes};
+use super::{Change, ConnectionId, Effect, Enqueue, Guest, Peer, Record, Secret, Successor, TicketView, Wishes};
 
 /// A request that waits or has a turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +40,8 @@ pub(super) struct Extra {
     pub(super) wishes: Wishes,
     /// Who made its client be told `superseded`, if it has a turn.
     pub(super) superseded: Option<Successor>,
+    /// The lines that it has by a turn that it was made within.
+    pub(super) guests: Vec<Guest>,
 }
 
 /// What keeps a ticket besides its connection.
@@ -95,9 +98,20 @@ impl Entry {
         self.extra.as_ref().map_or(Wishes::plain(), |extra| &extra.wishes)
     }
 
-    /// Every line that it stands in, or has a turn in.
-    pub(super) fn lines(&self) -> impl Iterator<Item = &Domain> + Clone {
+    /// Every line that it is for.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Domain> + Clone {
         std::iter::once(&self.domain).chain(&self.wishes().also)
+    }
+
+    /// Those that it stands in, or has slots of its own in.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Domain> + Clone {
+        let guests = self.guests();
+        self.names().filter(|domain| guests.is_empty() || !is_guest_in(guests, domain))
+    }
+
+    /// Those that it has by a turn that it was made within.
+    pub(super) fn guests(&self) -> &[Guest] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.guests)
     }
 
     /// Whether `request` is for the same lines.
@@ -194,6 +208,7 @@ impl Entry {
             at,
             domain: self.domain.clone(),
             also: self.wishes().also.clone(),
+            had_already: self.guests().iter().map(|guest| guest.domain.clone()).collect(),
             request_id: self.request_id.clone(),
             ticket: self.ticket,
             uid: self.uid,

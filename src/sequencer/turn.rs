@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::spoken::Spoken;
 use super::ticket::{Entry, State, Turn};
 use super::timers::Timer;
-use super::{Change, Effect, PastChange, Sequencer};
+use super::{Change, Effect, Guest, PastChange, Sequencer};
 
 impl Sequencer {
     /// The holder with this ticket, and its turn.
@@ -37,7 +37,7 @@ impl Sequencer {
 
     /// Brings every line to rest that somebody stood in, or had a turn in.
     pub(super) fn settle_lines_of(&mut self, entry: &Entry, out: &mut Vec<Effect>) {
-        self.settle_all(entry.lines().cloned().collect(), out);
+        self.settle_all(entry.names().cloned().collect(), out);
     }
 
     fn settle_one(&mut self, domain: &Domain, others: &mut VecDeque<Domain>, out: &mut Vec<Effect>) {
@@ -53,15 +53,17 @@ impl Sequencer {
         self.check_line(domain);
     }
 
-    fn grant(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+    /// Gives a turn. One that has all its lines already keeps the number of the turn that it is within.
+    pub(super) fn grant(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         // After a suspend what ended the last turn may lie far back: this one has a whole lease before it all the same.
         let now = self.present;
         let Some(mut entry) = self.tickets.remove(&ticket) else {
             panic!("ticket {ticket} is next in a line but not known");
         };
-        let token = self.next_token;
         self.check_grant(&entry);
-        self.next_token = Token(token.0 + 1);
+        let has_all_already = entry.lines().next().is_none();
+        let token = entry.guests().first().filter(|_| has_all_already).map_or(self.next_token, |guest| guest.token);
+        self.next_token = self.next_token.max(Token(token.0 + 1));
         self.turns += 1;
         self.waiting -= 1;
         for domain in entry.lines() {
@@ -71,7 +73,13 @@ impl Sequencer {
                 line.past.started(now, &line.policy);
             }
         }
-        let max_run = entry.lines().filter_map(|domain| self.lines.get(domain)?.policy.max_run).min();
+        for guest in entry.guests() {
+            if let Some(line) = self.lines.get_mut(&guest.domain) {
+                line.hold_as_guest(token, ticket);
+            }
+        }
+        self.forget_wide(&entry);
+        let max_run = entry.names().filter_map(|domain| self.lines.get(domain)?.policy.max_run).min();
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
         let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
         let lease_until = lease.map(|lease| now + max_run.map_or(lease, |max_run| lease.min(max_run)));
@@ -118,25 +126,29 @@ impl Sequencer {
             self.away.leave(ticket, &mut self.timers);
         }
         self.past_end(ticket, entry.uid, (entry.turn().is_some(), outcome));
+        let mut freed = Vec::new();
         for domain in entry.lines() {
-            self.leave_line(now, &entry, domain);
+            freed.extend(self.leave_line(now, &entry, domain).then(|| domain.clone()));
             if let (Change::Ended { outcome: Outcome::Done, held, .. }, Some(line)) =
                 (change, self.lines.get_mut(domain))
             {
                 line.remember_run(held, self.limits.past_runs);
             }
         }
+        for guest in entry.guests() {
+            freed.extend(self.part(now, &entry, guest).then(|| guest.domain.clone()));
+        }
+        self.forget_wide(&entry);
+        self.leave_family(&entry);
         out.push(entry.record(now, change));
-        if entry.turn().is_some() {
-            for domain in entry.lines().filter(|domain| self.rests(domain)) {
-                out.push(Effect::Past(PastChange::Ended { domain: domain.clone(), at: now }));
-            }
+        for domain in freed.into_iter().filter(|domain| self.rests(domain)) {
+            out.push(Effect::Past(PastChange::Ended { domain, at: now }));
         }
         Some(entry)
     }
 
-    /// Takes a ticket that ends out of one of its lines.
-    fn leave_line(&mut self, now: Time, entry: &Entry, domain: &Domain) {
+    /// Takes a ticket that ends out of one of its lines; whether a turn has ended there.
+    fn leave_line(&mut self, now: Time, entry: &Entry, domain: &Domain) -> bool {
         let ticket = entry.ticket;
         self.groups.leave(domain, entry.uid, entry.wishes(), ticket);
         let Some(turn) = entry.turn() else {
@@ -144,13 +156,47 @@ impl Sequencer {
             if let Some(line) = self.lines.get_mut(domain) {
                 line.ids.remove(&entry.request_id);
             }
-            return;
+            return false;
         };
-        let Some(line) = self.lines.get_mut(domain) else { return };
+        let Some(line) = self.lines.get_mut(domain) else { return false };
         line.ids.remove(&entry.request_id);
-        line.let_go(turn.token, ticket, entry.wishes());
-        line.past.ended(now);
-        self.rounds.line_changed(now, domain, &mut line.round);
+        let is_free = line.let_go(turn.token, ticket, entry.wishes());
+        self.turn_ended(now, domain, is_free)
+    }
+
+    /// Takes a ticket that ends from the slots that it was a guest in; whether a turn has ended there.
+    fn part(&mut self, now: Time, entry: &Entry, guest: &Guest) -> bool {
+        let Some(line) = self.lines.get_mut(&guest.domain) else { return false };
+        line.ids.remove(&entry.request_id);
+        let is_free = line.part((entry.turn().map(|turn| turn.token), entry.ticket), guest);
+        self.turn_ended(now, &guest.domain, is_free)
+    }
+
+    /// Notes that slots of a line are free, if they are.
+    fn turn_ended(&mut self, now: Time, domain: &Domain, is_free: bool) -> bool {
+        if is_free && let Some(line) = self.lines.get_mut(domain) {
+            line.past.ended(now);
+            self.rounds.line_changed(now, domain, &mut line.round);
+        }
+        is_free
+    }
+
+    /// Keeps in mind a waiter that stands in several lines.
+    pub(super) fn note_wide(&mut self, entry: &Entry) {
+        if entry.lines().nth(1).is_some() {
+            let (priority, ticket) = entry.rank();
+            self.wide.extend(entry.lines().map(|domain| (domain.clone(), priority, ticket)));
+        }
+    }
+
+    /// It waits no more.
+    fn forget_wide(&mut self, entry: &Entry) {
+        if entry.lines().nth(1).is_some() {
+            let (priority, ticket) = entry.rank();
+            for domain in entry.lines() {
+                self.wide.remove(&(domain.clone(), priority, ticket));
+            }
+        }
     }
 
     /// A waiter's longest wait or a holder's lease is over.

@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 57] = [
+const EVERY_KIND: [&str; 60] = [
     "Admitted",
     "Changed",
     "Active",
@@ -73,6 +73,9 @@ const EVERY_KIND: [&str; 57] = [
     "TooManyPolicies",
     "TakeTooLarge",
     "SeveralHolders",
+    "WouldDeadlock",
+    "Turn again",
+    "Turn with more",
     "PolicySetReply",
     "PolicyUnsetReply",
     "PausedReply",
@@ -122,6 +125,8 @@ fn kind(effect: &Effect) -> String {
         Effect::Past(PastChange::Ended { .. }) => "Past end".to_owned(),
         Effect::Record(record) => match record.change {
             Change::Queued => "Queued".to_owned(),
+            Change::Active { .. } if record.had_already.len() > record.also.len() => "Turn again".to_owned(),
+            Change::Active { .. } if !record.had_already.is_empty() => "Turn with more".to_owned(),
             Change::Active { .. } => "Turn".to_owned(),
             Change::Orphaned { .. } => "Orphaned".to_owned(),
             Change::Ended { outcome, .. } => format!("Ended {outcome:?}"),

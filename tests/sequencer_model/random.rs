@@ -7,8 +7,8 @@ use fastrand::Rng;
 use seq::clock::Time;
 use seq::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
 use seq::sequencer::{
-    ConnectionId, Enqueue, FilePolicy, Input, Limits, Pattern, Pause, Peer, Policy, Rate, Restored, RestoredTurn,
-    Secret, Which, Wishes,
+    ConnectionId, Enqueue, FilePolicy, Guest, Input, Limits, Pattern, Pause, Peer, Policy, Rate, Restored,
+    RestoredTurn, Secret, Which, Wishes, Within,
 };
 
 use crate::disk::Disk;
@@ -71,7 +71,11 @@ impl World {
         let joins = if self.is_crowded { 70 } else { 42 };
         let roll = rng.u8(..101);
         if roll < joins {
-            return Input::Sequence(if rng.u8(..5) == 0 { self.resume(rng, ticket, disk) } else { self.enqueue(rng) });
+            return Input::Sequence(if rng.u8(..5) == 0 {
+                self.resume(rng, ticket, disk)
+            } else {
+                self.enqueue(rng, disk)
+            });
         }
         let request_id = rng.bool().then(|| "repeated".to_owned());
         if self.has_policies && rng.u8(..12) == 0 {
@@ -96,14 +100,14 @@ impl World {
             86..89 => Input::Disconnected { connection },
             89..92 => Input::PipeClosed { ticket },
             92..96 => Input::ProcessGone { ticket },
-            96 if rng.u8(..4) == 0 => Input::Restore(self.restored(rng, now, ticket)),
+            96 if rng.u8(..4) == 0 => Input::Restore(self.restored(rng, now, ticket, disk)),
             97 if rng.u8(..20) == 0 => Input::Leave { keep_places: rng.bool() },
             98 => self.past(rng, now, ticket),
             _ => Input::Tick,
         }
     }
 
-    fn enqueue(&self, rng: &mut Rng) -> Enqueue {
+    fn enqueue(&self, rng: &mut Rng, disk: &Disk) -> Enqueue {
         Enqueue {
             connection: self.connection(rng),
             peer: peer(rng),
@@ -121,12 +125,12 @@ impl World {
             command: rng.bool().then(|| "make".into()),
             pipe: rng.bool(),
             named_process: rng.u8(..3) == 0,
-            wishes: self.wishes(rng),
+            wishes: self.wishes(rng, disk),
             confirm: rng.u8(..3) == 0,
         }
     }
 
-    fn restored(&self, rng: &mut Rng, now: Time, ticket: Ticket) -> Restored {
+    fn restored(&self, rng: &mut Rng, now: Time, ticket: Ticket, disk: &Disk) -> Restored {
         let earlier = Time::from_nanos(now.as_nanos() / 2);
         let is_holder = rng.bool();
         let domain = self.domain(rng);
@@ -153,13 +157,14 @@ impl World {
             }),
             pipes: rng.u32(..2),
             processes: rng.u32(..3),
-            wishes: self.wishes_of(rng, &domain),
+            wishes: if is_holder { self.wishes_of(rng, &domain, disk) } else { alone(self.wishes(rng, disk)) },
+            guests: if is_holder && rng.u8(..4) == 0 { vec![self.guest(rng, ticket)] } else { Vec::new() },
         }
     }
 
     /// A client comes back; most prove who they are.
     fn resume(&self, rng: &mut Rng, ticket: Ticket, disk: &Disk) -> Enqueue {
-        let ask = Enqueue { resume: Some(ticket), ..self.enqueue(rng) };
+        let ask = Enqueue { resume: Some(ticket), ..self.enqueue(rng, disk) };
         let Some((ticket, old)) = disk.live.range(ticket..).next() else { return ask };
         if rng.u8(..4) == 0 {
             return ask;
@@ -213,7 +218,7 @@ impl World {
         Input::PastEnd { ticket, uid: peer(rng).uid, had_turn: rng.bool(), outcome }
     }
 
-    fn wishes(&self, rng: &mut Rng) -> Wishes {
+    fn wishes(&self, rng: &mut Rng, disk: &Disk) -> Wishes {
         Wishes {
             take: if rng.u8(..4) == 0 { rng.u32(2..5) } else { 1 },
             shared: rng.u8(..5) == 0,
@@ -221,12 +226,19 @@ impl World {
             supersede: [None, None, None, None, Some(""), Some("group")][rng.usize(..6)].map(Into::into),
             cancel_running: rng.bool(),
             also: if rng.u8(..4) == 0 { (0..rng.u8(1..3)).map(|_| self.domain(rng)).collect() } else { Vec::new() },
+            within: if rng.u8(..3) == 0 { within(rng, disk) } else { None },
         }
     }
 
+    /// Slots of one that may not be there.
+    fn guest(&self, rng: &mut Rng, ticket: Ticket) -> Guest {
+        let (host, token) = (Ticket(ticket.0.saturating_sub(rng.u64(..20))), Token(rng.u64(..9)));
+        Guest { domain: self.domain(rng), host, token, take: 1, shared: false }
+    }
+
     /// What was asked for in `domain`, as it is kept.
-    fn wishes_of(&self, rng: &mut Rng, domain: &Domain) -> Wishes {
-        let mut wishes = self.wishes(rng);
+    fn wishes_of(&self, rng: &mut Rng, domain: &Domain, disk: &Disk) -> Wishes {
+        let mut wishes = self.wishes(rng, disk);
         wishes.also.sort();
         wishes.also.dedup();
         wishes.also.retain(|other| other != domain);
@@ -260,6 +272,19 @@ pub(crate) fn found_again(rng: &mut Rng, saved: Restored) -> Restored {
         processes: if saved.turn.is_some() { processes + is_a_client_there } else { is_a_client_there },
         ..saved
     }
+}
+
+/// Of a waiter that leads to no other line: one that was let in by nobody may not make a cycle.
+fn alone(wishes: Wishes) -> Wishes {
+    Wishes { also: Vec::new(), within: None, ..wishes }
+}
+
+/// A turn to be within: most are alive.
+fn within(rng: &mut Rng, disk: &Disk) -> Option<Within> {
+    let turns = disk.live.values().filter_map(|saved| Some((saved.ticket, saved.turn?.token)));
+    let turns: Vec<(Ticket, Token)> = turns.collect();
+    let (ticket, token) = turns.get(rng.usize(..turns.len().max(1))).copied()?;
+    Some(Within { ticket, token: if rng.u8(..10) == 0 { Token(1) } else { token } })
 }
 
 /// A few values, with those that say much more often.

@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
@@ -18,6 +18,7 @@ use crate::error::{Error, status};
 use crate::protocol::{Active, Domain, Started};
 use crate::sys::was_sigpipe_ignored;
 
+use super::super::nested::{TICKET_VARIABLE, TOKEN_VARIABLE, TURN_SOCKET_VARIABLE};
 use super::super::streams::keep_closed;
 use super::keeper::Keeper;
 
@@ -34,12 +35,20 @@ pub(super) struct Running {
     pidfd: Option<OwnedFd>,
 }
 
+/// What the command is told of its turn.
+struct Ours<'a> {
+    args: &'a cli::Run,
+    turn: &'a Active,
+    /// Where the daemon is that the turn is of.
+    socket: &'a Path,
+}
+
 /// Starts the command with everything of seq's own: terminal, directory, environment, standard streams. It may have to
 /// be stopped when it has run for the `longest` time, or is superseded.
 pub(super) fn start(
     args: &cli::Run,
     longest: Option<Duration>,
-    turn: &Active,
+    (turn, socket): (&Active, &Path),
     keeper: Option<&Keeper>,
 ) -> Result<Running, Error> {
     let shares_group = has_terminal();
@@ -52,11 +61,12 @@ pub(super) fn start(
     }
     keep_closed();
     let (program, arguments) = (&args.command[0], &args.command[1..]);
-    let spawned = match spawn(program, program, arguments, (args, turn), shares_group) {
+    let ours = Ours { args, turn, socket };
+    let spawned = match spawn(program, program, arguments, &ours, shares_group) {
         // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
         Err(error) if is(&error, Errno::NOEXEC) => {
             let script = find(program).into_os_string();
-            spawn(OsStr::new("/bin/sh"), OsStr::new("sh"), &[&[script], arguments].concat(), (args, turn), shares_group)
+            spawn(OsStr::new("/bin/sh"), OsStr::new("sh"), &[&[script], arguments].concat(), &ours, shares_group)
         }
         spawned => spawned,
     };
@@ -71,7 +81,7 @@ fn spawn(
     program: &OsStr,
     name: &OsStr,
     arguments: &[OsString],
-    (args, turn): (&cli::Run, &Active),
+    ours: &Ours<'_>,
     shares_group: bool,
 ) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
@@ -90,23 +100,20 @@ fn spawn(
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let named = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
     let arguments = named.map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
-    let pid =
-        posix_spawnp(&text(program.as_bytes())?, &actions, &attributes, &arguments, &environment(args, turn, text)?)?;
+    let pid = posix_spawnp(&text(program.as_bytes())?, &actions, &attributes, &arguments, &environment(ours, text)?)?;
     Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::from(Errno::SRCH))
 }
 
 /// seq's own environment, and which turn this is.
-fn environment(
-    args: &cli::Run,
-    turn: &Active,
-    text: impl Fn(&[u8]) -> io::Result<CString>,
-) -> io::Result<Vec<CString>> {
-    let ours: [(&str, String); 5] = [
-        ("SEQ_DOMAIN", turn.domain.to_string()),
-        ("SEQ_DOMAINS", normal(&args.domain).join("\n")),
-        ("SEQ_REQUEST_ID", turn.request_id.to_string()),
-        ("SEQ_TICKET", turn.ticket.to_string()),
-        ("SEQ_TOKEN", turn.token.to_string()),
+fn environment(ours: &Ours<'_>, text: impl Fn(&[u8]) -> io::Result<CString>) -> io::Result<Vec<CString>> {
+    let Ours { args, turn, socket } = ours;
+    let ours: [(&str, OsString); 6] = [
+        ("SEQ_DOMAIN", turn.domain.to_string().into()),
+        ("SEQ_DOMAINS", normal(&args.domain).join("\n").into()),
+        ("SEQ_REQUEST_ID", turn.request_id.to_string().into()),
+        (TICKET_VARIABLE, turn.ticket.to_string().into()),
+        (TOKEN_VARIABLE, turn.token.to_string().into()),
+        (TURN_SOCKET_VARIABLE, socket.into()),
     ];
     let inherited = std::env::vars_os().filter(|(name, _)| ours.iter().all(|(our, _)| name != our));
     let mut all = Vec::new();
@@ -114,7 +121,7 @@ fn environment(
         all.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
     }
     for (name, value) in &ours {
-        all.push(text(format!("{name}={value}").as_bytes())?);
+        all.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
     }
     Ok(all)
 }

@@ -35,7 +35,7 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
         _ => Loudness::Normal,
     };
     let mut waiting = Waiting::new(&args.domain, loudness);
-    let sequence = request(args, waiting.is_shown(), keeper.is_some());
+    let sequence = request(daemon, args, waiting.is_shown(), keeper.is_some());
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
     match take_turn(daemon, &sequence, &descriptors, &signals, &mut waiting)? {
@@ -63,7 +63,7 @@ fn under(
 ) -> Result<u8, Error> {
     let started = Time::now();
     let longest = longest_run(args, turn);
-    let running = match command::start(args, longest, turn, tie.keeper()) {
+    let running = match command::start(args, longest, (turn, tie.socket()), tie.keeper()) {
         Ok(running) => running,
         Err(error) => {
             give_back(args, turn, tie, error.exit_status());
@@ -109,7 +109,7 @@ fn no_turn(args: &cli::Run, error: Error) -> Result<u8, Error> {
     if args.quiet && !is_failure { Ok(exit_status) } else { Err(Error::new(exit_status, error)) }
 }
 
-fn request(args: &cli::Run, positions: bool, has_keeper: bool) -> Sequence {
+fn request(daemon: &Daemon, args: &cli::Run, positions: bool, has_keeper: bool) -> Sequence {
     Sequence {
         request_id: args.request_id.clone(),
         positions,
@@ -119,7 +119,7 @@ fn request(args: &cli::Run, positions: bool, has_keeper: bool) -> Sequence {
         fresh: true,
         command: Some(shown(&args.command)),
         descriptors: usize::from(has_keeper),
-        ..wishes(&args.domain, &args.wishes)
+        ..wishes(daemon, &args.domain, &args.wishes)
     }
 }
 

@@ -2,6 +2,7 @@
 //! knows.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use jiff::Timestamp;
 
@@ -77,6 +78,11 @@ impl<'a> Tie<'a> {
             does_command_keep,
             stalled: None,
         }
+    }
+
+    /// Where the daemon is.
+    pub(super) fn socket(&self) -> &Path {
+        &self.daemon.place().socket
     }
 
     /// What the command is to inherit.

@@ -20,6 +20,7 @@ mod priorities;
 mod superseding;
 mod resting;
 mod together;
+mod within;
 
 use std::time::Duration;
 
@@ -178,6 +179,7 @@ fn waiter(ticket: u64, request_id: &str) -> Restored {
         pipes: 0,
         processes: 1,
         wishes: Wishes::default(),
+        guests: Vec::new(),
     }
 }
 

@@ -49,8 +49,9 @@ impl Model {
                 _ => None,
             };
         }
+        let lines = self.lines_of(ask);
         let is_new = |domain: &&Domain| !self.is_in_use(domain) && !self.resting().contains(domain);
-        let new = domains.iter().filter(is_new).count();
+        let new = lines.iter().filter(is_new).count();
         let room = self.limits.domains.saturating_sub(self.domains_in_use().len() + self.resting().len());
         let replaced = self.replaced_by(ask);
         let is_line_full = |domain: &Domain| {
@@ -59,15 +60,19 @@ impl Model {
         };
         if is_full {
             Some(ErrorCode::TooManyRequests)
-        } else if new > room {
+        } else if !ask.wishes.shared && self.guests_of(ask).iter().any(|guest| guest.shared) {
+            Some(ErrorCode::WouldDeadlock)
+        } else if new > 0 && new > room {
             Some(ErrorCode::TooManyDomains)
-        } else if !ask.wishes.shared && domains.iter().any(|domain| ask.wishes.take > self.slots(domain)) {
+        } else if !ask.wishes.shared && lines.iter().any(|domain| ask.wishes.take > self.slots(domain)) {
             Some(ErrorCode::TakeTooLarge)
-        } else if !domains.iter().any(|domain| self.has_to_wait(domain, ask)) {
+        } else if !lines.iter().any(|domain| self.has_to_wait(domain, ask)) {
             None
         } else if ask.no_wait {
             Some(ErrorCode::Busy)
-        } else if domains.iter().any(is_line_full) {
+        } else if self.would_deadlock(ask) {
+            Some(ErrorCode::WouldDeadlock)
+        } else if lines.iter().any(is_line_full) {
             Some(ErrorCode::QueueFull)
         } else {
             None
@@ -84,12 +89,16 @@ impl Model {
     }
 
     fn usual_wait(&self, ask: &Enqueue) -> Option<Duration> {
-        named(&ask.domain, &ask.wishes).iter().filter_map(|domain| self.default_max_wait(domain)).min()
+        let known = ask.request_id.as_ref().and_then(|id| self.by_id(&ask.domain, id));
+        let lines = known.map_or_else(|| self.lines_of(ask), |index| self.requests[index].lines());
+        lines.iter().filter_map(|domain| self.default_max_wait(domain)).min()
     }
 
     pub(super) fn enter(&mut self, mut ask: Enqueue) {
         let domains = named(&ask.domain, &ask.wishes);
         ask.wishes.also = domains[1..].to_vec();
+        let (guests, lines) = (self.guests_of(&ask), self.lines_of(&ask));
+        let usual_wait = self.usual_wait(&ask);
         let id = ask.request_id.clone().unwrap_or_else(|| {
             loop {
                 let id = RequestId::parse(&format!("t-{}", self.next_ticket)).unwrap();
@@ -129,18 +138,25 @@ impl Model {
             max_run: None,
             wishes: ask.wishes.clone(),
             superseded: None,
+            guests,
         });
         let index = self.requests.len() - 1;
-        for domain in &domains {
+        if self.parent(ask.peer.uid, ask.wishes.within).is_none() {
+            self.requests[index].wishes.within = None;
+        }
+        for domain in &lines {
             if self.waiters(domain).last() != Some(&index) {
                 self.places_changed(domain);
             }
         }
         self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
         self.record(&self.requests[index].clone(), Change::Queued);
-        self.settle_all(domains.into_iter().chain(replaced).collect());
+        if lines.is_empty() {
+            self.reenter(index);
+        }
+        self.settle_all(lines.into_iter().chain(replaced).collect());
         if self.requests[index].turn.is_none() {
-            let max_wait = ask.max_wait.or(self.usual_wait(&ask));
+            let max_wait = ask.max_wait.or(usual_wait);
             self.stand(index, max_wait.map(|max_wait| self.now + max_wait), ask.positions);
         }
     }
@@ -166,8 +182,7 @@ impl Model {
             position,
             total_ahead,
         };
-        let domains = named(&request.domain, &request.wishes);
-        for domain in &domains {
+        for domain in &self.requests[index].lines() {
             self.drop_round_without_listeners(domain);
         }
         self.tell(request.connection.unwrap(), Reply::Queued(reply));

@@ -9,6 +9,7 @@ mod rules;
 mod policies;
 mod supersede;
 mod rests;
+mod nested;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,9 @@ use seq::clock::Time;
 use seq::protocol::{
     Binding, Counts, Domain, ErrorCode, ErrorReply, HeadWait, HolderState, Outcome, Reply, RequestId, Ticket, Token,
 };
-use seq::sequencer::{Change, ConnectionId, Effect, Input, Limits, Pause, Record, Secret, Successor, Which, Wishes};
+use seq::sequencer::{
+    Change, ConnectionId, Effect, Guest, Input, Limits, Pause, Record, Secret, Successor, Which, Wishes,
+};
 
 use policies::Rule;
 use rests::Past;
@@ -52,6 +55,7 @@ struct Request {
     max_run: Option<Duration>,
     wishes: Wishes,
     superseded: Option<Successor>,
+    guests: Vec<Guest>,
 }
 
 #[derive(Clone, Debug)]
@@ -328,7 +332,7 @@ impl Model {
     }
 
     fn waiters(&self, domain: &Domain) -> Vec<usize> {
-        let is_waiter = |request: &Request| request.is_in(domain) && request.turn.is_none();
+        let is_waiter = |request: &Request| request.stands_in(domain) && request.turn.is_none();
         let mut waiters: Vec<usize> =
             (0..self.requests.len()).filter(|index| is_waiter(&self.requests[*index])).collect();
         waiters.sort_by_key(|index| (-i16::from(self.requests[*index].wishes.priority), self.requests[*index].ticket));
@@ -355,9 +359,9 @@ impl Model {
     fn place(&self, index: usize) -> (u64, u64) {
         let place = |domain: Domain| {
             let ahead = self.waiters(&domain).iter().position(|waiter| *waiter == index).unwrap() as u64;
-            (ahead + 1, ahead + self.holders(&domain).len() as u64)
+            (ahead + 1, ahead + self.slots_of(&domain).len() as u64)
         };
-        let places: Vec<(u64, u64)> = self.requests[index].domains().into_iter().map(place).collect();
+        let places: Vec<(u64, u64)> = self.requests[index].lines().into_iter().map(place).collect();
         let farthest = places.iter().map(|(position, _)| *position).max().unwrap();
         (farthest, places.iter().map(|(_, ahead)| *ahead).max().unwrap())
     }
@@ -383,6 +387,7 @@ impl Model {
             at,
             domain: request.domain.clone(),
             also: request.wishes.also.clone(),
+            had_already: request.guests.iter().map(|guest| guest.domain.clone()).collect(),
             request_id: request.id.clone(),
             ticket: Ticket(request.ticket),
             uid: request.uid,

@@ -66,7 +66,7 @@ impl Model {
         let is_held_up_in = |other: &Domain| {
             self.waiters(other).first() != Some(&index) || self.line_waits(other, &request.wishes).is_some()
         };
-        let mut others = request.domains();
+        let mut others = request.lines();
         others.retain(|other| other != domain);
         let elsewhere = others.iter().any(is_held_up_in).then_some(HeadWait::Line);
         let comes_back = request.is_away().then_some(HeadWait::Client);
@@ -83,17 +83,16 @@ impl Model {
 
     /// What one that is the first waits for, as far as those who have a turn are concerned.
     pub(super) fn room_waits(&self, domain: &Domain, wishes: &Wishes) -> Option<HeadWait> {
-        let holders = self.holders(domain);
-        let readers = holders.iter().filter(|index| self.requests[**index].wishes.shared).count();
-        if wishes.shared && readers < holders.len() || !wishes.shared && readers > 0 {
+        let taken = self.slots_of(domain);
+        let readers = taken.iter().filter(|(.., shared)| *shared).count();
+        if wishes.shared && readers < taken.len() || !wishes.shared && readers > 0 {
             return Some(HeadWait::Holders);
         }
         if wishes.shared {
             return None;
         }
         let slots = self.slots(domain);
-        let taken = |index: usize| self.requests[index].wishes.take.min(slots);
-        let used: u32 = self.holders(domain).into_iter().map(taken).sum();
+        let used: u32 = taken.into_iter().map(|(_, take, _)| take.min(slots)).sum();
         if used + wishes.take.min(slots) <= slots {
             None
         } else if used >= slots {

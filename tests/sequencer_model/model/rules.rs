@@ -1,5 +1,7 @@
 //! What follows when a line changes.
 
+use std::time::Duration;
+
 use seq::clock::Time;
 use seq::protocol::{Active, Binding, Domain, Idle, Outcome, QueuePosition, Reply, Ticket, Token};
 use seq::sequencer::Change;
@@ -7,6 +9,41 @@ use seq::sequencer::Change;
 use super::{Model, Request, Round, SECOND, Waiting};
 
 impl Model {
+    /// One that has all already is given its turn.
+    pub(super) fn reenter(&mut self, index: usize) {
+        let request = self.requests[index].clone();
+        let max_run = request.domains().iter().filter_map(|domain| self.max_run(domain)).min();
+        self.begin(index, request.guests[0].token.0, max_run);
+        self.tell_turn(&self.requests[index].clone());
+    }
+
+    fn begin(&mut self, index: usize, token: u64, max_run: Option<Duration>) {
+        self.turns += 1;
+        let now = self.present;
+        let request = &mut self.requests[index];
+        request.turn = Some((token, now));
+        request.positions = false;
+        request.max_run = max_run;
+        request.deadline = match (request.binding, request.lease) {
+            (Binding::Lease, Some(lease)) => Some(now + max_run.unwrap_or(lease).min(lease)),
+            _ => None,
+        };
+    }
+
+    fn tell_turn(&mut self, request: &Request) {
+        let (token, active_at) = request.turn.unwrap();
+        let waited = active_at.since(request.queued_at);
+        self.record(request, Change::Active { token: Token(token), waited });
+        for domain in request.lines() {
+            self.note_start(&domain);
+        }
+        let max_run_ms = request.max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
+        let (domain, ticket) = (request.domain.clone(), Ticket(request.ticket));
+        let (request_id, token) = (request.id.clone(), Token(token));
+        let reply = Active { domain, request_id, ticket, token, resumed: false, max_run_ms };
+        self.tell(request.connection.unwrap(), Reply::Active(reply));
+    }
+
     /// Gives free turns to the next ones, or answers those who waited for an idle domain.
     pub(super) fn settle(&mut self, domain: &Domain) {
         self.settle_all(vec![domain.clone()]);
@@ -27,35 +64,18 @@ impl Model {
             if self.head_waits(domain, index).is_some() {
                 break;
             }
-            let domains = self.requests[index].domains();
-            let max_run = domains.iter().filter_map(|domain| self.max_run(domain)).min();
+            let domains = self.requests[index].lines();
+            let max_run = self.requests[index].domains().iter().filter_map(|domain| self.max_run(domain)).min();
             others.extend(domains.iter().filter(|other| *other != domain).cloned());
             let token = self.next_token;
             self.next_token += 1;
-            self.turns += 1;
             let now = self.present;
-            let request = &mut self.requests[index];
-            request.turn = Some((token, now));
-            request.positions = false;
-            request.max_run = max_run;
-            request.deadline = match (request.binding, request.lease) {
-                (Binding::Lease, Some(lease)) => Some(now + max_run.unwrap_or(lease).min(lease)),
-                _ => None,
-            };
-            let request = request.clone();
+            self.begin(index, token, max_run);
+            let request = self.requests[index].clone();
             for domain in &domains {
                 self.places_changed_at(now, domain);
             }
-            let waited = now.since(request.queued_at);
-            self.record(&request, Change::Active { token: Token(token), waited });
-            for domain in &domains {
-                self.note_start(domain);
-            }
-            let (domain, ticket) = (request.domain, Ticket(request.ticket));
-            let max_run_ms = max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
-            let (request_id, token) = (request.id, Token(token));
-            let reply = Active { domain, request_id, ticket, token, resumed: false, max_run_ms };
-            self.tell(request.connection.unwrap(), Reply::Active(reply));
+            self.tell_turn(&request);
         }
         self.set_wake(domain);
         let was_left = self.unsettled.contains(domain);
@@ -100,26 +120,35 @@ impl Model {
 
     /// Takes a request out and records it.
     pub(super) fn end(&mut self, index: usize, outcome: Outcome, exit_status: Option<i32>) -> Request {
+        let taken_before = |model: &Model, domain: &Domain| model.slots_of(domain).len();
+        let before: Vec<usize> =
+            self.requests[index].domains().iter().map(|domain| taken_before(self, domain)).collect();
         let request = self.requests.remove(index);
         let domains = request.domains();
+        let slots = domains.iter().zip(before).filter(|(domain, before)| self.slots_of(domain).len() < *before);
+        let freed: Vec<Domain> = slots.map(|(domain, _)| domain.clone()).collect();
+        let in_order = |domain: &&Domain| request.stands_in(domain);
+        let mut ended: Vec<Domain> = freed.iter().filter(in_order).cloned().collect();
+        ended.extend(freed.iter().filter(|domain| !in_order(domain)).cloned());
         self.unsettled.extend(domains.clone());
         let change = self.end_of(&request, outcome, exit_status);
         self.record(&request, change);
-        if request.turn.is_some() {
-            for domain in &domains {
-                self.note_end(domain);
-            }
+        for domain in &ended {
+            self.note_end(domain);
         }
         self.past_end(request.ticket, request.uid, request.turn.is_some(), outcome);
         if let Change::Ended { held, outcome: Outcome::Done, .. } = change {
-            for (_, runs) in self.runs.iter_mut().filter(|(domain, _)| domains.contains(domain)) {
+            for (_, runs) in self.runs.iter_mut().filter(|(domain, _)| request.stands_in(domain)) {
                 runs.push(held);
                 let extra = runs.len().saturating_sub(self.limits.past_runs);
                 runs.drain(..extra);
             }
         }
         for domain in &domains {
-            self.places_changed(domain);
+            let had_place = request.turn.is_none() && request.stands_in(domain);
+            if had_place || ended.contains(domain) {
+                self.places_changed(domain);
+            }
         }
         request
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use seq::protocol::{Binding, Domain, ErrorCode, Outcome, RequestId, Ticket, Token};
-use seq::sequencer::{Input, Restored, RestoredTurn};
+use seq::sequencer::{Guest, Input, Restored, RestoredTurn};
 
 use super::inputs::asked;
 use super::{Model, Request, SECOND, named};
@@ -35,11 +35,24 @@ impl Model {
             pipes: request.pipes,
             processes: request.processes,
             wishes: request.wishes.clone(),
+            guests: request.guests.clone(),
         });
         saved.collect()
     }
 
-    pub(super) fn restore(&mut self, old: Restored) {
+    pub(super) fn restore(&mut self, mut old: Restored) {
+        if self.parent(old.uid, old.wishes.within).is_none() {
+            old.wishes.within = None;
+        }
+        let named_by_it = named(&old.domain, &old.wishes);
+        old.guests.retain(|guest| named_by_it.contains(&guest.domain));
+        for guest in &mut old.guests {
+            let host = self.requests.iter().find(|request| request.ticket == guest.host.0);
+            if let Some(host) = host.filter(|host| host.turn.is_some() && host.stands_in(&guest.domain)) {
+                guest.token = Token(host.turn.unwrap().0);
+                (guest.take, guest.shared) = (host.wishes.take, host.wishes.shared);
+            }
+        }
         self.next_ticket = self.next_ticket.max(old.ticket.0 + 1);
         self.next_token = self.next_token.max(old.turn.map_or(0, |turn| turn.token.0 + 1));
         let domains = named(&old.domain, &old.wishes);
@@ -48,9 +61,15 @@ impl Model {
             let waiters = self.waiters(domain);
             waiters.iter().filter(alike).map(|index| self.requests[*index].ticket).max()
         };
-        let has_no_place = old.turn.is_none() && domains.iter().filter_map(last).any(|last| last >= old.ticket.0);
+        let stands_in = |domain: &Domain| !old.guests.iter().any(|guest| guest.domain == *domain);
+        let has_no_place = domains.iter().filter(|domain| stands_in(domain)).any(|domain| {
+            let is_guest_of = |guest: &Guest| guest.host == old.ticket && guest.domain == *domain;
+            let hosts = self.requests.iter().any(|request| request.guests.iter().any(is_guest_of));
+            hosts || old.turn.is_none() && last(domain).is_some_and(|last| last >= old.ticket.0)
+        });
+        let is_nowhere = old.turn.is_none() && !domains.iter().any(stands_in);
         let is_taken = |domain| self.by_id(domain, &old.request_id).is_some();
-        if has_no_place || self.index(old.ticket.0).is_some() || domains.iter().any(is_taken) {
+        if is_nowhere || has_no_place || self.index(old.ticket.0).is_some() || domains.iter().any(is_taken) {
             return;
         }
         let lease_until = |turn: RestoredTurn| turn.lease_until.filter(|_| old.binding == Binding::Lease);
@@ -78,6 +97,7 @@ impl Model {
             max_run: old.turn.and_then(|turn| turn.max_run),
             wishes: old.wishes,
             superseded: old.turn.and_then(|turn| turn.superseded),
+            guests: old.guests,
         };
         let is_kept = match request.turn {
             Some(_) => {

@@ -3,17 +3,17 @@
 use seq::protocol::{Domain, ErrorCode, Outcome, Ticket};
 use seq::sequencer::{Effect, Enqueue, Successor};
 
-use super::{Model, named};
+use super::Model;
 
 impl Model {
     fn rivals(&self, ask: &Enqueue, has_turn: bool) -> Vec<usize> {
-        let domains = named(&ask.domain, &ask.wishes);
+        let domains = self.lines_of(ask);
         let is_rival = |index: &usize| {
             let request = &self.requests[*index];
             ask.wishes.supersede.is_some()
                 && request.wishes.supersede == ask.wishes.supersede
                 && request.uid == ask.peer.uid
-                && domains.iter().any(|domain| request.is_in(domain))
+                && domains.iter().any(|domain| request.stands_in(domain))
                 && request.turn.is_some() == has_turn
         };
         (0..self.requests.len()).filter(is_rival).collect()
@@ -37,7 +37,7 @@ impl Model {
             return left;
         }
         for index in self.rivals(ask, true) {
-            if self.requests[index].superseded.is_none() {
+            if self.requests[index].superseded.is_none() && !self.is_ancestor(ask, index) {
                 self.requests[index].superseded = Some(by);
                 let holder = self.requests[index].clone();
                 self.out.push(Effect::Changed { ticket: Ticket(holder.ticket) });

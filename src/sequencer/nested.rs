@@ -1,0 +1,174 @@
+//! Requests within a turn: what they have already by it, and whose they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Domain, RequestId, Ticket, Token};
+
+use super::ticket::{Entry, Turn};
+use super::{Enqueue, Sequencer, Wishes};
+
+/// The turn that a request is made within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Within {
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// Its fencing number, which proves it.
+    pub token: Token,
+}
+
+/// A line that a request need not stand in, for a turn that it is within has it. Both have the same slots there, which
+/// are free when both have ended, and all others that share them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// The line.
+    pub domain: Domain,
+    /// Whose slots they were first.
+    pub host: Ticket,
+    /// The fencing number with which those were given.
+    pub token: Token,
+    /// How many they are.
+    pub take: u32,
+    /// Whether they go together with others.
+    pub shared: bool,
+}
+
+/// A new request, and the lines that it need not stand in.
+#[derive(Clone, Copy)]
+pub(super) struct Arrival<'a> {
+    pub(super) request: &'a Enqueue,
+    pub(super) guests: &'a [Guest],
+}
+
+impl<'a> Arrival<'a> {
+    /// Every line that it has to stand in.
+    pub(super) fn lines(self) -> impl Iterator<Item = &'a Domain> + Clone {
+        self.request.lines().filter(move |domain| !is_guest_in(self.guests, domain))
+    }
+
+    pub(super) fn wishes(self) -> &'a Wishes {
+        &self.request.wishes
+    }
+}
+
+pub(super) fn is_guest_in(guests: &[Guest], domain: &Domain) -> bool {
+    guests.iter().any(|guest| guest.domain == *domain)
+}
+
+/// Slots of a line that guests have as well.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Hosting {
+    pub(super) take: u32,
+    pub(super) shared: bool,
+    /// Whether the turn that had them first has them still.
+    pub(super) has_host: bool,
+    /// Whether they wait elsewhere or have their turn.
+    pub(super) guests: BTreeSet<Ticket>,
+}
+
+/// Which turn has which requests made within it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Families {
+    children: BTreeMap<Ticket, BTreeSet<Ticket>>,
+    /// Every turn that has children, by each of its lines.
+    parents: BTreeSet<(Domain, Ticket)>,
+}
+
+impl Families {
+    pub(super) fn children(&self, parent: Ticket) -> impl Iterator<Item = Ticket> + '_ {
+        self.children.get(&parent).into_iter().flatten().copied()
+    }
+
+    /// The turns in a line that have children.
+    pub(super) fn parents_in<'a>(&'a self, domain: &'a Domain) -> impl Iterator<Item = Ticket> + 'a {
+        let all = (domain.clone(), Ticket(0))..=(domain.clone(), Ticket(u64::MAX));
+        self.parents.range(all).map(|(_, ticket)| *ticket)
+    }
+
+    fn enter(&mut self, parent: &Entry, child: Ticket) {
+        self.children.entry(parent.ticket).or_default().insert(child);
+        self.parents.extend(parent.names().map(|domain| (domain.clone(), parent.ticket)));
+    }
+
+    fn forget(&mut self, parent: &Entry) {
+        if self.children.remove(&parent.ticket).is_some() {
+            for domain in parent.names() {
+                self.parents.remove(&(domain.clone(), parent.ticket));
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.children.values().map(BTreeSet::len).sum(), self.parents.len())
+    }
+}
+
+impl Sequencer {
+    /// The turn that a request is really within: one of the same user, which is alive.
+    pub(super) fn parent(&self, uid: u32, within: Option<Within>) -> Option<&Entry> {
+        let Within { ticket, token } = within?;
+        let (parent, turn) = self.holder(ticket)?;
+        (turn.token == token && parent.uid == uid).then_some(parent)
+    }
+
+    /// The turns that a request is within, the innermost first, as far as they are alive without a gap.
+    pub(super) fn ancestors(&self, uid: u32, within: Option<Within>) -> impl Iterator<Item = &Entry> {
+        let parent = self.parent(uid, within);
+        std::iter::successors(parent, move |entry| self.parent(uid, entry.wishes().within))
+    }
+
+    /// The lines that a request has already, in the order in which it names them.
+    pub(super) fn guests(&self, request: &Enqueue) -> Vec<Guest> {
+        let ancestors = || self.ancestors(request.peer.uid, request.wishes.within);
+        let in_line = |domain| ancestors().find_map(|ancestor| ancestor.invite(domain));
+        if request.wishes.within.is_none() { Vec::new() } else { request.lines().filter_map(in_line).collect() }
+    }
+
+    /// Whose slots a guest has, if that turn has them still.
+    pub(super) fn host(&self, guest: &Guest) -> Option<(&Entry, Turn)> {
+        self.holder(guest.host).filter(|(host, _)| host.lines().any(|line| *line == guest.domain))
+    }
+
+    /// A request has slots in a line that others have as well.
+    pub(super) fn join(&mut self, (ticket, request_id): (Ticket, &RequestId), guest: &Guest) {
+        let has_host = self.host(guest).is_some();
+        let line = self.line_in_use(&guest.domain);
+        line.ids.insert(request_id.clone(), ticket);
+        line.join(ticket, guest, has_host);
+    }
+
+    /// A ticket is the child of the turn that it is within.
+    pub(super) fn enter_family(&mut self, uid: u32, within: Option<Within>, child: Ticket) {
+        let Some(parent) = self.parent(uid, within).map(|parent| parent.ticket) else { return };
+        if let Some(parent) = self.tickets.get(&parent) {
+            self.families.enter(parent, child);
+        }
+    }
+
+    /// A ticket that has ended is nobody's child, and nobody's parent.
+    pub(super) fn leave_family(&mut self, entry: &Entry) {
+        self.families.forget(entry);
+        let Some(Within { ticket, .. }) = entry.wishes().within else { return };
+        let Some(children) = self.families.children.get_mut(&ticket) else { return };
+        children.remove(&entry.ticket);
+        if children.is_empty()
+            && let Some(parent) = self.tickets.get(&ticket)
+        {
+            self.families.forget(parent);
+        }
+    }
+}
+
+impl Entry {
+    /// What one within this turn has of its slots in a line.
+    fn invite(&self, domain: &Domain) -> Option<Guest> {
+        let turn = self.turn()?;
+        if let Some(guest) = self.guests().iter().find(|guest| guest.domain == *domain) {
+            return Some(guest.clone());
+        }
+        let Wishes { take, shared, .. } = *self.wishes();
+        let is_here = self.names().any(|name| name == domain);
+        is_here.then(|| Guest { domain: domain.clone(), host: self.ticket, token: turn.token, take, shared })
+    }
+}
