@@ -1,6 +1,7 @@
-//! What one operation costs with 10 to 1,000,000 waiters in line, and what a waiter takes of memory.
+//! What one operation costs with 10 to 1,000,000 waiters in line, and what a waiter takes of memory; then the same with
+//! policies, with that many waiters, domains and turns.
 //!
-//! `cargo bench --bench sequencer`. Costs must not grow with the line, but for what caches and O(log n) add.
+//! `cargo bench --bench sequencer`. Costs must not grow, but for what caches and O(log n) add.
 
 use std::hint::black_box;
 use std::io::{Write, stdout};
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use seq::clock::Time;
 use seq::protocol::{Binding, Domain, RequestId, Ticket, Token};
-use seq::sequencer::{ConnectionId, Effect, Enqueue, Input, Peer, Sequencer, Which, Wishes};
+use seq::sequencer::{
+    ConnectionId, Effect, Enqueue, Input, Pattern, Peer, Policy, Rate, Sequencer, Which, Wishes, Within,
+};
 
 /// Operations of each kind in one measurement, at most half of the line.
 const OPERATIONS: u64 = 20_000;
@@ -28,7 +31,183 @@ fn main() -> std::io::Result<()> {
         }
         writeln!(out)?;
     }
+    writeln!(out, "\nwith policies: nanoseconds of one operation beside so many waiters, domains and turns")?;
+    write!(out, "{:>9}", "")?;
+    for (name, _) in WITH_POLICIES {
+        write!(out, " {name:>10}")?;
+    }
+    writeln!(out)?;
+    for size in [10, 1_000, 100_000, 1_000_000] {
+        write!(out, "{size:>9}")?;
+        for (_, operation) in WITH_POLICIES {
+            write!(out, " {:>10}", operation(size))?;
+        }
+        writeln!(out)?;
+    }
     Ok(())
+}
+
+/// What an operation takes beside so many others, in nanoseconds.
+type Measured = fn(u64) -> u128;
+
+/// What is measured, with what there is beside it.
+const WITH_POLICIES: [(&str, Measured); 9] = [
+    ("priority", priority),
+    ("slots", slots),
+    ("shared", shared),
+    ("supersede", supersede),
+    ("rate", rate),
+    ("rests", rests),
+    ("two lines", two_lines),
+    ("nested", nested),
+    ("refused", refused),
+];
+
+/// Requests of all 201 priorities come into a long line, and each leaves it again.
+fn priority(waiters: u64) -> u128 {
+    let domain = name("foo.com");
+    let (mut bench, _) = Bench::with_line(waiters, &domain, false);
+    let wishes = |number: u64| Wishes { priority: spread(number), ..Wishes::default() };
+    bench.come_and_go(waiters, |client| Enqueue { wishes: wishes(client), ..ask(client, &name("foo.com"), false) })
+}
+
+/// One of as many turns as there can be ends, and the next begins.
+fn slots(waiters: u64) -> u128 {
+    let domain = name("foo.com");
+    let mut bench =
+        Bench::new(Policy { concurrency: Some(u32::try_from(waiters / 2 + 1).unwrap_or(1)), ..Policy::default() });
+    for client in 0..waiters {
+        bench.take(Input::Sequence(ask(client, &domain, false)));
+    }
+    bench.hand_over((waiters / 4).clamp(1, OPERATIONS)).0
+}
+
+/// A reader comes to that many others, and leaves them again.
+fn shared(readers: u64) -> u128 {
+    let mut bench = Bench::new(Policy { concurrency: Some(1), ..Policy::default() });
+    let reader = |client| {
+        let wishes = Wishes { shared: true, ..Wishes::default() };
+        Enqueue { wishes, ..ask(client, &name("foo.com"), false) }
+    };
+    for client in 0..readers {
+        bench.take(Input::Sequence(reader(client)));
+    }
+    bench.come_and_go(readers, reader)
+}
+
+/// A request replaces the one before in a long line.
+fn supersede(waiters: u64) -> u128 {
+    let domain = name("foo.com");
+    let (mut bench, _) = Bench::with_line(waiters, &domain, false);
+    bench.each(operations(waiters), |number| {
+        let wishes = Wishes { supersede: Some("deploy".into()), cancel_running: true, ..Wishes::default() };
+        Input::Sequence(Enqueue { wishes, ..ask(waiters + 1 + number, &domain, false) })
+    })
+}
+
+/// A line that counts as many starts as it may gives one turn after the other as time passes.
+fn rate(waiters: u64) -> u128 {
+    let starts = u32::try_from(waiters.min(10_000)).unwrap_or(1);
+    let mut bench =
+        Bench::new(Policy { rate: Some(Rate { starts, per: Duration::from_secs(1) }), ..Policy::default() });
+    let domain = name("foo.com");
+    for client in 0..waiters {
+        bench.take(Input::Sequence(ask(client, &domain, false)));
+    }
+    let began = Instant::now();
+    let times = (waiters / 2).clamp(1, OPERATIONS);
+    for ticket in 1..=times {
+        bench.take(done(ticket));
+        if let Some(due) = bench.sequencer.next_timeout().filter(|due| *due < bench.now + Duration::from_mins(1)) {
+            bench.now = bench.now.max(due);
+            bench.take(Input::Tick);
+        }
+    }
+    began.elapsed().as_nanos() / u128::from(times)
+}
+
+/// A turn begins and ends beside that many domains that rest.
+fn rests(domains: u64) -> u128 {
+    let mut bench = Bench::new(Policy { cooldown: Some(Duration::from_hours(1)), ..Policy::default() });
+    let request = |client| ask(client, &name(&format!("d{client}")), false);
+    let mut next = 0;
+    for client in 0..domains.min(500_000) {
+        bench.take(Input::Sequence(request(client)));
+        bench.take(done(client + 1));
+        next = client + 1;
+    }
+    bench.come_and_go(domains, |client| request(next + client))
+}
+
+/// A request for two lines comes to the ends of two long ones, and leaves them.
+fn two_lines(waiters: u64) -> u128 {
+    let mut bench = Bench::new(Policy { concurrency: Some(1), ..Policy::default() });
+    let both = |client| {
+        let wishes = Wishes { also: vec![name("bar.org")], ..Wishes::default() };
+        Enqueue { wishes, ..ask(client, &name("foo.com"), false) }
+    };
+    for client in 0..waiters {
+        bench.take(Input::Sequence(both(client)));
+    }
+    bench.come_and_go(waiters, both)
+}
+
+/// A request within a turn is given its own beside that many others, and ends.
+fn nested(turns: u64) -> u128 {
+    let mut bench = Bench::new(Policy { concurrency: Some(1), ..Policy::default() });
+    let domain = |client| name(&format!("d{client}"));
+    for client in 0..turns {
+        bench.take(Input::Sequence(ask(client, &domain(client), false)));
+    }
+    let outer = turns / 2;
+    let within = Within { ticket: Ticket(outer + 1), token: Token(outer + 1) };
+    bench.come_and_go(turns, |client| {
+        let wishes = Wishes { within: Some(within), ..Wishes::default() };
+        Enqueue { wishes, ..ask(client, &domain(outer), false) }
+    })
+}
+
+/// A request that would wait for itself is refused, beside that many turns and waiters that lead nowhere.
+fn refused(turns: u64) -> u128 {
+    let mut bench = Bench::new(Policy { concurrency: Some(1), ..Policy::default() });
+    let domain = |client| name(&format!("d{client}"));
+    let within =
+        |ticket| Wishes { within: Some(Within { ticket: Ticket(ticket), token: Token(ticket) }), ..Wishes::default() };
+    for client in 0..turns.max(2) {
+        bench.take(Input::Sequence(ask(client, &domain(client), false)));
+    }
+    for client in 0..turns {
+        bench.take(Input::Sequence(ask(turns + client, &domain(1), false)));
+    }
+    bench.take(Input::Sequence(Enqueue { wishes: within(1), ..ask(2 * turns, &domain(1), false) }));
+    bench.each(operations(turns), |number| {
+        Input::Sequence(Enqueue { wishes: within(2), ..ask(2 * turns + 1 + number, &domain(0), false) })
+    })
+}
+
+/// A priority, each in turn.
+fn spread(number: u64) -> i8 {
+    let above_least = i16::try_from(number % 201).unwrap_or(0);
+    i8::try_from(above_least - 100).unwrap_or(0)
+}
+
+fn operations(size: u64) -> u64 {
+    size.clamp(100, OPERATIONS)
+}
+
+fn name(text: &str) -> Domain {
+    Domain::parse(text).expect("a name")
+}
+
+fn done(ticket: u64) -> Input {
+    Input::Done {
+        connection: ConnectionId(u64::MAX),
+        peer: peer(),
+        which: Which::Ticket(Ticket(ticket)),
+        exit_status: None,
+        processes: Vec::new(),
+        request_id: None,
+    }
 }
 
 /// The columns of one row, the mean of several measurements for short lines.
@@ -82,6 +261,28 @@ struct Bench {
 }
 
 impl Bench {
+    /// Nobody yet, under this policy everywhere.
+    fn new(policy: Policy) -> Bench {
+        let sequencer = Sequencer::new(Ticket(1), Token(1));
+        let mut bench = Bench { sequencer, effects: Vec::new(), now: Time::ZERO };
+        let (connection, pattern) = (ConnectionId(u64::MAX), Pattern::parse("*").expect("a pattern"));
+        let peer = Peer { is_operator: true, ..peer() };
+        bench.take(Input::SetPolicy { connection, peer, pattern, policy, request_id: None });
+        bench
+    }
+
+    /// What it takes for a request to come, and to end or leave again, beside `size` others.
+    fn come_and_go(&mut self, size: u64, request: impl Fn(u64) -> Enqueue) -> u128 {
+        let began = Instant::now();
+        let times = operations(size);
+        for number in 0..times {
+            let ticket = self.sequencer.next_numbers().0;
+            self.take(Input::Sequence(request(2 * size + number)));
+            self.take(done(ticket.0));
+        }
+        began.elapsed().as_nanos() / u128::from(times)
+    }
+
     /// A line of so many waiters, and how long each took to enter it.
     fn with_line(waiters: u64, domain: &Domain, positions: bool) -> (Bench, u128) {
         let sequencer = Sequencer::new(Ticket(1), Token(1));
@@ -96,14 +297,7 @@ impl Bench {
         let mut each: Vec<Duration> = Vec::new();
         for ticket in 1..=times {
             let began = Instant::now();
-            self.take(Input::Done {
-                connection: ConnectionId(u64::MAX),
-                peer: peer(),
-                which: Which::Ticket(Ticket(ticket)),
-                exit_status: None,
-                processes: Vec::new(),
-                request_id: None,
-            });
+            self.take(done(ticket));
             each.push(began.elapsed());
         }
         each.sort_unstable();

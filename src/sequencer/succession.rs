@@ -48,8 +48,9 @@ impl Sequencer {
     /// Takes a ticket as still living, unless nothing keeps it. Its numbers are never given out again either way.
     pub(super) fn restore(&mut self, now: Time, restored: Restored, out: &mut Vec<Effect>) {
         self.next_ticket = self.next_ticket.max(Ticket(restored.ticket.0 + 1));
-        if let Some(turn) = restored.turn {
-            self.next_token = self.next_token.max(Token(turn.token.0 + 1));
+        let tokens = restored.turn.iter().map(|turn| turn.token).chain(restored.guests.iter().map(|guest| guest.token));
+        if let Some(last) = tokens.max() {
+            self.next_token = self.next_token.max(Token(last.0 + 1));
         }
         let mut entry = entry(restored);
         self.find_family(&mut entry);

@@ -63,7 +63,9 @@ impl Sequencer {
         self.check_grant(&entry);
         let has_all_already = entry.lines().next().is_none();
         let token = entry.guests().first().filter(|_| has_all_already).map_or(self.next_token, |guest| guest.token);
-        self.next_token = self.next_token.max(Token(token.0 + 1));
+        if !has_all_already {
+            self.next_token = Token(token.0 + 1);
+        }
         self.turns += 1;
         self.waiting -= 1;
         for domain in entry.lines() {

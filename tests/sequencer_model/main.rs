@@ -194,6 +194,7 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
         disk.live.extend(restored.map(|restored| (restored.ticket, restored)));
         if operation % 64 == 0 {
             both.core.check_invariants();
+            both.model.check_no_cycle();
             assert_eq!(seen(&both.core), both.model.seen(), "lines at operation {operation}");
             disk.commit(&batch, &both.core);
             batch.clear();

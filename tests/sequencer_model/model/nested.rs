@@ -128,6 +128,36 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Nobody waits for itself: whoever waits for nobody is taken away, again and again, until nobody is left.
+    pub(crate) fn check_no_cycle(&self) {
+        let mut left: Vec<usize> = (0..self.requests.len()).collect();
+        loop {
+            let waits = |one: &usize| left.iter().any(|other| self.waits_for(*one, *other));
+            let still: Vec<usize> = left.iter().copied().filter(waits).collect();
+            if still.len() == left.len() {
+                break;
+            }
+            left = still;
+        }
+        let tickets: Vec<u64> = left.iter().map(|index| self.requests[*index].ticket).collect();
+        assert!(tickets.is_empty(), "these wait for each other: {tickets:?}");
+    }
+
+    fn waits_for(&self, one: usize, other: usize) -> bool {
+        let rank = |request: &Request| (-i16::from(request.wishes.priority), request.ticket);
+        let (index, one, other) = (one, &self.requests[one], &self.requests[other]);
+        if one.turn.is_some() {
+            return self.parent(other.uid, other.wishes.within) == Some(index);
+        }
+        one.ticket != other.ticket
+            && one.lines().iter().any(|domain| {
+                let waits_there = other.turn.is_none() && other.stands_in(domain);
+                other.is_in(domain) && (!waits_there || rank(other) < rank(one))
+            })
+    }
+}
+
 impl Request {
     /// Whether it has no slots of others there.
     pub(super) fn stands_in(&self, domain: &Domain) -> bool {

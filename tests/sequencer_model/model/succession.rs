@@ -41,6 +41,7 @@ impl Model {
     }
 
     pub(super) fn restore(&mut self, mut old: Restored) {
+        let tokens_of_guests: Vec<u64> = old.guests.iter().map(|guest| guest.token.0).collect();
         if self.parent(old.uid, old.wishes.within).is_none() {
             old.wishes.within = None;
         }
@@ -55,6 +56,7 @@ impl Model {
         }
         self.next_ticket = self.next_ticket.max(old.ticket.0 + 1);
         self.next_token = self.next_token.max(old.turn.map_or(0, |turn| turn.token.0 + 1));
+        self.next_token = tokens_of_guests.into_iter().map(|token| token + 1).fold(self.next_token, u64::max);
         let domains = named(&old.domain, &old.wishes);
         let alike = |index: &&usize| self.requests[**index].wishes.priority == old.wishes.priority;
         let last = |domain| {
