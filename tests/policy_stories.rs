@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixListener;
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -166,9 +166,10 @@ fn the_higher_priority_goes_first_and_equals_in_order() {
 }
 
 /// An upstream that counts for itself: it serves so many calls in any second, and refuses the others.
-fn upstream(home: &Home) -> thread::JoinHandle<(usize, usize)> {
-    let listener = UnixListener::bind(home.file("upstream")).expect("a socket");
-    thread::spawn(move || {
+fn upstream() -> (u16, thread::JoinHandle<(usize, usize)>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a socket");
+    let port = listener.local_addr().expect("it is bound").port();
+    let serving = thread::spawn(move || {
         let (mut served, mut refused) = (Vec::<Instant>::new(), 0);
         while served.len() + refused < CALLS {
             let (mut caller, _) = listener.accept().expect("a caller");
@@ -185,15 +186,17 @@ fn upstream(home: &Home) -> thread::JoinHandle<(usize, usize)> {
             _ = writeln!(caller, "{answer}");
         }
         (served.len(), refused)
-    })
+    });
+    (port, serving)
 }
 
 #[test]
 fn a_burst_of_sixty_calls_is_served_by_an_upstream_that_allows_ten_in_a_while() {
     let home = Home::new();
-    let upstream = upstream(&home);
+    let (port, upstream) = upstream();
     quietly(&home, &format!("policy set foo.com --rate {RATE}"));
-    home.script("call", "#!/bin/sh\necho call | socat -t 30 - UNIX-CONNECT:upstream\n");
+    let call = format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho call >&3\nread -r answer <&3\necho $answer\n");
+    home.script("call", &format!("#!/bin/bash\n{call}"));
     let calls: Vec<Running> = (0..CALLS).map(|_| home.start(&["run", "-d", "foo.com", "--", "./call"])).collect();
     for (number, call) in calls.into_iter().enumerate() {
         call.wait().says(0, "served\n", "");
