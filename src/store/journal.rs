@@ -29,8 +29,8 @@
 //! 2. A length of zero is stored, and then the next number. A kill before this leaves a journal whose number the
 //!    database has already: it is passed over.
 //!
-//! A journal with a length that has another number, or does not reach that length with all its checks right, means that
-//! a part of it or of the database is lost. After a power cut only the database's word is good, for the pages of a file
+//! A journal that has another number than these two, or does not reach its length with all its checks right, means that
+//! a part of it or of the database is lost, or that one of them is of an earlier time. After a power cut only the database's word is good, for the pages of a file
 //! reach the disk in any order: the records of the number that is due count as far as their checks are right.
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ impl Journal {
             return Some(Journal::read(&seen.journal, due));
         }
         let bytes = seen.journal.get(..seen.journal_length()?)?;
-        if bytes.is_empty() || seen.journal_number == taken_in {
+        if seen.journal_number == taken_in {
             return Some(Journal::new(due));
         }
         let found = Journal::read(bytes, due);

@@ -123,7 +123,8 @@ impl Seen {
 
     /// Whether a database that is empty cannot be the one.
     pub(super) fn holds_something(&self) -> bool {
-        self.history.is_some_and(|ended| ended > 0) || (self.is_current && !self.knows(Summary::default()))
+        let took_in = self.is_current && self.journal_number > 1;
+        self.history.is_some_and(|ended| ended > 0) || took_in || (self.is_current && !self.knows(Summary::default()))
     }
 }
 

@@ -179,21 +179,61 @@ fn a_journal_of_another_number_than_the_one_that_is_due_is_refused() {
 }
 
 #[test]
-fn an_older_database_is_taken_where_nothing_lives_and_the_journal_is_empty() {
+fn an_older_database_is_refused_also_where_nothing_lives_and_the_journal_is_empty() {
     let place = Place::new();
     place.open("boot").unwrap().0.close();
     let older = place.files(&["seq.db"]);
-    for ticket in 1..4 {
-        let (mut database, _) = place.open("boot").unwrap();
-        database.commit(&[ended(ticket, 5)]).unwrap();
-        database.close();
-    }
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5)]).unwrap();
+    database.close();
     place.restore(older);
-    let (mut database, found) = place.open("boot").unwrap();
-    assert!(found.is_empty());
-    database.commit(&[live(9)]).unwrap();
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("seq.db is not what"), "{refusal}");
+}
+
+#[test]
+fn a_log_that_was_cut_anywhere_is_refused_or_all_turns_are_there() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    for ticket in 1..=3 {
+        database.commit(&[ended(ticket, 5)]).unwrap();
+        database.catch_up().unwrap();
+    }
+    let files = place.files(&["seq.db", "seq.db-wal", "seq.mark"]);
     drop(database);
-    assert_eq!(place.open("boot").unwrap().1, [9]);
+    let length = files[1].1.len();
+    let mut refused = 0;
+    for cut in (0..=length).step_by(512).chain([length]) {
+        place.restore(files.clone());
+        std::fs::write(place.0.path().join("seq.db-wal"), &files[1].1[..cut]).unwrap();
+        match place.open("boot") {
+            Ok((mut database, _)) => {
+                assert_eq!(history(&mut database), ["ended 3", "ended 2", "ended 1"], "cut at {cut}");
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > length / 1_024, "{refused}");
+}
+
+#[test]
+fn an_older_mark_is_refused_beside_a_newer_database() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5)]).unwrap();
+    database.catch_up().unwrap();
+    let older = place.files(&["seq.mark"]);
+    for ticket in [2, 3] {
+        database.commit(&[live(ticket)]).unwrap();
+        database.catch_up().unwrap();
+    }
+    let left = |ticket| Change::Left { ticket: Ticket(ticket), why: None };
+    database.commit(&[left(2), left(3)]).unwrap();
+    database.catch_up().unwrap();
+    drop(database);
+    place.restore(older);
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("seq.db is not what"), "{refusal}");
 }
 
 #[test]
