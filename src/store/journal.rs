@@ -225,6 +225,7 @@ fn field<const BYTES: usize>(bytes: &[u8], at: usize) -> Option<[u8; BYTES]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::mark::Summary;
     use crate::store::row::{ENDED, GONE, LIVE, checksum};
 
     fn row(ticket: u64, state: u8, body: &[u8]) -> Row<'_> {
@@ -236,7 +237,10 @@ mod tests {
     /// Three records, and where each of them ends.
     fn written(number: u64) -> (Journal, [usize; 3]) {
         let directory = tempfile::tempdir().unwrap();
-        let mark = Mark::open(&directory.path().join("mark"), "boot").unwrap();
+        let mut mark = Mark::open(&directory.path().join("mark"), "boot").unwrap();
+        mark.begin_journal(number, 0);
+        mark.turn(false);
+        mark.settle(Summary::default(), Ticket(1), 0);
         let mut journal = Journal::new(number);
         let records = [
             vec![row(1, LIVE, b"a body"), row(2, LIVE, b"")],

@@ -93,7 +93,8 @@ pub(super) fn check_owner(
     (path, mark): (&Path, &Path),
 ) -> Result<(), Problem> {
     if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
-        return Err(Problem::lost(path, mark, seen.is_there));
+        let lost = || Problem::lost(path, mark, seen.is_there);
+        return Err(if seen.is_damaged { Problem::damaged_mark(path, mark) } else { lost() });
     }
     if before.boot_id == machine.boot_id {
         return Ok(());

@@ -303,3 +303,33 @@ fn the_history_never_has_many_more_turns_than_it_should() {
     assert!((3_000..5_200).contains(&database.surplus()), "{} too many", database.surplus());
     assert_eq!(history(&mut database).len() as u64, database.surplus() + KEEP.turns);
 }
+
+#[test]
+fn a_mark_with_one_bit_wrong_is_refused_or_all_is_found() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1), ended(2, 5)]).unwrap();
+    database.catch_up().unwrap();
+    database.commit(&[ended(3, 5)]).unwrap();
+    let files = place.files(&["seq.db", "seq.db-wal", "seq.mark"]);
+    drop(database);
+    let mut refused = 0;
+    for bit in 0..128 * 8 {
+        let mut damaged = files.clone();
+        damaged[2].1[bit / 8] ^= 1 << (bit % 8);
+        place.restore(damaged.clone());
+        match place.open("boot") {
+            Ok((mut database, found)) => {
+                assert_eq!(found, [1], "bit {bit}");
+                assert_eq!(history(&mut database), ["ended 3", "ended 2"], "bit {bit}");
+            }
+            Err(refusal) => {
+                refused += 1;
+                assert!(refusal.to_string().contains("seq.mark is damaged, which says"), "bit {bit}: {refusal}");
+                assert!(place.files(&["seq.db", "seq.db-wal", "seq.mark"]) == damaged, "bit {bit}");
+            }
+        }
+    }
+    // All but the two summaries, which stand in for each other, and the words without a meaning.
+    assert_eq!(refused, 8 * 64);
+}
