@@ -188,6 +188,7 @@ impl Database {
         if before.boot_id == machine.boot_id {
             is_understood(&found)?;
         }
+        history::check_newest(&connection, path)?;
         let ended = match seen.history {
             Some(ended) => ended,
             None => history::count(&connection).map_err(at)?,

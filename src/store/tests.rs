@@ -333,3 +333,21 @@ fn a_mark_with_one_bit_wrong_is_refused_or_all_is_found() {
     // All but the two summaries, which stand in for each other, and the words without a meaning.
     assert_eq!(refused, 8 * 64);
 }
+
+#[test]
+fn a_turn_of_the_history_that_was_damaged_is_found_before_anything_is_changed() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1), ended(2, 5), ended(3, 5)]).unwrap();
+    database.close();
+    let path = place.0.path().join("seq.db");
+    let mut content = std::fs::read(&path).unwrap();
+    let at = content.windows(7).position(|bytes| bytes == b"ended 2").unwrap();
+    content[at + 6] = b'9';
+    std::fs::write(&path, content).unwrap();
+    let before = place.files(&["seq.db", "seq.mark"]);
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("a turn of the history has a wrong checksum"), "{refusal}");
+    assert!(place.files(&["seq.db", "seq.mark"]) == before, "something has changed");
+    assert!(!place.0.path().join("seq.db-wal").exists());
+}
