@@ -77,6 +77,16 @@ impl Problem {
         ))
     }
 
+    /// There is no database, but a log of one.
+    pub(super) fn without_database(path: &Path, log: &Path) -> Problem {
+        Error::failure(format_args!(
+            "the database {} is missing or empty, and its log {} is there: restore the former, or, once no command \
+             runs under seq any more, move the latter away too",
+            path.display(),
+            log.display()
+        ))
+    }
+
     /// What lives in it may live on another machine, where nobody can look from here.
     pub(super) fn elsewhere(path: &Path, host: &str) -> Problem {
         Error::failure(format_args!(

@@ -351,3 +351,22 @@ fn a_turn_of_the_history_that_was_damaged_is_found_before_anything_is_changed() 
     assert!(place.files(&["seq.db", "seq.mark"]) == before, "something has changed");
     assert!(!place.0.path().join("seq.db-wal").exists());
 }
+
+#[test]
+fn a_log_without_its_database_and_mark_is_left_alone() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1)]).unwrap();
+    database.catch_up().unwrap();
+    let log = place.files(&["seq.db-wal"]);
+    drop(database);
+    place.restore(log.clone());
+    for name in ["seq.db", "seq.mark"] {
+        std::fs::remove_file(place.0.path().join(name)).unwrap();
+    }
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("seq.db is missing or empty, and its log"), "{refusal}");
+    assert!(place.files(&["seq.db-wal"]) == log && !place.0.path().join("seq.db").exists());
+    std::fs::remove_file(place.0.path().join("seq.db-wal")).unwrap();
+    assert!(place.open("boot").unwrap().1.is_empty());
+}
