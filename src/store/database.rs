@@ -452,6 +452,18 @@ impl Database {
         history::one(&self.connection, &self.path, ticket)
     }
 
+    /// The largest ticket that is in it; zero when none is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn last_ticket(&mut self) -> Result<Ticket, Problem> {
+        self.catch_up()?;
+        let last = "SELECT coalesce(max(ticket), 0) FROM turns";
+        let last = self.connection.query_row(last, [], |row| row.get(0));
+        last.map(|last: i64| Ticket(last.cast_unsigned())).map_err(|error| problem(&self.path, error))
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

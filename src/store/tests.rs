@@ -370,3 +370,14 @@ fn a_log_without_its_database_and_mark_is_left_alone() {
     std::fs::remove_file(place.0.path().join("seq.db-wal")).unwrap();
     assert!(place.open("boot").unwrap().1.is_empty());
 }
+
+#[test]
+fn the_last_ticket_is_the_largest_that_lives_or_has_ended() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    assert_eq!(database.last_ticket().unwrap(), Ticket(0));
+    database.commit(&[live(7)]).unwrap();
+    assert_eq!(database.last_ticket().unwrap(), Ticket(7));
+    database.commit(&[ended(9, 5)]).unwrap();
+    assert_eq!(database.last_ticket().unwrap(), Ticket(9));
+}
