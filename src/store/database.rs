@@ -348,7 +348,7 @@ impl Database {
             }
             // As many as may have come, so that there are never more of them.
             let surplus = self.surplus().min(PRUNE_ROWS_MAX.max(rows.len() as u64));
-            let is_much = self.surplus() >= SURPLUS_MAX;
+            let is_much = self.surplus() >= SURPLUS_MAX || self.retention.turns == 0;
             let removed = if is_much { history::prune_count(connection, surplus)? } else { 0 };
             schema::set_taken_in(connection, self.journal.number())?;
             fault::write()?;

@@ -17,9 +17,13 @@ impl Place {
     }
 
     fn open_on(&self, host: &str, boot_id: &str) -> Result<(Database, Vec<u64>), Problem> {
+        self.open_keeping(KEEP, host, boot_id)
+    }
+
+    fn open_keeping(&self, keep: Retention, host: &str, boot_id: &str) -> Result<(Database, Vec<u64>), Problem> {
         let (path, mark) = (self.0.path().join("seq.db"), self.0.path().join("seq.mark"));
         let machine = Machine { boot_id: boot_id.to_owned(), host: host.to_owned(), host_name: format!("host {host}") };
-        let (database, found) = Database::open(&path, &mark, &machine, KEEP, |found| Some(ended(found.ticket.0, 77)))?;
+        let (database, found) = Database::open(&path, &mark, &machine, keep, |found| Some(ended(found.ticket.0, 77)))?;
         Ok((database, found.into_iter().map(|found| found.ticket.0).collect()))
     }
 }
@@ -380,4 +384,18 @@ fn the_last_ticket_is_the_largest_that_lives_or_has_ended() {
     assert_eq!(database.last_ticket().unwrap(), Ticket(7));
     database.commit(&[ended(9, 5)]).unwrap();
     assert_eq!(database.last_ticket().unwrap(), Ticket(9));
+}
+
+#[test]
+fn a_history_that_is_to_keep_no_turn_never_shows_one() {
+    let place = Place::new();
+    let keep = Retention { turns: 0, ..KEEP };
+    let (mut database, _) = place.open_keeping(keep, "here", "boot").unwrap();
+    for ticket in 1..=3 {
+        database.commit(&[live(ticket), live(ticket + 10), ended(ticket, 5)]).unwrap();
+        assert!(history(&mut database).is_empty());
+    }
+    drop(database);
+    let (_, found) = place.open_keeping(keep, "here", "boot").unwrap();
+    assert_eq!(found, [11, 12, 13]);
 }
