@@ -188,6 +188,7 @@ impl Database {
         if before.boot_id == machine.boot_id {
             is_understood(&found)?;
         }
+        history::check_newest(&connection, path)?;
         let ended = match seen.history {
             Some(ended) => ended,
             None => history::count(&connection).map_err(at)?,
@@ -347,7 +348,7 @@ impl Database {
             }
             // As many as may have come, so that there are never more of them.
             let surplus = self.surplus().min(PRUNE_ROWS_MAX.max(rows.len() as u64));
-            let is_much = self.surplus() >= SURPLUS_MAX;
+            let is_much = self.surplus() >= SURPLUS_MAX || self.retention.turns == 0;
             let removed = if is_much { history::prune_count(connection, surplus)? } else { 0 };
             schema::set_taken_in(connection, self.journal.number())?;
             fault::write()?;
@@ -449,6 +450,18 @@ impl Database {
     pub fn ended(&mut self, ticket: Ticket) -> Result<Option<(i64, Vec<u8>)>, Problem> {
         self.catch_up()?;
         history::one(&self.connection, &self.path, ticket)
+    }
+
+    /// The largest ticket that is in it; zero when none is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn last_ticket(&mut self) -> Result<Ticket, Problem> {
+        self.catch_up()?;
+        let last = "SELECT coalesce(max(ticket), 0) FROM turns";
+        let last = self.connection.query_row(last, [], |row| row.get(0));
+        last.map(|last: i64| Ticket(last.cast_unsigned())).map_err(|error| problem(&self.path, error))
     }
 
     /// Where it is.

@@ -12,6 +12,9 @@ use crate::protocol::{Domain, Ticket};
 /// Ended turns removed in one commit at most, so that pruning never stalls a turn for long.
 pub(super) const PRUNE_ROWS_MAX: u64 = 64;
 
+/// Of the newest rows, how many are looked at when a database is opened: as many as a daemon goes on with.
+const CHECKED_ROWS_MAX: u32 = 2_000;
+
 const PRUNE_OLDEST: &str =
     "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?1)";
 /// Old tickets ended long ago, so only the oldest are looked at; one that took very long is met when it is old itself.
@@ -91,6 +94,11 @@ fn read(
         }
     }
     Ok(())
+}
+
+/// Whether the newest of it are what they were when their checksums were made.
+pub(super) fn check_newest(connection: &Connection, path: &Path) -> Result<(), Problem> {
+    read(connection, path, NEWEST, params![CHECKED_ROWS_MAX], |_, _, _| true)
 }
 
 /// When the turn of one ticket ended, and its line.

@@ -29,8 +29,8 @@
 //! 2. A length of zero is stored, and then the next number. A kill before this leaves a journal whose number the
 //!    database has already: it is passed over.
 //!
-//! A journal with a length that has another number, or does not reach that length with all its checks right, means that
-//! a part of it or of the database is lost. After a power cut only the database's word is good, for the pages of a file
+//! A journal that has another number than these two, or does not reach its length with all its checks right, means that
+//! a part of it or of the database is lost, or that one of them is of an earlier time. After a power cut only the database's word is good, for the pages of a file
 //! reach the disk in any order: the records of the number that is due count as far as their checks are right.
 
 use std::collections::BTreeMap;
@@ -76,7 +76,7 @@ impl Journal {
             return Some(Journal::read(&seen.journal, due));
         }
         let bytes = seen.journal.get(..seen.journal_length()?)?;
-        if bytes.is_empty() || seen.journal_number == taken_in {
+        if seen.journal_number == taken_in {
             return Some(Journal::new(due));
         }
         let found = Journal::read(bytes, due);
@@ -225,6 +225,7 @@ fn field<const BYTES: usize>(bytes: &[u8], at: usize) -> Option<[u8; BYTES]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::mark::Summary;
     use crate::store::row::{ENDED, GONE, LIVE, checksum};
 
     fn row(ticket: u64, state: u8, body: &[u8]) -> Row<'_> {
@@ -236,7 +237,10 @@ mod tests {
     /// Three records, and where each of them ends.
     fn written(number: u64) -> (Journal, [usize; 3]) {
         let directory = tempfile::tempdir().unwrap();
-        let mark = Mark::open(&directory.path().join("mark"), "boot").unwrap();
+        let mut mark = Mark::open(&directory.path().join("mark"), "boot").unwrap();
+        mark.begin_journal(number, 0);
+        mark.turn(false);
+        mark.settle(Summary::default(), Ticket(1), 0);
         let mut journal = Journal::new(number);
         let records = [
             vec![row(1, LIVE, b"a body"), row(2, LIVE, b"")],

@@ -20,7 +20,8 @@ use crate::sys::Words;
 
 /// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, how
 /// long the history is, plus one, whether the last to use it closed it, a ticket below which none lives, whether the
-/// database was just being turned over to this run of the machine, the journal's number, and its length in bytes.
+/// database was just being turned over to this run of the machine, the journal's number, its length in bytes, and the
+/// version of all this, which is stored last. Each is sealed but the two summaries, which are checked by what is found.
 const BOOT: usize = 0;
 const SETTLED: usize = 1;
 const ANNOUNCED: usize = 3;
@@ -30,12 +31,24 @@ const OLDEST: usize = 7;
 const TURNING: usize = 8;
 const NUMBER: usize = 9;
 const LENGTH: usize = 10;
+const FORMAT: usize = 11;
 /// Where the journal begins.
 const JOURNAL: usize = 16;
 const WORDS: usize = JOURNAL + journal::WORDS;
 
-/// How long the file was before there was a journal in it.
+const SEALED: [usize; 8] = [BOOT, HISTORY, CLOSED, OLDEST, TURNING, NUMBER, LENGTH, FORMAT];
+
+/// The version of the words; none in a file whose words have no seals.
+const SEALED_FORMAT: u64 = 1;
+
+/// How long the file was before there was a journal in it. Its words have no seals.
 const EARLIER_WORDS: usize = 9;
+
+/// The part of a sealed word that says something. The upper 16 bits are its seal.
+const VALUE_MAX: u64 = (1 << 48) - 1;
+
+/// A prime, so that no change of one bit, or of a few beside each other, leaves a remainder as it was.
+const SEAL_PRIME: u64 = 65_521;
 
 /// All live rows, of the database with the journal, and all settings, in two numbers, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +101,10 @@ impl Sum for Summary {
 pub(super) struct Seen {
     /// Whether there is a mark.
     pub(super) is_there: bool,
+    /// Whether it is one that was cut, or whose words nobody wrote so.
+    pub(super) is_damaged: bool,
+    /// Whether each of its words is sealed, and whole.
+    is_sealed: bool,
     /// Whether it says anything about this run of the machine.
     pub(super) is_current: bool,
     settled: Summary,
@@ -123,7 +140,9 @@ impl Seen {
 
     /// Whether a database that is empty cannot be the one.
     pub(super) fn holds_something(&self) -> bool {
-        self.history.is_some_and(|ended| ended > 0) || (self.is_current && !self.knows(Summary::default()))
+        let took_in = self.is_current && self.journal_number > 1;
+        let had_turns = self.history.is_some_and(|ended| ended > 0);
+        self.is_damaged || had_turns || took_in || (self.is_current && !self.knows(Summary::default()))
     }
 }
 
@@ -132,7 +151,7 @@ impl Seen {
 pub(super) struct Mark {
     words: Words,
     path: PathBuf,
-    /// This run of the machine.
+    /// This run of the machine, sealed.
     boot: u64,
     /// Device and inode of the file.
     identity: (u64, u64),
@@ -146,21 +165,33 @@ impl Mark {
             let bytes = content.get(index * 8..(index + 1) * 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_ne_bytes)
         };
-        // One that was cut says too little.
-        let is_whole = content.len() >= WORDS * 8 || content.len() == EARLIER_WORDS * 8;
+        let journal = content.get(JOURNAL * 8..).unwrap_or_default().to_vec();
+        let is_blank = (0..JOURNAL).all(|index| word(index) == 0);
+        let is_sealed = word(FORMAT) != 0;
+        let is_whole = content.len() >= WORDS * 8 || (!is_sealed && content.len() == EARLIER_WORDS * 8);
+        let is_sound = !is_sealed || SEALED.into_iter().all(|index| is_right(index, word(index)));
+        let is_damaged = !is_whole || !is_sound;
+        if !is_blank && is_damaged {
+            return Ok(Seen { is_there: true, is_damaged: true, journal, ..Seen::default() });
+        }
+        let value = |index: usize| if is_sealed { word(index) & VALUE_MAX } else { word(index) };
+        let boot = if is_sealed { sealed_boot(boot_id) } else { boot_word(boot_id) };
         let summary = |index: usize| Summary { count: word(index), sums: word(index + 1) };
         Ok(Seen {
             is_there: true,
-            is_current: is_whole && word(BOOT) == boot_word(boot_id),
+            is_damaged: false,
+            is_sealed,
+            is_current: word(BOOT) == boot,
             settled: summary(SETTLED),
             announced: summary(ANNOUNCED),
-            history: word(HISTORY).checked_sub(1),
-            was_closed: word(CLOSED) == 1,
-            oldest: word(OLDEST),
-            was_turning: word(TURNING) == 1,
-            journal_number: word(NUMBER),
-            length: word(LENGTH),
-            journal: content.get(JOURNAL * 8..).unwrap_or_default().to_vec(),
+            // Where nothing shows whether it is right it is not believed: turns would be let go for it.
+            history: if is_sealed { value(HISTORY).checked_sub(1) } else { None },
+            was_closed: value(CLOSED) == 1,
+            oldest: value(OLDEST),
+            was_turning: value(TURNING) == 1,
+            journal_number: value(NUMBER),
+            length: value(LENGTH),
+            journal,
         })
     }
 
@@ -171,7 +202,7 @@ impl Mark {
         let words = Words::map(&file, WORDS)?;
         let found = file.metadata()?;
         let identity = (found.dev(), found.ino());
-        Ok(Mark { words, path: path.to_owned(), boot: boot_word(boot_id), identity })
+        Ok(Mark { words, path: path.to_owned(), boot: sealed_boot(boot_id), identity })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -198,25 +229,26 @@ impl Mark {
 
     /// The next commit will make this of the database, if it succeeds.
     pub(super) fn announce(&mut self, next: Summary, oldest: Ticket) {
-        if oldest.0 < self.words.load(OLDEST) {
-            self.words.store(OLDEST, oldest.0);
+        if oldest.0 < self.words.load(OLDEST) & VALUE_MAX {
+            self.seal(OLDEST, oldest.0);
         }
         self.store(ANNOUNCED, next);
     }
 
     /// The database holds this, and a history of that many turns.
     pub(super) fn settle(&mut self, now: Summary, oldest: Ticket, history: u64) {
-        self.words.store(CLOSED, 0);
-        self.words.store(OLDEST, oldest.0);
-        self.words.store(HISTORY, history + 1);
+        self.seal(CLOSED, 0);
+        self.seal(OLDEST, oldest.0);
+        self.seal(HISTORY, history + 1);
         self.store(SETTLED, now);
         self.store(ANNOUNCED, now);
         self.words.store(BOOT, self.boot);
+        self.seal(FORMAT, SEALED_FORMAT);
     }
 
     /// The database is being turned over to this run of the machine, or that is done.
     pub(super) fn turn(&mut self, is_turning: bool) {
-        self.words.store(TURNING, u64::from(is_turning));
+        self.seal(TURNING, u64::from(is_turning));
     }
 
     /// The journal has this number and length now: those it had, or another number and nothing in it, unless the mark
@@ -224,10 +256,10 @@ impl Mark {
     pub(super) fn begin_journal(&self, number: u64, length: usize) {
         if length == 0 {
             // First, so that a kill never leaves what was in it under another number.
-            self.words.store(LENGTH, 0);
+            self.seal(LENGTH, 0);
         }
-        self.words.store(NUMBER, number);
-        self.words.store(LENGTH, length as u64);
+        self.seal(NUMBER, number);
+        self.seal(LENGTH, length as u64);
     }
 
     /// Writes a record into the journal, `at` its end.
@@ -236,12 +268,16 @@ impl Mark {
         for (index, word) in (JOURNAL + at / 8..).zip(words) {
             self.words.store(index, u64::from_ne_bytes(*word));
         }
-        self.words.store(LENGTH, (at + record.len()) as u64);
+        self.seal(LENGTH, (at + record.len()) as u64);
     }
 
     /// The database is closed.
     pub(super) fn close(self) {
-        self.words.store(CLOSED, 1);
+        self.seal(CLOSED, 1);
+    }
+
+    fn seal(&self, index: usize, value: u64) {
+        self.words.store(index, sealed(index, value));
     }
 
     fn store(&self, place: usize, summary: Summary) {
@@ -251,10 +287,29 @@ impl Mark {
 }
 
 /// Whether the mark at `path` says that somebody has a turn or waits, or that a domain is paused, now that there is no
-/// daemon. For clients that would not start one just to hear that there is nothing.
+/// daemon; or whether it says nothing that can be believed, so that only a daemon can tell. For clients that would not
+/// start one just to hear that there is nothing.
 pub fn outlives_a_daemon(path: &Path) -> bool {
-    let seen = Mark::look(path, &Machine::this().boot_id);
-    seen.is_ok_and(|seen| seen.is_current && (seen.settled.count > 0 || seen.announced.count > 0))
+    let Ok(seen) = Mark::look(path, &Machine::this().boot_id) else { return true };
+    let has_some = seen.settled.count > 0 || seen.announced.count > 0;
+    seen.is_there && (!seen.is_sealed || (seen.is_current && has_some))
+}
+
+/// The word at `index` that says `value`, and shows when it was damaged. A larger value than it has room for becomes
+/// the largest.
+fn sealed(index: usize, value: u64) -> u64 {
+    let value = value.min(VALUE_MAX);
+    // Of its place too, and never zero, as a new file has it.
+    let seal = (value + (index as u64 + 1) * 4_099) % SEAL_PRIME + 1;
+    (seal << 48) | value
+}
+
+fn is_right(index: usize, word: u64) -> bool {
+    sealed(index, word & VALUE_MAX) == word
+}
+
+fn sealed_boot(boot_id: &str) -> u64 {
+    sealed(BOOT, boot_word(boot_id) & VALUE_MAX)
 }
 
 /// A word that stands for a run of the machine; never zero, as a new file has it.
@@ -263,4 +318,51 @@ fn boot_word(boot_id: &str) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     u64::from_be_bytes(first) | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_daemon_can_tell_where_something_lives_or_the_mark_is_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mark");
+        assert!(!outlives_a_daemon(&path));
+        let mut mark = Mark::open(&path, &Machine::this().boot_id).unwrap();
+        mark.begin_journal(1, 0);
+        mark.turn(false);
+        mark.settle(Summary::default(), Ticket(1), 7);
+        assert!(!outlives_a_daemon(&path));
+        let content = std::fs::read(&path).unwrap();
+        for length in (0..content.len()).step_by(8) {
+            std::fs::write(&path, &content[..length]).unwrap();
+            assert!(outlives_a_daemon(&path), "cut at {length}");
+        }
+        for (index, bit) in SEALED.into_iter().flat_map(|index| (0..64).map(move |bit| (index, bit))) {
+            let mut damaged = content.clone();
+            damaged[index * 8 + bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, damaged).unwrap();
+            assert!(outlives_a_daemon(&path), "bit {bit} of word {index}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let mut mark = Mark::open(&path, "another boot").unwrap();
+        mark.begin_journal(1, 0);
+        mark.turn(false);
+        let live = Summary::of(Ticket(1), 5);
+        mark.settle(live, Ticket(1), 0);
+        assert!(!outlives_a_daemon(&path));
+        mark.boot = sealed_boot(&Machine::this().boot_id);
+        mark.settle(live, Ticket(1), 0);
+        assert!(outlives_a_daemon(&path));
+    }
+
+    #[test]
+    fn a_value_is_kept_up_to_the_largest() {
+        for value in [0, 1, SEAL_PRIME, VALUE_MAX - 1, VALUE_MAX] {
+            assert_eq!(sealed(HISTORY, value) & VALUE_MAX, value);
+        }
+        assert_eq!(sealed(OLDEST, u64::MAX) & VALUE_MAX, VALUE_MAX);
+        assert!(!is_right(HISTORY, 0) && !is_right(HISTORY, sealed(CLOSED, 1)));
+    }
 }

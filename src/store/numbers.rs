@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::file;
 use crate::error::{Cure, Error};
@@ -52,7 +53,26 @@ impl Numbers {
     ///
     /// When the file cannot be read or written, or does not hold what it should.
     pub fn open(path: &Path) -> Result<(Numbers, Ticket, Token), Error> {
-        let next = look(path)?;
+        Numbers::open_above(path, Ticket(0))
+    }
+
+    /// As [`open`](Numbers::open), beside a database in which `last` is the largest ticket. A file that is missing, or of
+    /// an earlier time, says too little then: the numbers go on above that ticket, a block later, for there may have
+    /// been others of which nothing is left. No token was ever larger than the ticket that it was for.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Numbers::open).
+    pub fn open_above(path: &Path, last: Ticket) -> Result<(Numbers, Ticket, Token), Error> {
+        let mut next = look(path)?;
+        if next.ticket <= last.0 {
+            next = Mark { ticket: last.0 + 1, token: next.token.max(last.0 + 1), ..next }.after(BLOCK);
+            let path = path.display();
+            warn!(
+                "{path} is missing or of an earlier time: tickets go on at {}, tokens at {}",
+                next.ticket, next.token
+            );
+        }
         let mark = next.after(BLOCK);
         write(path, mark).map_err(|error| failed("write", path, &error))?;
         let numbers = Numbers { path: path.to_owned(), mark, writing: None };
@@ -194,6 +214,23 @@ mod tests {
 
         let (_, ticket, token) = open(&path);
         assert_eq!((ticket, token), (10_007, 10_005));
+    }
+
+    #[test]
+    fn beside_a_database_that_has_larger_tickets_the_numbers_go_on_above_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers");
+        let open_above = |last| {
+            let (_, ticket, token) = Numbers::open_above(&path, Ticket(last)).unwrap();
+            (ticket.0, token.0)
+        };
+        assert_eq!(open_above(12), (10_013, 10_013));
+        write(&path, Mark { format: FORMAT, ticket: 12, token: 9 }).unwrap();
+        assert_eq!(open_above(12), (10_013, 10_013));
+        write(&path, Mark { format: FORMAT, ticket: 13, token: 9 }).unwrap();
+        assert_eq!(open_above(12), (13, 9));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(open_above(0), (1, 1));
     }
 
     #[test]

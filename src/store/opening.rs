@@ -48,6 +48,11 @@ pub(super) fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Pr
         if seen.holds_something() {
             return Err(Problem::missing(path, mark));
         }
+        // SQLite would remove what belongs to no database.
+        let log = log_of(path);
+        if std::fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
+            return Err(Problem::without_database(path, &log));
+        }
         // Made here, for SQLite would let others read it.
         let made = File::options().append(true).create(true).mode(0o600).open(path);
         return made.map(drop).map_err(|error| Problem::file("write", path, &error));
@@ -93,7 +98,8 @@ pub(super) fn check_owner(
     (path, mark): (&Path, &Path),
 ) -> Result<(), Problem> {
     if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
-        return Err(Problem::lost(path, mark, seen.is_there));
+        let lost = || Problem::lost(path, mark, seen.is_there);
+        return Err(if seen.is_damaged { Problem::damaged_mark(path, mark) } else { lost() });
     }
     if before.boot_id == machine.boot_id {
         return Ok(());

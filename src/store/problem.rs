@@ -58,6 +58,15 @@ impl Problem {
         ))
     }
 
+    /// The mark says what nobody wrote.
+    pub(super) fn damaged_mark(path: &Path, mark: &Path) -> Problem {
+        let (path, mark) = (path.display(), mark.display());
+        Error::failure(format_args!(
+            "{mark} is damaged, which says what the database {path} held last: restore it, or, once no command runs \
+             under seq any more, move it and the database away"
+        ))
+    }
+
     /// There is no database, but there was one.
     pub(super) fn missing(path: &Path, mark: &Path) -> Problem {
         Error::failure(format_args!(
@@ -65,6 +74,16 @@ impl Problem {
              under seq any more, move the latter away too",
             path.display(),
             mark.display()
+        ))
+    }
+
+    /// There is no database, but a log of one.
+    pub(super) fn without_database(path: &Path, log: &Path) -> Problem {
+        Error::failure(format_args!(
+            "the database {} is missing or empty, and its log {} is there: restore the former, or, once no command \
+             runs under seq any more, move the latter away too",
+            path.display(),
+            log.display()
         ))
     }
 

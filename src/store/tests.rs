@@ -17,9 +17,13 @@ impl Place {
     }
 
     fn open_on(&self, host: &str, boot_id: &str) -> Result<(Database, Vec<u64>), Problem> {
+        self.open_keeping(KEEP, host, boot_id)
+    }
+
+    fn open_keeping(&self, keep: Retention, host: &str, boot_id: &str) -> Result<(Database, Vec<u64>), Problem> {
         let (path, mark) = (self.0.path().join("seq.db"), self.0.path().join("seq.mark"));
         let machine = Machine { boot_id: boot_id.to_owned(), host: host.to_owned(), host_name: format!("host {host}") };
-        let (database, found) = Database::open(&path, &mark, &machine, KEEP, |found| Some(ended(found.ticket.0, 77)))?;
+        let (database, found) = Database::open(&path, &mark, &machine, keep, |found| Some(ended(found.ticket.0, 77)))?;
         Ok((database, found.into_iter().map(|found| found.ticket.0).collect()))
     }
 }
@@ -179,21 +183,61 @@ fn a_journal_of_another_number_than_the_one_that_is_due_is_refused() {
 }
 
 #[test]
-fn an_older_database_is_taken_where_nothing_lives_and_the_journal_is_empty() {
+fn an_older_database_is_refused_also_where_nothing_lives_and_the_journal_is_empty() {
     let place = Place::new();
     place.open("boot").unwrap().0.close();
     let older = place.files(&["seq.db"]);
-    for ticket in 1..4 {
-        let (mut database, _) = place.open("boot").unwrap();
-        database.commit(&[ended(ticket, 5)]).unwrap();
-        database.close();
-    }
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5)]).unwrap();
+    database.close();
     place.restore(older);
-    let (mut database, found) = place.open("boot").unwrap();
-    assert!(found.is_empty());
-    database.commit(&[live(9)]).unwrap();
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("seq.db is not what"), "{refusal}");
+}
+
+#[test]
+fn a_log_that_was_cut_anywhere_is_refused_or_all_turns_are_there() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    for ticket in 1..=3 {
+        database.commit(&[ended(ticket, 5)]).unwrap();
+        database.catch_up().unwrap();
+    }
+    let files = place.files(&["seq.db", "seq.db-wal", "seq.mark"]);
     drop(database);
-    assert_eq!(place.open("boot").unwrap().1, [9]);
+    let length = files[1].1.len();
+    let mut refused = 0;
+    for cut in (0..=length).step_by(512).chain([length]) {
+        place.restore(files.clone());
+        std::fs::write(place.0.path().join("seq.db-wal"), &files[1].1[..cut]).unwrap();
+        match place.open("boot") {
+            Ok((mut database, _)) => {
+                assert_eq!(history(&mut database), ["ended 3", "ended 2", "ended 1"], "cut at {cut}");
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > length / 1_024, "{refused}");
+}
+
+#[test]
+fn an_older_mark_is_refused_beside_a_newer_database() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5)]).unwrap();
+    database.catch_up().unwrap();
+    let older = place.files(&["seq.mark"]);
+    for ticket in [2, 3] {
+        database.commit(&[live(ticket)]).unwrap();
+        database.catch_up().unwrap();
+    }
+    let left = |ticket| Change::Left { ticket: Ticket(ticket), why: None };
+    database.commit(&[left(2), left(3)]).unwrap();
+    database.catch_up().unwrap();
+    drop(database);
+    place.restore(older);
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("seq.db is not what"), "{refusal}");
 }
 
 #[test]
@@ -262,4 +306,96 @@ fn the_history_never_has_many_more_turns_than_it_should() {
     database.catch_up().unwrap();
     assert!((3_000..5_200).contains(&database.surplus()), "{} too many", database.surplus());
     assert_eq!(history(&mut database).len() as u64, database.surplus() + KEEP.turns);
+}
+
+#[test]
+fn a_mark_with_one_bit_wrong_is_refused_or_all_is_found() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1), ended(2, 5)]).unwrap();
+    database.catch_up().unwrap();
+    database.commit(&[ended(3, 5)]).unwrap();
+    let files = place.files(&["seq.db", "seq.db-wal", "seq.mark"]);
+    drop(database);
+    let mut refused = 0;
+    for bit in 0..128 * 8 {
+        let mut damaged = files.clone();
+        damaged[2].1[bit / 8] ^= 1 << (bit % 8);
+        place.restore(damaged.clone());
+        match place.open("boot") {
+            Ok((mut database, found)) => {
+                assert_eq!(found, [1], "bit {bit}");
+                assert_eq!(history(&mut database), ["ended 3", "ended 2"], "bit {bit}");
+            }
+            Err(refusal) => {
+                refused += 1;
+                assert!(refusal.to_string().contains("seq.mark is damaged, which says"), "bit {bit}: {refusal}");
+                assert!(place.files(&["seq.db", "seq.db-wal", "seq.mark"]) == damaged, "bit {bit}");
+            }
+        }
+    }
+    // All but the two summaries, which stand in for each other, and the words without a meaning.
+    assert_eq!(refused, 8 * 64);
+}
+
+#[test]
+fn a_turn_of_the_history_that_was_damaged_is_found_before_anything_is_changed() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1), ended(2, 5), ended(3, 5)]).unwrap();
+    database.close();
+    let path = place.0.path().join("seq.db");
+    let mut content = std::fs::read(&path).unwrap();
+    let at = content.windows(7).position(|bytes| bytes == b"ended 2").unwrap();
+    content[at + 6] = b'9';
+    std::fs::write(&path, content).unwrap();
+    let before = place.files(&["seq.db", "seq.mark"]);
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("a turn of the history has a wrong checksum"), "{refusal}");
+    assert!(place.files(&["seq.db", "seq.mark"]) == before, "something has changed");
+    assert!(!place.0.path().join("seq.db-wal").exists());
+}
+
+#[test]
+fn a_log_without_its_database_and_mark_is_left_alone() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1)]).unwrap();
+    database.catch_up().unwrap();
+    let log = place.files(&["seq.db-wal"]);
+    drop(database);
+    place.restore(log.clone());
+    for name in ["seq.db", "seq.mark"] {
+        std::fs::remove_file(place.0.path().join(name)).unwrap();
+    }
+    let refusal = place.open("boot").unwrap_err().to_string();
+    assert!(refusal.contains("seq.db is missing or empty, and its log"), "{refusal}");
+    assert!(place.files(&["seq.db-wal"]) == log && !place.0.path().join("seq.db").exists());
+    std::fs::remove_file(place.0.path().join("seq.db-wal")).unwrap();
+    assert!(place.open("boot").unwrap().1.is_empty());
+}
+
+#[test]
+fn the_last_ticket_is_the_largest_that_lives_or_has_ended() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    assert_eq!(database.last_ticket().unwrap(), Ticket(0));
+    database.commit(&[live(7)]).unwrap();
+    assert_eq!(database.last_ticket().unwrap(), Ticket(7));
+    database.commit(&[ended(9, 5)]).unwrap();
+    assert_eq!(database.last_ticket().unwrap(), Ticket(9));
+}
+
+#[test]
+fn a_history_that_is_to_keep_no_turn_never_shows_one() {
+    let place = Place::new();
+    let keep = Retention { turns: 0, ..KEEP };
+    let (mut database, _) = place.open_keeping(keep, "here", "boot").unwrap();
+    for ticket in 1..=3 {
+        database.commit(&[live(ticket), live(ticket + 10), ended(ticket, 5)]).unwrap();
+        assert!(history(&mut database).is_empty());
+    }
+    drop(database);
+    let (_, found) = place.open_keeping(keep, "here", "boot").unwrap();
+    assert_eq!(found, [11, 12, 13]);
 }
