@@ -21,7 +21,8 @@ use super::serve::{Beginning, serve};
 use super::storage;
 use crate::clock::Time;
 use crate::error::{Error, status};
-use crate::store::Numbers;
+use crate::protocol::Ticket;
+use crate::store::{Database, Numbers};
 
 /// Runs the daemon until it leaves; with `--detach`, starts it in the background.
 ///
@@ -88,13 +89,14 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     }
     let begin = || {
         Numbers::check(&place.numbers)?;
-        let storage = storage::open(args, &place)?;
+        let mut storage = storage::open(args, &place)?;
         let mut config = Config::of(args);
         let policies = storage.settings.load(&mut config)?;
         if let Err(error) = directory::prepare_done(&place.done, access) {
             warn!("users cannot leave word in {}: {error}", place.done.display());
         }
-        let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers)?;
+        let last = storage.database.as_mut().map_or(Ok(Ticket(0)), Database::last_ticket)?;
+        let (numbers, next_ticket, next_token) = Numbers::open_above(&place.numbers, last)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,
             None => listen::bind(&place, access)?,

@@ -187,7 +187,7 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
 fn damaged(path: &Path, reason: &str) -> Error {
     let path = path.display();
     Error::failure(format_args!(
-        "the number file {path} is damaged ({reason}): restore it, or move it away if tokens may start at 1 again"
+        "the number file {path} is damaged ({reason}): restore it, or move it away: the numbers go on above those in the database"
     ))
 }
 
@@ -257,7 +257,10 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             let error = Numbers::open(&path).unwrap_err().to_string();
             assert!(error.starts_with(&format!("the number file {} is damaged (", path.display())), "{error}");
-            assert!(error.ends_with("restore it, or move it away if tokens may start at 1 again"), "{error}");
+            assert!(
+                error.ends_with("restore it, or move it away: the numbers go on above those in the database"),
+                "{error}"
+            );
             assert_eq!(std::fs::read(&path).unwrap(), content);
         }
     }
