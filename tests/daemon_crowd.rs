@@ -9,6 +9,7 @@ mod wire;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -87,10 +88,13 @@ fn too_many_connections_are_turned_away_and_later_ones_are_let_in_again() {
     for errand in &mut errands {
         assert!(errand.ask(r#"{"op":"status"}"#).contains("status"));
     }
-    let mut refused = Client::connect(&socket);
-    refused.hears(&[refusal]);
-    refused.hears_the_end();
-    assert!(errands[0].ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
+    // One more waits until the first of them has asked for nothing for a moment.
+    let mut further = Client::connect(&socket);
+    assert!(further.ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
+    errands[0].hears(&[
+        r#"{"type":"error","code":"too_many_connections","message":"this connection made room for another: it asked for nothing"}"#,
+    ]);
+    errands[0].hears_the_end();
     drop(errands);
     clients.pop();
     until("there is room again", || {
@@ -134,22 +138,62 @@ fn who_asks_for_nothing_makes_room_for_others() {
 }
 
 #[test]
-fn those_who_are_turned_away_do_not_fill_the_log() {
+fn a_burst_of_connections_that_say_nothing_keeps_nobody_out() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let mut worker = Client::connect(&socket);
+    worker.takes_turn("worker");
+    let silent: Vec<UnixStream> = (0..500).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let since = Instant::now();
+    let take_turn = |number: u32| {
+        let mut client = Client::connect(&socket);
+        client.takes_turn(&number.to_string());
+        client
+    };
+    let clients: Vec<Client> = (0..10).map(take_turn).collect();
+    assert!(Client::connect(&socket).ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
+    assert!(since.elapsed() < DEADLINE / 2, "{:?}", since.elapsed());
+    worker.ask(r#"{"op":"done","domain":"worker"}"#);
+    drop((silent, daemon));
+}
+
+#[test]
+fn a_burst_of_connections_that_only_said_hello_keeps_nobody_out() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let say_hello = |_| {
+        let mut client = Client::connect(&socket);
+        // It may be sent away before it has said that.
+        client.tries_to_say(r#"{"op":"hello","protocol":1}"#);
+        client
+    };
+    let idle: Vec<Client> = (0..200).map(say_hello).collect();
+    let since = Instant::now();
+    // All places are taken, and nobody has been idle for long: a turn is waited for, not refused.
+    let take_turn = |number: u32| {
+        let mut client = Client::connect(&socket);
+        client.takes_turn(&number.to_string());
+        client
+    };
+    let clients: Vec<Client> = (0..10).map(take_turn).collect();
+    assert!(since.elapsed() < DEADLINE / 2, "{:?}", since.elapsed());
+    drop((idle, clients, daemon));
+}
+
+#[test]
+fn those_who_wait_for_room_do_not_fill_the_log() {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("seq/seqd.sock");
     let daemon = start_with_descriptors(&socket, 124);
     let _clients = twenty_with_a_turn(&socket);
-    let mut errands: Vec<Client> = (0..8).map(|_| Client::connect(&socket)).collect();
-    for _ in 0..20 {
-        // Else they would be idle by and by.
-        for errand in &mut errands {
-            errand.ask(r#"{"op":"info"}"#);
-        }
-        assert_eq!(Client::connect(&socket).reply()["code"], "too_many_connections");
-    }
+    let silent: Vec<UnixStream> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    assert!(Client::connect(&socket).ask(r#"{"op":"info"}"#).contains("info"));
+    drop(silent);
     drop(daemon);
     let log = std::fs::read_to_string(socket.with_file_name("seqd.log")).unwrap();
-    let lines = log.lines().filter(|line| line.contains("turned away")).count();
+    let lines = log.lines().filter(|line| line.contains("waits for room")).count();
     assert!((1..=5).contains(&lines), "{log}");
 }
 

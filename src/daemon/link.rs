@@ -45,6 +45,8 @@ pub(super) struct Link {
     pub(super) is_lagging: Cell<bool>,
     /// When something was read last, or when it came.
     pub(super) heard_at: Cell<Time>,
+    /// Whether anything was ever read.
+    pub(super) has_spoken: Cell<bool>,
     /// Whether it is there for errands only, see [`CONNECTIONS_EXTRA`](crate::protocol::limits::CONNECTIONS_EXTRA).
     pub(super) is_extra: Cell<bool>,
     /// Whether nothing more is to be read and what is in the outbox is the last.
@@ -79,6 +81,7 @@ impl Link {
             is_owed_snapshot: Cell::new(false),
             is_lagging: Cell::new(false),
             heard_at: Cell::new(Time::now()),
+            has_spoken: Cell::new(false),
             is_extra: Cell::new(false),
             is_closing: Cell::new(false),
             changed: Notify::new(),
@@ -199,7 +202,14 @@ impl Link {
             }
         }
         self.heard_at.set(Time::now());
+        self.has_spoken.set(true);
         Ok(received.bytes)
+    }
+
+    /// Whether the client has said something that is not read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.stream, &mut [0; 1], flags).is_ok_and(|(_, bytes)| bytes > 0)
     }
 
     fn write(&self) {
