@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::Value;
-use wire::{Client, DEADLINE, Daemon, until};
+use wire::{Client, DEADLINE, Daemon, Sleeper, until};
 
 #[test]
 fn five_thousand_connects_to_a_stopped_daemon_are_answered_or_time_out() {
@@ -155,7 +155,7 @@ fn a_burst_of_connections_that_say_nothing_keeps_nobody_out() {
     assert!(Client::connect(&socket).ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
     assert!(since.elapsed() < DEADLINE / 2, "{:?}", since.elapsed());
     worker.ask(r#"{"op":"done","domain":"worker"}"#);
-    drop((silent, daemon));
+    drop((silent, clients, daemon));
 }
 
 #[test]
@@ -207,34 +207,44 @@ fn twenty_with_a_turn(socket: &std::path::Path) -> Vec<Client> {
 }
 
 #[test]
-fn a_daemon_without_descriptors_says_so_and_goes_on() {
+fn pipes_of_one_client_do_not_use_up_what_others_need() {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("seq/seqd.sock");
     let daemon = start_with_descriptors(&socket, 124);
     let (mut greedy, mut other) = (Client::connect(&socket), Client::connect(&socket));
     other.takes_turn("other");
     let mut given = Vec::new();
-    for number in 0..200 {
+    let refusal = loop {
         let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        greedy.send_with(&format!(r#"{{"op":"sequence","domain":"{number}","descriptors":1}}"#), &[reading.as_fd()]);
+        let domain = given.len();
+        greedy.send_with(&format!(r#"{{"op":"sequence","domain":"{domain}","descriptors":1}}"#), &[reading.as_fd()]);
         let reply = greedy.reply();
         if reply["type"] == "error" {
-            assert_eq!(reply["code"], "bad_descriptor");
-            break;
+            break reply;
         }
         given.push(writing);
+        assert!(given.len() < 124);
+    };
+    assert_eq!(refusal["code"], "too_many_requests");
+    let message = refusal["message"].as_str().unwrap();
+    assert!(message.contains("limit on open files, 124 (ulimit -Hn)"), "{message}");
+    // It has no place, and what there is stays kept by its pipe.
+    let status = other.ask(&format!(r#"{{"op":"status","domain":"{}"}}"#, given.len()));
+    assert!(!status.contains("holder"), "{status}");
+    // Others are let in, and the process of a turn that there is can be told.
+    let sleeper = Sleeper::start();
+    let ask = r#"{"op":"started","ticket":1,"pid":1,"descriptors":1}"#;
+    other.send_with(ask, &[sleeper.pidfd().as_fd()]);
+    other.hears_nothing();
+    let mut later: Vec<Client> = (0..10).map(|_| Client::connect(&socket)).collect();
+    for (number, client) in later.iter_mut().enumerate() {
+        client.takes_turn(&format!("later {number}"));
     }
-    assert!(given.len() < 200);
-    let mut refused = Client::connect(&socket);
-    assert_eq!(refused.reply()["code"], "too_many_connections");
-    refused.hears_the_end();
-    other.ask(r#"{"op":"done","domain":"other"}"#);
-    other.takes_turn("other");
-    drop(greedy);
-    drop(given);
+    drop((greedy, given));
     until("there is room again", || {
-        let mut client = Client::connect(&socket);
-        client.tries(r#"{"op":"hello","protocol":1}"#).contains("hello").then_some(())
+        let (reading, _writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        other.send_with(r#"{"op":"sequence","domain":"free","descriptors":1}"#, &[reading.as_fd()]);
+        (other.reply()["type"] != "error").then_some(())
     });
     drop(daemon);
 }

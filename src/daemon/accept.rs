@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::client::{self, ReadBuffer};
 use super::crowd::{Room, too_many};
+use super::descriptors::Budget;
 use super::directory::{self, Access};
 use super::link::Link;
 use super::listen::{self, Listening};
@@ -74,6 +75,7 @@ pub(super) struct Door {
     /// Given up for a moment to turn a client away when there is no other descriptor.
     pub(super) spare: Option<File>,
     pub(super) connections_max: usize,
+    pub(super) budget: Budget,
     pub(super) complaint: Complaint,
     /// Its clones are the open connections.
     pub(super) open: Rc<()>,
@@ -128,7 +130,7 @@ impl Door {
         let (id, peer) = (ConnectionId(self.last_id), Peer { uid, pid, is_operator });
         let link = Rc::new(Link::new(id, peer, stream, Rc::clone(&self.open)));
         if self.owner.send(Wake::Opened(Rc::clone(&link))).await.is_ok() {
-            tokio::task::spawn_local(client::serve(link, self.owner.clone(), Rc::clone(&self.buffer)));
+            tokio::task::spawn_local(client::serve(link, self.owner.clone(), Rc::clone(&self.buffer), self.budget));
         }
     }
 

@@ -3,6 +3,7 @@
 use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::descriptors::Budget;
 use crate::error::Error;
 use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_MAX};
 
@@ -31,6 +32,8 @@ const LIMITS: [(Resource, &str); 4] = [
 pub(super) struct Inherited {
     /// How many connections there may be.
     pub(super) connections_max: usize,
+    /// How many descriptors there may be.
+    pub(super) budget: Budget,
     /// What could not be shaken off, in words.
     pub(super) remarks: Vec<String>,
 }
@@ -61,7 +64,7 @@ pub(super) fn shake_off(is_started_by_client: bool) -> Result<Inherited, Error> 
     }
     let enough = (descriptors - DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_CONNECTION;
     let connections_max = usize::try_from(enough).unwrap_or(usize::MAX).min(CONNECTIONS_MAX);
-    Ok(Inherited { connections_max, remarks })
+    Ok(Inherited { connections_max, budget: Budget { open_files: descriptors }, remarks })
 }
 
 /// What there is to say when even the hard limit is one.

@@ -1,17 +1,16 @@
 //! One client's connection: bytes in, bytes out, and never anybody who waits for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
+use super::descriptors::Pending;
 use super::process;
 use crate::clock::Time;
 use crate::protocol::limits::{DESCRIPTORS_PENDING_MAX, OUTBOX_BYTES_MAX};
@@ -185,22 +184,21 @@ impl Link {
     }
 
     /// Reads what is there, without waiting, into `buffer`, and the descriptors that came with it into `descriptors`.
-    pub(super) fn read(&self, buffer: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
+    pub(super) fn read(&self, buffer: &mut [u8], descriptors: &mut Pending) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PENDING_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = self.stream.try_io(Interest::READABLE, || {
             Ok(recvmsg(&self.stream, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?)
         })?;
+        let mut found = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
-                // What is too much is closed right here.
-                for descriptor in received {
-                    if descriptors.len() < DESCRIPTORS_PENDING_MAX {
-                        descriptors.push_back(descriptor);
-                    }
-                }
+                found.extend(received);
             }
         }
+        // With all that there is room for, it was the client that sent too many.
+        let are_lost = received.flags.contains(ReturnFlags::CTRUNC) && found.len() < DESCRIPTORS_PENDING_MAX;
+        descriptors.extend(found.into_iter(), are_lost);
         self.heard_at.set(Time::now());
         self.has_spoken.set(true);
         Ok(received.bytes)
