@@ -18,6 +18,9 @@ const DESCRIPTORS_MIN: u64 = DESCRIPTORS_RESERVED + 16 * DESCRIPTORS_PER_CONNECT
 
 const _: () = assert!((CONNECTIONS_EXTRA as u64) < DESCRIPTORS_RESERVED / 2);
 
+/// Bytes that a file of the daemon must be able to have: its database, that one's journal, and the log.
+const FILE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
 /// Limits that are no daemon's concern, with what people call them. A shell's core limit is left alone: it is no
 /// hindrance.
 const LIMITS: [(Resource, &str); 4] = [
@@ -43,7 +46,8 @@ pub(super) struct Inherited {
 ///
 /// # Errors
 ///
-/// When the hard limit on open files is too low to serve anybody.
+/// When the hard limit on open files is too low to serve anybody, or that on the size of files, of a client that
+/// happens to start it, too low for the database.
 pub(super) fn shake_off(is_started_by_client: bool) -> Result<Inherited, Error> {
     let mut remarks: Vec<String> = LIMITS.iter().filter_map(|(resource, name)| raise(*resource, name)).collect();
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -53,6 +57,14 @@ pub(super) fn shake_off(is_started_by_client: bool) -> Result<Inherited, Error> 
         return Err(Error::failure(format_args!(
             "a process may have {descriptors} open files here (ulimit -Hn), and the daemon needs {DESCRIPTORS_MIN}: \
              start it once where 'ulimit -n {DESCRIPTORS_MIN}' works, as by 'seq info' in another shell"
+        )));
+    }
+    if let Some(bytes) = getrlimit(Resource::Fsize).maximum.filter(|bytes| *bytes < FILE_BYTES_MIN)
+        && is_started_by_client
+    {
+        return Err(Error::failure(format_args!(
+            "a file may have {bytes} bytes here (ulimit -f), and the daemon's database needs {FILE_BYTES_MIN}: use seq \
+             first in a shell without that limit, so that the daemon starts there"
         )));
     }
     if is_started_by_client {
