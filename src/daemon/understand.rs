@@ -225,6 +225,11 @@ impl Caller<'_> {
             (Binding::Process, Some(pidfd)) if !process::is_pidfd(&pidfd) => {
                 Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd"))
             }
+            // Also one whose status nobody has collected: it will never do anything any more.
+            (Binding::Process, Some(pidfd)) if is_new && !process::is_alive(&pidfd) => {
+                let message = "the process that is to keep the turn has ended: name one that runs";
+                Err(Refusal::new(ErrorCode::BadDescriptor, message))
+            }
             (Binding::Lease, Some(_)) => Err(Refusal::bad("a turn of binding lease takes no descriptor")),
             (_, Some(descriptor)) if is_new && self.descriptors.budget.is_used_up(&descriptor) => {
                 Err(self.descriptors.budget.refusal())
