@@ -33,6 +33,7 @@ use crate::protocol::limits::OUTBOX_BYTES_MAX;
 use crate::protocol::{Domain, Reply, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
+use crate::words::counted;
 
 /// Inputs that are handled before clients are written to.
 const BATCH_MAX: usize = 256;
@@ -384,7 +385,7 @@ impl Owner {
     fn reload_config(&mut self) {
         match self.config.load() {
             Ok(policies) => {
-                info!("read the policies of {} patterns", policies.len());
+                info!("read the policies of {}", counted(policies.len() as u64, "pattern"));
                 self.ledger.set(settings::of_file(self.config.path(), &policies));
                 self.input(Input::FilePolicies(policies));
                 self.forget_restless();
