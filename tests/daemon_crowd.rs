@@ -9,12 +9,13 @@ mod wire;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::Value;
-use wire::{Client, DEADLINE, Daemon, until};
+use wire::{Client, DEADLINE, Daemon, Sleeper, until};
 
 #[test]
 fn five_thousand_connects_to_a_stopped_daemon_are_answered_or_time_out() {
@@ -87,10 +88,13 @@ fn too_many_connections_are_turned_away_and_later_ones_are_let_in_again() {
     for errand in &mut errands {
         assert!(errand.ask(r#"{"op":"status"}"#).contains("status"));
     }
-    let mut refused = Client::connect(&socket);
-    refused.hears(&[refusal]);
-    refused.hears_the_end();
-    assert!(errands[0].ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
+    // One more waits until the first of them has asked for nothing for a moment.
+    let mut further = Client::connect(&socket);
+    assert!(further.ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
+    errands[0].hears(&[
+        r#"{"type":"error","code":"too_many_connections","message":"this connection made room for another: it asked for nothing"}"#,
+    ]);
+    errands[0].hears_the_end();
     drop(errands);
     clients.pop();
     until("there is room again", || {
@@ -134,22 +138,62 @@ fn who_asks_for_nothing_makes_room_for_others() {
 }
 
 #[test]
-fn those_who_are_turned_away_do_not_fill_the_log() {
+fn a_burst_of_connections_that_say_nothing_keeps_nobody_out() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let mut worker = Client::connect(&socket);
+    worker.takes_turn("worker");
+    let silent: Vec<UnixStream> = (0..500).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let since = Instant::now();
+    let take_turn = |number: u32| {
+        let mut client = Client::connect(&socket);
+        client.takes_turn(&number.to_string());
+        client
+    };
+    let clients: Vec<Client> = (0..10).map(take_turn).collect();
+    assert!(Client::connect(&socket).ask(r#"{"op":"release","domain":"0"}"#).contains("released"));
+    assert!(since.elapsed() < DEADLINE / 2, "{:?}", since.elapsed());
+    worker.ask(r#"{"op":"done","domain":"worker"}"#);
+    drop((silent, clients, daemon));
+}
+
+#[test]
+fn a_burst_of_connections_that_only_said_hello_keeps_nobody_out() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let say_hello = |_| {
+        let mut client = Client::connect(&socket);
+        // It may be sent away before it has said that.
+        client.tries_to_say(r#"{"op":"hello","protocol":1}"#);
+        client
+    };
+    let idle: Vec<Client> = (0..200).map(say_hello).collect();
+    let since = Instant::now();
+    // All places are taken, and nobody has been idle for long: a turn is waited for, not refused.
+    let take_turn = |number: u32| {
+        let mut client = Client::connect(&socket);
+        client.takes_turn(&number.to_string());
+        client
+    };
+    let clients: Vec<Client> = (0..10).map(take_turn).collect();
+    assert!(since.elapsed() < DEADLINE / 2, "{:?}", since.elapsed());
+    drop((idle, clients, daemon));
+}
+
+#[test]
+fn those_who_wait_for_room_do_not_fill_the_log() {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("seq/seqd.sock");
     let daemon = start_with_descriptors(&socket, 124);
     let _clients = twenty_with_a_turn(&socket);
-    let mut errands: Vec<Client> = (0..8).map(|_| Client::connect(&socket)).collect();
-    for _ in 0..20 {
-        // Else they would be idle by and by.
-        for errand in &mut errands {
-            errand.ask(r#"{"op":"info"}"#);
-        }
-        assert_eq!(Client::connect(&socket).reply()["code"], "too_many_connections");
-    }
+    let silent: Vec<UnixStream> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    assert!(Client::connect(&socket).ask(r#"{"op":"info"}"#).contains("info"));
+    drop(silent);
     drop(daemon);
     let log = std::fs::read_to_string(socket.with_file_name("seqd.log")).unwrap();
-    let lines = log.lines().filter(|line| line.contains("turned away")).count();
+    let lines = log.lines().filter(|line| line.contains("waits for room")).count();
     assert!((1..=5).contains(&lines), "{log}");
 }
 
@@ -163,34 +207,44 @@ fn twenty_with_a_turn(socket: &std::path::Path) -> Vec<Client> {
 }
 
 #[test]
-fn a_daemon_without_descriptors_says_so_and_goes_on() {
+fn pipes_of_one_client_do_not_use_up_what_others_need() {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("seq/seqd.sock");
     let daemon = start_with_descriptors(&socket, 124);
     let (mut greedy, mut other) = (Client::connect(&socket), Client::connect(&socket));
     other.takes_turn("other");
     let mut given = Vec::new();
-    for number in 0..200 {
+    let refusal = loop {
         let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        greedy.send_with(&format!(r#"{{"op":"sequence","domain":"{number}","descriptors":1}}"#), &[reading.as_fd()]);
+        let domain = given.len();
+        greedy.send_with(&format!(r#"{{"op":"sequence","domain":"{domain}","descriptors":1}}"#), &[reading.as_fd()]);
         let reply = greedy.reply();
         if reply["type"] == "error" {
-            assert_eq!(reply["code"], "bad_descriptor");
-            break;
+            break reply;
         }
         given.push(writing);
+        assert!(given.len() < 124);
+    };
+    assert_eq!(refusal["code"], "too_many_requests");
+    let message = refusal["message"].as_str().unwrap();
+    assert!(message.contains("limit on open files, 124 (ulimit -Hn)"), "{message}");
+    // It has no place, and what there is stays kept by its pipe.
+    let status = other.ask(&format!(r#"{{"op":"status","domain":"{}"}}"#, given.len()));
+    assert!(!status.contains("holder"), "{status}");
+    // Others are let in, and the process of a turn that there is can be told.
+    let sleeper = Sleeper::start();
+    let ask = r#"{"op":"started","ticket":1,"pid":1,"descriptors":1}"#;
+    other.send_with(ask, &[sleeper.pidfd().as_fd()]);
+    other.hears_nothing();
+    let mut later: Vec<Client> = (0..10).map(|_| Client::connect(&socket)).collect();
+    for (number, client) in later.iter_mut().enumerate() {
+        client.takes_turn(&format!("later {number}"));
     }
-    assert!(given.len() < 200);
-    let mut refused = Client::connect(&socket);
-    assert_eq!(refused.reply()["code"], "too_many_connections");
-    refused.hears_the_end();
-    other.ask(r#"{"op":"done","domain":"other"}"#);
-    other.takes_turn("other");
-    drop(greedy);
-    drop(given);
+    drop((greedy, given));
     until("there is room again", || {
-        let mut client = Client::connect(&socket);
-        client.tries(r#"{"op":"hello","protocol":1}"#).contains("hello").then_some(())
+        let (reading, _writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        other.send_with(r#"{"op":"sequence","domain":"free","descriptors":1}"#, &[reading.as_fd()]);
+        (other.reply()["type"] != "error").then_some(())
     });
     drop(daemon);
 }

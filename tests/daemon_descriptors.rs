@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags};
 use serde_json::json;
 use wire::{Client, Daemon, Sleeper, until};
 
@@ -138,10 +139,31 @@ fn descriptors_that_are_not_what_they_should_be_are_refused() {
     client.send_with(two, &[reading.as_fd(), reading.as_fd()]);
     assert_eq!(client.reply()["message"], "this request takes at most one descriptor, not 2");
     client.send(r#"{"op":"sequence","domain":"a","descriptors":1}"#);
-    assert_eq!(client.reply()["message"], "the request names 1 descriptors, 0 came with it");
+    assert_eq!(client.reply()["message"], "the request names 1 descriptor, 0 came with it");
     client.send(r#"{"op":"sequence","domain":"a","descriptors":9}"#);
     assert_eq!(client.reply()["message"], "a request may name 2 descriptors, this one names 9");
     client.takes_turn("a");
+}
+
+#[test]
+fn a_process_that_has_ended_keeps_no_turn() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let mut sleeper = Sleeper::start();
+    let pidfd = sleeper.pidfd();
+    let ask = r#"{"op":"sequence","domain":"a","binding":"process","descriptors":1}"#;
+    let mut refused = || {
+        client.send_with(ask, &[pidfd.as_fd()]);
+        client.hears(&[
+            r#"{"type":"error","code":"bad_descriptor","message":"the process that is to keep the turn has ended: name one that runs"}"#,
+        ]);
+    };
+    // Nobody has collected its status yet.
+    sleeper.0.kill().unwrap();
+    rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).unwrap();
+    refused();
+    sleeper.end();
+    refused();
 }
 
 #[test]

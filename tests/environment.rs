@@ -256,6 +256,19 @@ fn a_daemon_that_could_serve_nobody_is_not_started_and_why_is_said() {
     home.sh(r#"ulimit -n 50; "$SEQ" run -d foo.com -- true"#).is_silent(0);
 }
 
+#[test]
+fn a_daemon_whose_files_could_not_grow_is_not_started_and_why_is_said() {
+    let home = Home::new();
+    home.sh(r#"ulimit -f 8; "$SEQ" run -d foo.com -- true"#).complains(
+        125,
+        "bytes here (ulimit -f), and the daemon's database needs \
+         67108864: use seq first in a shell without that limit, so that the daemon starts there",
+    );
+    assert!(home.daemons().is_empty());
+    home.seq(&["run", "-d", "foo.com", "--", "echo", "hello"]).says(0, "hello\n", "");
+    home.sh(r#"ulimit -f 8; "$SEQ" run -d foo.com -- true"#).is_silent(0);
+}
+
 /// The session of this test, as `/proc` has it: 0 where it is one from outside of the pid namespace.
 fn session() -> String {
     let stat = fs::read_to_string("/proc/self/stat").expect("readable");

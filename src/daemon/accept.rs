@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rustix::net::SendFlags;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
+use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
 use super::client::{self, ReadBuffer};
-use super::crowd::too_many;
+use super::crowd::{Room, too_many};
+use super::descriptors::Budget;
 use super::directory::{self, Access};
 use super::link::Link;
 use super::listen::{self, Listening};
@@ -29,6 +30,9 @@ use crate::sequencer::{ConnectionId, Peer};
 
 /// How long to leave the door closed when the system has no descriptor left, not even the spare one.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often to look whether somebody has left, while a client waits for room.
+const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often everybody else is let go on before a connection counts as open that is being closed.
 const ROUNDS_TO_CLOSE: u32 = 16;
@@ -71,6 +75,7 @@ pub(super) struct Door {
     /// Given up for a moment to turn a client away when there is no other descriptor.
     pub(super) spare: Option<File>,
     pub(super) connections_max: usize,
+    pub(super) budget: Budget,
     pub(super) complaint: Complaint,
     /// Its clones are the open connections.
     pub(super) open: Rc<()>,
@@ -117,9 +122,7 @@ impl Door {
             let message = format!("this daemon serves uid {me} only: run one of your own");
             return turn_away(&stream, ErrorCode::Forbidden, message);
         }
-        if !self.has_room().await {
-            let connections = self.connections_max;
-            self.complaint.say(|| format!("turned away a client: {connections} connections are open"));
+        if !self.has_room().await && !self.await_room().await {
             return turn_away(&stream, ErrorCode::TooManyConnections, too_many(self.connections_max));
         }
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
@@ -127,7 +130,7 @@ impl Door {
         let (id, peer) = (ConnectionId(self.last_id), Peer { uid, pid, is_operator });
         let link = Rc::new(Link::new(id, peer, stream, Rc::clone(&self.open)));
         if self.owner.send(Wake::Opened(Rc::clone(&link))).await.is_ok() {
-            tokio::task::spawn_local(client::serve(link, self.owner.clone(), Rc::clone(&self.buffer)));
+            tokio::task::spawn_local(client::serve(link, self.owner.clone(), Rc::clone(&self.buffer), self.budget));
         }
     }
 
@@ -143,6 +146,31 @@ impl Door {
         has_room()
     }
 
+    /// Waits until somebody has made room; gives up when nobody will.
+    async fn await_room(&mut self) -> bool {
+        self.complaint.say(|| format!("{}: who comes waits for room", too_many(self.connections_max)));
+        while self.asks_for_room().await {
+            if self.has_room().await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets somebody make room, or waits a moment for those who will; false when nobody will.
+    async fn asks_for_room(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        if self.owner.send(Wake::Crowded(answer)).await.is_err() {
+            return false;
+        }
+        match answered.await {
+            Ok(Room::Made) => {}
+            Ok(Room::At(time)) => tokio::time::sleep(time.since(Time::now()).min(ROOM_LOOK_INTERVAL)).await,
+            Ok(Room::Never) | Err(_) => return false,
+        }
+        true
+    }
+
     async fn cannot_accept(&mut self, error: &io::Error) {
         let is_exhausted = matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE));
         if !is_exhausted {
@@ -150,6 +178,12 @@ impl Door {
             return;
         }
         self.complaint.say(|| format!("cannot let a client in: {error}"));
+        if self.asks_for_room().await {
+            for _ in 0..ROUNDS_TO_CLOSE {
+                tokio::task::yield_now().await;
+            }
+            return;
+        }
         if self.spare.take().is_some()
             && let Ok(Ok((stream, _))) = tokio::time::timeout(EXHAUSTED_PAUSE, self.listener.accept()).await
         {

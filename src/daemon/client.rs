@@ -1,14 +1,13 @@
 //! The task of one connection: reads lines, hands them to the owner as requests, writes what the owner could not.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
+use super::descriptors::{Budget, Pending};
 use super::link::Link;
 use super::understand::understand;
 use super::wake::Wake;
@@ -24,8 +23,9 @@ const KEPT_BYTES_MAX: usize = 1024;
 pub(super) type ReadBuffer = Rc<RefCell<Box<[u8]>>>;
 
 /// Serves one connection until it ends.
-pub(super) async fn serve(link: Rc<Link>, owner: Sender<Wake>, buffer: ReadBuffer) {
-    let mut reader = Reader { lines: LineBuffer::default(), descriptors: VecDeque::new(), buffer, bytes_kept: 0 };
+pub(super) async fn serve(link: Rc<Link>, owner: Sender<Wake>, buffer: ReadBuffer, budget: Budget) {
+    let descriptors = Pending::new(budget);
+    let mut reader = Reader { lines: LineBuffer::default(), descriptors, buffer, bytes_kept: 0 };
     // An error of the socket and the end of what the client says are the same: it asks for nothing more.
     let _ = reader.run(&link, &owner).await;
     drop(reader);
@@ -46,7 +46,7 @@ async fn drain(link: &Link) -> io::Result<()> {
 struct Reader {
     lines: LineBuffer,
     /// Those that no request has named yet.
-    descriptors: VecDeque<OwnedFd>,
+    descriptors: Pending,
     buffer: ReadBuffer,
     /// Bytes read since the line buffer last gave its memory back.
     bytes_kept: usize,

@@ -1,45 +1,133 @@
 //! More clients than there may be connections: who asks for nothing makes room, and short errands get through.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::link::Link;
 use super::owner::Owner;
 use super::wake::{Ask, Other};
-use crate::protocol::limits::CONNECTION_IDLE_MIN;
+use crate::clock::Time;
+use crate::protocol::limits::{CONNECTION_IDLE_MIN, CONNECTION_IDLE_MIN_CROWDED};
 use crate::protocol::{ErrorCode, ErrorReply, Reply};
 use crate::sequencer::ConnectionId;
+use crate::words::counted;
+
+/// What a client needs room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seeks {
+    /// To be let in at all: the extra places are taken, too.
+    Entry,
+    /// To have a place that is not extra.
+    Place,
+}
+
+/// Whether somebody makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Somebody does right now.
+    Made,
+    /// Somebody will from then on, if it asks for nothing until then.
+    At(Time),
+    /// Everybody is in the middle of something.
+    Never,
+}
+
+/// What extra connections have asked for that must have a place of its own, in the order in which they asked. Nothing
+/// more is read from them meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Placeless {
+    asks: VecDeque<(ConnectionId, Ask)>,
+    /// When somebody may have made room for the first of them.
+    pub(super) retry_at: Option<Time>,
+}
+
+impl Placeless {
+    /// Nobody is there any more to be told.
+    pub(super) fn forget(&mut self, connection: ConnectionId) {
+        self.asks.retain(|(asker, _)| *asker != connection);
+        if self.asks.is_empty() {
+            self.retry_at = None;
+        }
+    }
+}
 
 impl Owner {
     /// A client has come. If it is one too many, the one that has asked for nothing for the longest time goes; if none
-    /// can, the newcomer may run errands only.
+    /// can, the newcomer may run errands only, for the time being.
     pub(super) fn let_in(&mut self, link: Rc<Link>) {
-        if self.clients.len() >= self.facts.connections_max {
-            match self.idlest() {
-                Some(idlest) => self.send_away(&idlest, "this connection made room for another: it asked for nothing"),
-                None => link.is_extra.set(true),
-            }
+        if self.has_no_place() && self.make_room(Seeks::Place) != Room::Made {
+            link.is_extra.set(true);
         }
         self.clients.insert(link.id, link);
     }
 
-    /// Whether what is asked would keep an extra connection for long. It is refused then, and its connection closed.
-    pub(super) fn refuses(&mut self, connection: ConnectionId, ask: &Ask) -> bool {
-        let Some(link) = self.clients.get(&connection).filter(|link| link.is_extra.get() && stays(ask)) else {
-            return false;
+    /// Gives back what is asked if it can be done now. What would keep an extra connection for long waits until
+    /// somebody has made room; if nobody will, it is refused and its connection closed.
+    pub(super) fn find_place(&mut self, connection: ConnectionId, ask: Ask) -> Option<Ask> {
+        let Some(link) = self.clients.get(&connection).filter(|link| link.is_extra.get() && stays(&ask)) else {
+            return Some(ask);
         };
         let link = Rc::clone(link);
-        self.send_away(&link, &too_many(self.facts.connections_max));
-        true
+        link.is_owed_snapshot.set(true);
+        if self.has_no_place() {
+            match self.make_room(Seeks::Place) {
+                Room::Made => {}
+                Room::At(time) => {
+                    self.placeless.retry_at = Some(self.placeless.retry_at.map_or(time, |other| other.min(time)));
+                    self.placeless.asks.push_back((connection, ask));
+                    return None;
+                }
+                Room::Never => {
+                    self.send_away(&link, &too_many(self.facts.connections_max));
+                    return None;
+                }
+            }
+        }
+        link.is_extra.set(false);
+        link.is_owed_snapshot.set(ask.is_for_snapshot());
+        link.wake();
+        Some(ask)
     }
 
-    fn idlest(&self) -> Option<Rc<Link>> {
-        let idle = self.clients.values().filter(|link| self.is_idle(link));
-        idle.min_by_key(|link| (link.heard_at.get(), link.id)).cloned()
+    /// Those who wait for a place and may have one now: they are to be asked again.
+    pub(super) fn take_placeless(&mut self) -> VecDeque<(ConnectionId, Ask)> {
+        let is_due = self.placeless.retry_at.is_some_and(|at| at <= self.batch.now);
+        if !is_due && (self.placeless.asks.is_empty() || self.has_no_place()) {
+            return VecDeque::new();
+        }
+        std::mem::take(&mut self.placeless).asks
+    }
+
+    /// Lets the connection go that has asked for nothing for the longest time.
+    pub(super) fn make_room(&mut self, seeks: Seeks) -> Room {
+        loop {
+            let is_sought = |link: &Link| seeks == Seeks::Entry || !link.is_extra.get();
+            let idle = self.clients.values().filter(|link| is_sought(link) && self.is_idle(link));
+            let Some(link) = idle.min_by_key(|link| (may_go_at(link, seeks), link.id)).cloned() else {
+                return Room::Never;
+            };
+            if may_go_at(&link, seeks) > self.batch.now {
+                return Room::At(may_go_at(&link, seeks));
+            }
+            if !link.has_unread() {
+                self.send_away(&link, "this connection made room for another: it asked for nothing");
+                return Room::Made;
+            }
+            // It is about to be heard.
+            link.has_spoken.set(true);
+            link.heard_at.set(self.batch.now);
+        }
+    }
+
+    /// Whether as many connections are open as there may be, without the extra ones and those that are being closed.
+    fn has_no_place(&self) -> bool {
+        let connections_max = self.facts.connections_max;
+        let has_place = |link: &&Rc<Link>| !link.is_extra.get() && !link.is_closing();
+        self.clients.len() >= connections_max && self.clients.values().filter(has_place).count() >= connections_max
     }
 
     fn is_idle(&self, link: &Link) -> bool {
-        let is_quiet = link.heard_at.get() + CONNECTION_IDLE_MIN <= self.batch.now && link.has_been_answered();
-        is_quiet && !self.sequencer.is_in_use(link.id) && !self.audience.has(link.id)
+        link.has_been_answered() && !self.sequencer.is_in_use(link.id) && !self.audience.has(link.id)
     }
 
     fn send_away(&mut self, link: &Rc<Link>, why: &str) {
@@ -52,9 +140,16 @@ impl Owner {
     }
 }
 
+/// When a connection that is idle may be closed for another.
+fn may_go_at(link: &Link, seeks: Seeks) -> Time {
+    let may_think = seeks == Seeks::Place && link.has_spoken.get();
+    link.heard_at.get() + if may_think { CONNECTION_IDLE_MIN } else { CONNECTION_IDLE_MIN_CROWDED }
+}
+
 /// What a client is told that finds no place.
 pub(super) fn too_many(connections: usize) -> String {
-    format!("{connections} connections are open already: try again later")
+    let are_open = if connections == 1 { "is open" } else { "are open" };
+    format!("{} {are_open} already: try again later", counted(connections as u64, "connection"))
 }
 
 /// Whether the connection is needed for longer than the answer takes. Whoever comes back to a turn or a place had it

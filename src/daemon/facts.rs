@@ -14,6 +14,7 @@ use super::report::{WallClock, milliseconds};
 use crate::clock::Time;
 use crate::protocol::limits::{DOMAINS_MAX, LINE_BYTES_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX};
 use crate::protocol::{Counts, InfoReply, Limits, PROTOCOL_VERSION, Ticket};
+use crate::words::counted;
 
 /// What does not change while the daemon runs.
 pub(super) struct Facts {
@@ -87,6 +88,7 @@ impl Facts {
 /// The panic hook: an assertion that failed means that the state is wrong, so nothing may be given out any more.
 pub(super) fn say_and_abort(panic: &PanicHookInfo<'_>) {
     let Summary { now, connections, next_ticket } = SUMMARY.get();
-    error!("{panic}; at {now} there were {connections} connections, and the next ticket was {next_ticket}");
+    let connections = counted(connections as u64, "connection");
+    error!("{panic}; at {now} clients had {connections}, and the next ticket was {next_ticket}");
     std::process::abort();
 }

@@ -3,6 +3,7 @@
 use rustix::process::{Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use super::descriptors::Budget;
 use crate::error::Error;
 use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_MAX};
 
@@ -16,6 +17,9 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 const DESCRIPTORS_MIN: u64 = DESCRIPTORS_RESERVED + 16 * DESCRIPTORS_PER_CONNECTION;
 
 const _: () = assert!((CONNECTIONS_EXTRA as u64) < DESCRIPTORS_RESERVED / 2);
+
+/// Bytes that a file of the daemon must be able to have: its database, that one's journal, and the log.
+const FILE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 /// Limits that are no daemon's concern, with what people call them. A shell's core limit is left alone: it is no
 /// hindrance.
@@ -31,6 +35,8 @@ const LIMITS: [(Resource, &str); 4] = [
 pub(super) struct Inherited {
     /// How many connections there may be.
     pub(super) connections_max: usize,
+    /// How many descriptors there may be.
+    pub(super) budget: Budget,
     /// What could not be shaken off, in words.
     pub(super) remarks: Vec<String>,
 }
@@ -40,7 +46,8 @@ pub(super) struct Inherited {
 ///
 /// # Errors
 ///
-/// When the hard limit on open files is too low to serve anybody.
+/// When the hard limit on open files is too low to serve anybody, or that on the size of files, of a client that
+/// happens to start it, too low for the database.
 pub(super) fn shake_off(is_started_by_client: bool) -> Result<Inherited, Error> {
     let mut remarks: Vec<String> = LIMITS.iter().filter_map(|(resource, name)| raise(*resource, name)).collect();
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -52,6 +59,14 @@ pub(super) fn shake_off(is_started_by_client: bool) -> Result<Inherited, Error> 
              start it once where 'ulimit -n {DESCRIPTORS_MIN}' works, as by 'seq info' in another shell"
         )));
     }
+    if let Some(bytes) = getrlimit(Resource::Fsize).maximum.filter(|bytes| *bytes < FILE_BYTES_MIN)
+        && is_started_by_client
+    {
+        return Err(Error::failure(format_args!(
+            "a file may have {bytes} bytes here (ulimit -f), and the daemon's database needs {FILE_BYTES_MIN}: use seq \
+             first in a shell without that limit, so that the daemon starts there"
+        )));
+    }
     if is_started_by_client {
         remarks.extend(reset_priority());
         // Those that there are not, or that it may not have, are left out by the system (`sched_setaffinity(2)`).
@@ -61,7 +76,7 @@ pub(super) fn shake_off(is_started_by_client: bool) -> Result<Inherited, Error> 
     }
     let enough = (descriptors - DESCRIPTORS_RESERVED) / DESCRIPTORS_PER_CONNECTION;
     let connections_max = usize::try_from(enough).unwrap_or(usize::MAX).min(CONNECTIONS_MAX);
-    Ok(Inherited { connections_max, remarks })
+    Ok(Inherited { connections_max, budget: Budget { open_files: descriptors }, remarks })
 }
 
 /// What there is to say when even the hard limit is one.

@@ -1,17 +1,16 @@
 //! One client's connection: bytes in, bytes out, and never anybody who waits for it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
+use super::descriptors::Pending;
 use super::process;
 use crate::clock::Time;
 use crate::protocol::limits::{DESCRIPTORS_PENDING_MAX, OUTBOX_BYTES_MAX};
@@ -45,6 +44,8 @@ pub(super) struct Link {
     pub(super) is_lagging: Cell<bool>,
     /// When something was read last, or when it came.
     pub(super) heard_at: Cell<Time>,
+    /// Whether anything was ever read.
+    pub(super) has_spoken: Cell<bool>,
     /// Whether it is there for errands only, see [`CONNECTIONS_EXTRA`](crate::protocol::limits::CONNECTIONS_EXTRA).
     pub(super) is_extra: Cell<bool>,
     /// Whether nothing more is to be read and what is in the outbox is the last.
@@ -79,6 +80,7 @@ impl Link {
             is_owed_snapshot: Cell::new(false),
             is_lagging: Cell::new(false),
             heard_at: Cell::new(Time::now()),
+            has_spoken: Cell::new(false),
             is_extra: Cell::new(false),
             is_closing: Cell::new(false),
             changed: Notify::new(),
@@ -182,24 +184,30 @@ impl Link {
     }
 
     /// Reads what is there, without waiting, into `buffer`, and the descriptors that came with it into `descriptors`.
-    pub(super) fn read(&self, buffer: &mut [u8], descriptors: &mut VecDeque<OwnedFd>) -> io::Result<usize> {
+    pub(super) fn read(&self, buffer: &mut [u8], descriptors: &mut Pending) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PENDING_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = self.stream.try_io(Interest::READABLE, || {
             Ok(recvmsg(&self.stream, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?)
         })?;
+        let mut found = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
-                // What is too much is closed right here.
-                for descriptor in received {
-                    if descriptors.len() < DESCRIPTORS_PENDING_MAX {
-                        descriptors.push_back(descriptor);
-                    }
-                }
+                found.extend(received);
             }
         }
+        // With all that there is room for, it was the client that sent too many.
+        let are_lost = received.flags.contains(ReturnFlags::CTRUNC) && found.len() < DESCRIPTORS_PENDING_MAX;
+        descriptors.extend(found.into_iter(), are_lost);
         self.heard_at.set(Time::now());
+        self.has_spoken.set(true);
         Ok(received.bytes)
+    }
+
+    /// Whether the client has said something that is not read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.stream, &mut [0; 1], flags).is_ok_and(|(_, bytes)| bytes > 0)
     }
 
     fn write(&self) {

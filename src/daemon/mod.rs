@@ -9,6 +9,7 @@ mod args;
 mod place;
 mod start;
 mod inherited;
+mod descriptors;
 mod detach;
 mod directory;
 mod lock;

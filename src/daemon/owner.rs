@@ -13,6 +13,7 @@ use tracing::{error, info};
 
 use super::audience::Audience;
 use super::config::Config;
+use super::crowd::{Placeless, Seeks};
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
 use super::kept::Kept;
@@ -32,6 +33,7 @@ use crate::protocol::limits::OUTBOX_BYTES_MAX;
 use crate::protocol::{Domain, Reply, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
+use crate::words::counted;
 
 /// Inputs that are handled before clients are written to.
 const BATCH_MAX: usize = 256;
@@ -48,6 +50,7 @@ pub(super) struct Owner {
     pub(super) config: Config,
     pub(super) rests: Rests,
     pub(super) clients: HashMap<ConnectionId, Rc<Link>>,
+    pub(super) placeless: Placeless,
     pub(super) kept: Kept,
     pub(super) audience: Audience,
     /// What is true of the batch at hand.
@@ -103,6 +106,7 @@ impl Owner {
             config,
             rests: Rests::new(Machine::this().boot_id),
             clients: HashMap::new(),
+            placeless: Placeless::default(),
             kept: Kept::default(),
             audience: Audience::default(),
             batch: Batch { now: Time::now(), ..Batch::default() },
@@ -132,6 +136,9 @@ impl Owner {
             }
             for wake in ready.drain(..) {
                 self.take(wake)?;
+            }
+            for (connection, ask) in self.take_placeless() {
+                self.ask(connection, ask);
             }
             self.end_batch()?;
             if let Some(reason) = self.batch.leaving {
@@ -179,18 +186,14 @@ impl Owner {
 
     fn take(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
-            Wake::Asked(connection, ask) if self.refuses(connection, &ask) => {}
-            Wake::Asked(connection, ask) => {
-                let is_told_at_once = ask.is_told_at_once();
-                self.answer(connection, ask);
-                if !is_told_at_once {
-                    self.tell_of_stall(connection);
-                }
-            }
+            Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
+            // If it is not waited for any more, the daemon is about to leave.
+            Wake::Crowded(answer) => _ = answer.send(self.make_room(Seeks::Entry)),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);
+                self.placeless.forget(connection);
                 if let Some(link) = self.clients.remove(&connection) {
                     link.close();
                 }
@@ -218,6 +221,15 @@ impl Owner {
             }
         }
         Ok(())
+    }
+
+    fn ask(&mut self, connection: ConnectionId, ask: Ask) {
+        let Some(ask) = self.find_place(connection, ask) else { return };
+        let is_told_at_once = ask.is_told_at_once();
+        self.answer(connection, ask);
+        if !is_told_at_once {
+            self.tell_of_stall(connection);
+        }
     }
 
     fn answer(&mut self, connection: ConnectionId, ask: Ask) {
@@ -373,7 +385,7 @@ impl Owner {
     fn reload_config(&mut self) {
         match self.config.load() {
             Ok(policies) => {
-                info!("read the policies of {} patterns", policies.len());
+                info!("read the policies of {}", counted(policies.len() as u64, "pattern"));
                 self.ledger.set(settings::of_file(self.config.path(), &policies));
                 self.input(Input::FilePolicies(policies));
                 self.forget_restless();
@@ -389,7 +401,7 @@ impl Owner {
         }
         let retry_at = self.stall.as_ref().map(|stall| stall.retry_at);
         let next = self.sequencer.next_timeout().into_iter().chain(idle_until).chain(self.ledger.prune_at());
-        let next = next.chain(retry_at).min();
+        let next = next.chain(retry_at).chain(self.placeless.retry_at).min();
         self.timer.set(next).map_err(|error| timer_failed(&error))
     }
 

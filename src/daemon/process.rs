@@ -125,7 +125,8 @@ pub(super) fn inode_of(pidfd: impl AsFd) -> Option<u64> {
     if is_pidfs { rustix::fs::fstat(pidfd).ok().map(|found| found.st_ino) } else { None }
 }
 
-fn is_alive(pidfd: impl AsFd) -> bool {
+/// Whether the process behind a pidfd runs still: not one that has ended and whose status nobody has collected.
+pub(super) fn is_alive(pidfd: impl AsFd) -> bool {
     let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
     matches!(poll(&mut polled, Some(&Timespec::default())), Ok(0))
 }

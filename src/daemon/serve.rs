@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::accept::{Complaint, Door, into_tokio};
 use super::client::ReadBuffer;
 use super::config::Config;
+use super::descriptors::Budget;
 use super::detach;
 use super::directory::Access;
 use super::facts::Facts;
@@ -40,6 +41,7 @@ const WAKES_MAX: usize = 1024;
 /// Everything that a daemon begins with.
 pub(super) struct Beginning {
     pub(super) facts: Facts,
+    pub(super) budget: Budget,
     pub(super) access: Access,
     pub(super) lock: LifeLock,
     pub(super) listener: UnixListener,
@@ -85,8 +87,20 @@ pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
 /// Puts everything in its place; nobody is let in before the turns of earlier are taken up again.
 fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Door), Error> {
     let failed = |error: io::Error| Error::failure(format_args!("cannot start to serve: {error}"));
-    let Beginning { facts, access, lock, listener, identity, numbers, next, storage, config, policies, reports } =
-        beginning;
+    let Beginning {
+        facts,
+        budget,
+        access,
+        lock,
+        listener,
+        identity,
+        numbers,
+        next,
+        storage,
+        config,
+        policies,
+        reports,
+    } = beginning;
     let buffer: ReadBuffer = Rc::new(RefCell::new(vec![0; READ_BYTES_MAX].into_boxed_slice()));
     let place = facts.place.clone();
     let door = Door {
@@ -97,6 +111,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
         place_watch: watch_place(&facts),
         spare: File::open("/dev/null").ok(),
         connections_max: facts.connections_max,
+        budget,
         complaint: Complaint::default(),
         open: Rc::new(()),
         owner: sender.clone(),

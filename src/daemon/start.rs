@@ -69,7 +69,7 @@ fn outcome(error: &Error) -> String {
 fn start(args: &SeqdArgs) -> Result<(), Error> {
     let started = Time::now();
     crate::sys::ignore_file_size_signal();
-    let Inherited { connections_max, remarks } = inherited::shake_off(args.detached)?;
+    let Inherited { connections_max, budget, remarks } = inherited::shake_off(args.detached)?;
     let passed = if args.detached { None } else { listen::passed()? };
     let place = match &passed {
         Some((_, path)) => Place::of_socket(path)?,
@@ -105,6 +105,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         let next = (next_ticket, next_token);
         serve(Beginning {
             facts,
+            budget,
             access,
             lock,
             listener,

@@ -1,6 +1,5 @@
 //! What a line asks for, checked once, so that the owner and the sequencer can trust it.
 
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
 
+use super::descriptors::Pending;
 use super::history::LogAsk;
 use super::process;
 use super::read::{Refusal, read};
@@ -21,14 +21,10 @@ use crate::protocol::{
     Request, RequestId, Resume, Sequence, Started, Ticket, Token,
 };
 use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, Secret, Which, Wishes, Within};
+use crate::words::counted;
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
-pub(super) fn understand(
-    framed: &Framed<'_>,
-    peer: &Peer,
-    connection: ConnectionId,
-    descriptors: &mut VecDeque<OwnedFd>,
-) -> Ask {
+pub(super) fn understand(framed: &Framed<'_>, peer: &Peer, connection: ConnectionId, descriptors: &mut Pending) -> Ask {
     let asked = match *framed {
         Framed::Line(line) => read(line).and_then(|request| {
             let mut caller = Caller { peer, connection, descriptors };
@@ -91,7 +87,7 @@ fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
 struct Caller<'a> {
     peer: &'a Peer,
     connection: ConnectionId,
-    descriptors: &'a mut VecDeque<OwnedFd>,
+    descriptors: &'a mut Pending,
 }
 
 impl Caller<'_> {
@@ -217,6 +213,8 @@ impl Caller<'_> {
     /// The pipe or pidfd that comes with a request for a turn.
     fn descriptors_of(&mut self, sequence: &Sequence) -> Result<Option<OwnedFd>, Refusal> {
         let descriptor = self.take_descriptors(sequence.descriptors)?;
+        // Whoever comes back had a place before there were too many.
+        let is_new = sequence.resume.is_none();
         match (sequence.binding, descriptor) {
             (Binding::Connection, Some(pipe)) if !is_pipe(&pipe) => {
                 Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not the reading end of a pipe"))
@@ -227,7 +225,15 @@ impl Caller<'_> {
             (Binding::Process, Some(pidfd)) if !process::is_pidfd(&pidfd) => {
                 Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd"))
             }
+            // Also one whose status nobody has collected: it will never do anything any more.
+            (Binding::Process, Some(pidfd)) if is_new && !process::is_alive(&pidfd) => {
+                let message = "the process that is to keep the turn has ended: name one that runs";
+                Err(Refusal::new(ErrorCode::BadDescriptor, message))
+            }
             (Binding::Lease, Some(_)) => Err(Refusal::bad("a turn of binding lease takes no descriptor")),
+            (_, Some(descriptor)) if is_new && self.descriptors.budget.is_used_up(&descriptor) => {
+                Err(self.descriptors.budget.refusal())
+            }
             (_, descriptor) => Ok(descriptor),
         }
     }
@@ -277,22 +283,24 @@ impl Caller<'_> {
 
     /// Takes as many descriptors as a request names; no request has a use for more than one yet.
     fn take_descriptors(&mut self, count: usize) -> Result<Option<OwnedFd>, Refusal> {
-        let mut taken = self.descriptors.drain(..count.min(self.descriptors.len()));
-        let first = taken.next();
-        let found = usize::from(first.is_some()) + taken.count();
+        let taken: Vec<Option<OwnedFd>> = self.descriptors.take(count).collect();
+        let found = taken.len();
         if count > DESCRIPTORS_PER_REQUEST_MAX {
             let message =
                 format!("a request may name {DESCRIPTORS_PER_REQUEST_MAX} descriptors, this one names {count}");
             return Err(Refusal::bad(message));
         }
+        if taken.iter().any(Option::is_none) {
+            return Err(self.descriptors.budget.refusal());
+        }
         if found < count {
-            let message = format!("the request names {count} descriptors, {found} came with it");
+            let message = format!("the request names {}, {found} came with it", counted(count as u64, "descriptor"));
             return Err(Refusal::new(ErrorCode::BadDescriptor, message));
         }
         if count > 1 {
             return Err(Refusal::bad(format!("this request takes at most one descriptor, not {count}")));
         }
-        Ok(first)
+        Ok(taken.into_iter().next().flatten())
     }
 }
 

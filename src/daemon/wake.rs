@@ -4,6 +4,9 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use tokio::sync::oneshot;
+
+use super::crowd::Room;
 use super::history::LogAsk;
 use super::link::Link;
 use crate::protocol::{Domain, ErrorReply, Reply, Ticket};
@@ -15,6 +18,8 @@ use crate::sequencer::{ConnectionId, Enqueue, Input};
 pub(super) enum Wake {
     /// A client has come.
     Opened(Rc<Link>),
+    /// A client is at the door, and there is no room; the answer says whether somebody makes some.
+    Crowded(oneshot::Sender<Room>),
     /// A client has asked for something.
     Asked(ConnectionId, Ask),
     /// A client is gone, or will ask for nothing more.

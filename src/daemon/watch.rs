@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::DupFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
@@ -126,10 +127,12 @@ async fn until_closed(pipe: &AsyncFd<OwnedFd>, buffer: &ReadBuffer) {
 
 /// The same pipe, opened anew: the client may still have the description that it sent, and could make a read from
 /// that one wait for ever. Another user's pipe cannot be opened; then what was sent must do.
-fn own_description(pipe: OwnedFd) -> io::Result<OwnedFd> {
+fn own_description(mut pipe: OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     if let Ok(own) = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-        return Ok(own);
+        // In its place: numbers without a hole tell how many descriptors there are, see `Budget`.
+        rustix::io::dup3(&own, &mut pipe, DupFlags::CLOEXEC)?;
+        return Ok(pipe);
     }
     let flags = rustix::fs::fcntl_getfl(&pipe)?;
     rustix::fs::fcntl_setfl(&pipe, flags | OFlags::NONBLOCK)?;

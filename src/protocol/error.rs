@@ -48,7 +48,8 @@ pub enum ErrorCode {
     QueueFull,
     /// As many domains are in use as may be.
     TooManyDomains,
-    /// This connection has as many tickets as it may have.
+    /// This connection has as many tickets as it may have; or the request brings a descriptor, and the daemon has as many
+    /// as it may have.
     TooManyRequests,
     /// The daemon has as many connections as it may have; this one is closed.
     TooManyConnections,

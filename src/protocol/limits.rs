@@ -32,6 +32,9 @@ pub const CONNECTIONS_EXTRA: usize = 8;
 /// place.
 pub const CONNECTION_IDLE_MIN: Duration = Duration::from_secs(1);
 
+/// The same for a connection on which nothing has ever been said, and for all when the extra ones are taken, too.
+pub const CONNECTION_IDLE_MIN_CROWDED: Duration = Duration::from_millis(100);
+
 /// Tickets that one connection may have at once; a further request is answered `too_many_requests`.
 pub const TICKETS_PER_CONNECTION_MAX: usize = 65_536;
 
