@@ -174,7 +174,7 @@ fn goes_on(home: &Home, next: Command) {
     gate.open();
     holder.wait().is_silent(0);
     waiter.signal(Signal::TERM);
-    waiter.wait().is_silent(143);
+    waiter.wait().dies_of(15);
     daemon.kill();
 }
 

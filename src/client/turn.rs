@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -30,15 +31,15 @@ pub(super) enum Outcome {
     Turn(Active),
     /// There is no turn: why, in words, with its status.
     NoTurn(Error),
-    /// A signal came first: the status to exit with.
-    Signal(u8),
+    /// This signal came first, and is to end the process.
+    Signal(Signal),
 }
 
 /// What the wait woke up for.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for a moment")]
 enum Wake {
     Reply(Reply),
-    Signal(u8),
+    Signal(Signal),
     Tick,
     /// The daemon has gone.
     Lost,
@@ -119,7 +120,7 @@ impl Asker<'_> {
             }
             let is_resuming = std::mem::take(&mut self.is_resuming);
             match wake {
-                Wake::Signal(status) => return Ok(Outcome::Signal(status)),
+                Wake::Signal(signal) => return Ok(Outcome::Signal(signal)),
                 Wake::Reply(Reply::Active(active)) => {
                     // One that its owner knew of before needs no word, and is nobody's to give back.
                     let is_old = active.resumed && self.known.is_none() && !is_resuming;
@@ -309,7 +310,7 @@ impl Asker<'_> {
                 why = trouble;
             }
             if let Some(signal) = self.signals.next_ending() {
-                return Ok(Rejoining::Ended(Outcome::Signal(signal_status(signal as i32))));
+                return Ok(Rejoining::Ended(Outcome::Signal(signal)));
             }
             if errand.is_done() {
                 break;
@@ -396,11 +397,6 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The status of a process that signal `number` ended, as shells have it.
-pub(super) fn signal_status(number: i32) -> u8 {
-    status::SIGNAL_BASE.saturating_add(u8::try_from(number).unwrap_or(u8::MAX))
-}
-
 /// The first answer, which must come at once. The daemon's `hello` is checked on the way.
 fn first_answer(link: &mut Link, signals: &Signals) -> Result<Wake, LinkError> {
     loop {
@@ -417,7 +413,7 @@ fn next(link: &mut Link, signals: &Signals, patience: Option<Duration>) -> Resul
     loop {
         // A signal goes before a turn that came in the same instant: what did not start need not be stopped.
         if let Some(signal) = signals.next_ending() {
-            return Ok(Wake::Signal(signal_status(signal as i32)));
+            return Ok(Wake::Signal(signal));
         }
         match link.try_receive()? {
             Some(reply) if is_restarting(&reply) => return Ok(Wake::Lost),
