@@ -13,7 +13,7 @@ use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
 
-use super::connect::Daemon;
+use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::deliver::give_back;
 use super::errand::reports;
 use super::link::{Link, LinkError, check_version, timespec};
@@ -102,7 +102,7 @@ impl Asker<'_> {
         let ended = self.until_turn(&mut link, wake);
         // The daemon may have heard the confirmation, so that the turn would stay though its owner is told of none.
         if let Some((turn, _)) = self.unconfirmed.take()
-            && let Err(error) = give_back(self.daemon, &mut link, turn.ticket)
+            && let Err(error) = give_back(&self.daemon.for_at_most(None), &mut link, turn.ticket)
         {
             self.waiting.warn(&error.to_string());
         }
@@ -182,7 +182,7 @@ impl Asker<'_> {
         let request = Request::Sequence(self.sequence.clone());
         self.daemon.talk(|link| {
             link.open_with(&request, self.descriptors)?;
-            match first_answer(link, self.signals) {
+            match first_answer(link, self.signals, self.daemon.patience()) {
                 // It was sent, so it may have been heard.
                 Err(LinkError::Closed) => Ok(Wake::Lost),
                 Ok(Wake::Reply(reply)) => unless_leaving(reply).map(Wake::Reply),
@@ -273,7 +273,7 @@ impl Asker<'_> {
 
     /// How long the daemon may take to say that the longest wait is over.
     fn grace(&self) -> Duration {
-        if self.stalled.is_some() { Duration::ZERO } else { ANSWER_TIMEOUT }
+        if self.stalled.is_some() { Duration::ZERO } else { MAX_WAIT_GRACE }
     }
 
     fn lost(&self, error: LinkError) -> Result<Wake, Error> {
@@ -398,9 +398,9 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// The first answer, which must come at once. The daemon's `hello` is checked on the way.
-fn first_answer(link: &mut Link, signals: &Signals) -> Result<Wake, LinkError> {
+fn first_answer(link: &mut Link, signals: &Signals, patience: Duration) -> Result<Wake, LinkError> {
     loop {
-        match next(link, signals, Some(ANSWER_TIMEOUT))? {
+        match next(link, signals, Some(patience))? {
             Wake::Tick => return Err(LinkError::Silent),
             Wake::Reply(Reply::Hello(hello)) => check_version(&hello)?,
             wake => return Ok(wake),

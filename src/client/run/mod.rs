@@ -38,7 +38,12 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
     let sequence = request(daemon, args, waiting.is_shown(), keeper.is_some());
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
-    match take_turn(daemon, &sequence, &descriptors, &signals, &mut waiting)? {
+    let asked_of = daemon.for_at_most(args.max_wait);
+    let (link, outcome) = match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
+        Ok(ended) => ended,
+        Err(error) => return no_turn(args, error),
+    };
+    match (link, outcome) {
         (_, Outcome::Signal(signal)) => Ok(die_of(signal)),
         (_, Outcome::NoTurn(error)) => no_turn(args, error),
         (link, Outcome::Turn(turn)) => {
