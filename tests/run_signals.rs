@@ -53,7 +53,7 @@ fn a_signal_while_waiting_leaves_the_line_at_once() {
     for (signal, _, number) in PASSED_ON {
         let waiter = home.queue("foo.com", "waiter", 1);
         waiter.signal(signal);
-        waiter.wait().is_silent(128 + number);
+        waiter.wait().dies_of(number);
         home.await_waiters("foo.com", 0);
     }
     gate.open();
@@ -91,7 +91,7 @@ fn a_signal_while_running_reaches_the_command_exactly_once() {
 }
 
 #[test]
-fn a_command_that_dies_of_the_signal_gives_its_status_and_passes_the_turn_on() {
+fn who_is_signalled_dies_as_its_command_does_and_passes_the_turn_on() {
     let home = Home::new();
     let _gate = home.gate("gate");
     for (signal, name, number) in PASSED_ON {
@@ -101,7 +101,7 @@ fn a_command_that_dies_of_the_signal_gives_its_status_and_passes_the_turn_on() {
         home.await_line(&format!("start {name}"));
         // Whether it is the shell still or `cat` by now, it has no handler for it.
         running.signal(signal);
-        running.wait().is_silent(128 + number);
+        running.wait().dies_of(number);
         home.seq(&["run", "-n", "-d", "foo.com", "--", "true"]).is_silent(0);
     }
 }

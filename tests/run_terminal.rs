@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use support::{Home, Terminal};
@@ -96,14 +97,14 @@ fn visible(line: &str) -> String {
 }
 
 #[test]
-fn ctrl_c_while_waiting_leaves_with_130() {
+fn ctrl_c_while_waiting_leaves_and_dies_of_it() {
     let home = Home::new();
     let gate = home.gate("gate");
     let holder = home.hold("foo.com", "holder", "gate");
     let mut terminal = Terminal::start(&home, &run(&home, &["--", "touch", "ran"]), 100);
     home.await_waiters("foo.com", 1);
     terminal.types("\x03");
-    assert_eq!(terminal.wait().status.code(), Some(130));
+    assert_eq!(terminal.wait().status.signal(), Some(2));
     home.await_waiters("foo.com", 0);
     gate.open();
     holder.wait().is_silent(0);
@@ -155,7 +156,7 @@ fn a_signal_from_elsewhere_reaches_a_command_at_a_terminal_once() {
 }
 
 #[test]
-fn ctrl_c_that_ends_the_command_ends_seq_with_130() {
+fn ctrl_c_that_ends_the_command_ends_seq_too() {
     let home = Home::new();
     let mut terminal = Terminal::start(&home, &run(&home, &["--", "sh", "-c", "echo ready; exec cat"]), 100);
     terminal.await_text("ready");
@@ -163,8 +164,52 @@ fn ctrl_c_that_ends_the_command_ends_seq_with_130() {
     terminal.types("hello\n");
     terminal.await_text("hello\r\nhello");
     terminal.types("\x03");
-    assert_eq!(terminal.wait().status.code(), Some(130));
+    assert_eq!(terminal.wait().status.signal(), Some(2));
     home.await_idle("foo.com");
+}
+
+/// A script with `seq` in it, at a terminal, that Ctrl-C ends once `cat` runs, or once somebody waits in foo.com.
+fn is_broken_off(home: &Home, script: &str, runs_cat: bool) {
+    let script = format!("{script}; echo \"it goes on after $?\"");
+    let mut terminal = Terminal::start(home, home.command("bash").args(["-c", &script]), 100);
+    if runs_cat {
+        terminal.await_text("ready");
+        // Once what is typed comes twice it is `cat` that runs.
+        terminal.types("hello\n");
+        terminal.await_text("hello\r\nhello");
+    } else {
+        home.await_waiters("foo.com", 1);
+    }
+    terminal.types("\x03");
+    let ended = terminal.wait();
+    assert_eq!(ended.status.signal(), Some(2), "{}", terminal.shown);
+    assert!(!terminal.shown.contains("it goes on"), "{}", terminal.shown);
+}
+
+#[test]
+fn ctrl_c_ends_the_script_that_seq_is_in() {
+    let home = Home::new();
+    is_broken_off(&home, r#""$SEQ" run -d foo.com -- sh -c 'echo ready; exec cat'"#, true);
+    // A shell that waits for its own child dies as that does.
+    is_broken_off(&home, r#""$SEQ" run -d foo.com -- sh -c 'echo ready; cat; exit 7'"#, true);
+    home.await_idle("foo.com");
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    is_broken_off(&home, r#""$SEQ" run -d foo.com -- touch ran"#, false);
+    is_broken_off(&home, r#""$SEQ" sequence -d foo.com"#, false);
+    home.await_waiters("foo.com", 0);
+    gate.open();
+    holder.wait().is_silent(0);
+    assert!(!home.file("ran").exists());
+}
+
+#[test]
+fn a_script_goes_on_when_the_command_alone_was_signalled() {
+    let home = Home::new();
+    for (signal, status) in [("INT", 130), ("TERM", 143), ("KILL", 137)] {
+        let script = format!(r#""$SEQ" run -d foo.com -- sh -c 'kill -{signal} $$'; echo "status $?""#);
+        home.finish(home.command("bash").args(["-c", &script])).says(0, &format!("status {status}\n"), "");
+    }
 }
 
 #[test]

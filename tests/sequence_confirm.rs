@@ -82,7 +82,7 @@ fn a_daemon_that_knows_no_confirmation_has_given_the_turn() {
 
 #[test]
 fn a_signal_after_the_grant_gives_the_turn_back() {
-    for (signal, status) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+    for (signal, number) in [(Signal::TERM, 15), (Signal::INT, 2)] {
         let home = Home::new();
         let puppet = Puppet::listen(&home);
         let (running, mut client) = granted(&home, &puppet);
@@ -91,7 +91,7 @@ fn a_signal_after_the_grant_gives_the_turn_back() {
         assert_eq!((&done["op"], &done["ticket"]), (&"done".into(), &1.into()));
         client.says(r#"{"type":"confirmed","domain":"a","request_id":"t-1","ticket":1}"#);
         client.says(r#"{"type":"done","domain":"a","request_id":"t-1","ticket":1,"released":true}"#);
-        running.wait().is_silent(status);
+        running.wait().dies_of(number);
     }
 }
 
@@ -109,7 +109,7 @@ fn a_signal_while_the_daemon_is_away_gives_the_turn_back_to_the_next() {
     let done = next.hears();
     assert_eq!((&done["op"], &done["ticket"]), (&"done".into(), &1.into()));
     next.says(r#"{"type":"done","domain":"a","request_id":"t-1","ticket":1,"released":true}"#);
-    running.wait().is_silent(143);
+    running.wait().dies_of(15);
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_daemon_that_was_stopped_gives_each_lease_whole_and_the_longest_wait_and_run
     daemon.signal(Signal::STOP);
     // The wrapper itself stops its command, and a daemon that does not answer holds nobody up for long.
     running.wait().is_silent(124);
-    waiter.wait().complains(125, "is stopped");
+    waiter.wait().complains(75, "is stopped");
     pass(&home, STOPPED_SECONDS);
     daemon.signal(Signal::CONT);
 
@@ -174,7 +174,7 @@ fn goes_on(home: &Home, next: Command) {
     gate.open();
     holder.wait().is_silent(0);
     waiter.signal(Signal::TERM);
-    waiter.wait().is_silent(143);
+    waiter.wait().dies_of(15);
     daemon.kill();
 }
 

@@ -16,7 +16,7 @@ use rustix::process::{Pid, geteuid};
 use crate::cli::Global;
 use crate::clock::Time;
 use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory};
-use crate::error::Error;
+use crate::error::{Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
 use crate::store::outlives_a_daemon;
@@ -32,7 +32,12 @@ pub struct Daemon {
     may_start: bool,
     /// How long it may take to answer what should be answered at once.
     patience: Duration,
+    /// When who asks has waited for as long as it wants to.
+    give_up: Option<Time>,
 }
+
+/// How much longer than the longest wait the daemon may take to say that it is over.
+pub(super) const MAX_WAIT_GRACE: Duration = Duration::from_millis(500);
 
 /// Why there is no connection.
 enum Refusal {
@@ -56,7 +61,7 @@ impl Daemon {
             None => (own_socket()?, true),
         };
         let may_start = may_start && !global.no_start;
-        Ok(Daemon { place: Place::of_socket(&socket)?, may_start, patience: ANSWER_TIMEOUT })
+        Ok(Daemon { place: Place::of_socket(&socket)?, may_start, patience: ANSWER_TIMEOUT, give_up: None })
     }
 
     /// Where it is.
@@ -79,6 +84,19 @@ impl Daemon {
     #[must_use]
     pub fn within(&self, patience: Duration) -> Daemon {
         Daemon { patience, ..self.clone() }
+    }
+
+    /// This daemon for a request that waits until `max_wait` from now at most: one that is silent for longer gives it no
+    /// turn in time.
+    #[must_use]
+    pub(super) fn for_at_most(&self, max_wait: Option<Duration>) -> Daemon {
+        Daemon { give_up: max_wait.map(|longest| Time::now() + longest), ..self.clone() }
+    }
+
+    /// How long it may take to answer what should be answered at once.
+    pub(super) fn patience(&self) -> Duration {
+        let left = self.give_up.map(|give_up| give_up.since(Time::now()) + MAX_WAIT_GRACE);
+        left.map_or(self.patience, |left| left.min(self.patience))
     }
 
     /// Connects, and starts a daemon if there is none and that is allowed.
@@ -136,12 +154,12 @@ impl Daemon {
 
     /// Asks one question and gives the answer.
     pub fn ask(&self, request: &Request) -> Result<Reply, Error> {
-        self.talk(|link| unless_leaving(link.ask(request, self.patience)?)).map(|(_, reply)| reply)
+        self.talk(|link| unless_leaving(link.ask(request, self.patience())?)).map(|(_, reply)| reply)
     }
 
     /// Asks one question if a daemon is there; see [`talk_if_there`](Daemon::talk_if_there).
     pub fn ask_if_there(&self, request: &Request) -> Result<Option<Reply>, Error> {
-        Ok(self.talk_if_there(|link| unless_leaving(link.ask(request, self.patience)?))?.map(|(_, reply)| reply))
+        Ok(self.talk_if_there(|link| unless_leaving(link.ask(request, self.patience())?))?.map(|(_, reply)| reply))
     }
 
     /// Turns a broken conversation into words.
@@ -330,24 +348,30 @@ impl Daemon {
 
     /// A daemon that takes no connection, or gives no answer, in time.
     fn silent(&self) -> Error {
+        let is_late = self.give_up.is_some_and(|give_up| give_up <= Time::now());
+        let how_long = if is_late { "in time".to_owned() } else { format!("for {} s", self.patience.as_secs()) };
+        Error::new(if is_late { status::NO_TURN } else { status::FAILURE }, self.silence(&how_long))
+    }
+
+    /// Who did not answer for so long, and the way out.
+    fn silence(&self, how_long: &str) -> String {
         let socket = self.place.socket.display();
-        let seconds = self.patience.as_secs();
         match daemon_pid(&self.place) {
-            Some(pid) if is_stopped(pid) => Error::failure(format_args!(
-                "the daemon at {socket} (pid {pid}) is stopped and did not answer for {seconds} s: \
+            Some(pid) if is_stopped(pid) => format!(
+                "the daemon at {socket} (pid {pid}) is stopped and did not answer {how_long}: \
                  let it go on with 'kill -CONT {pid}'"
-            )),
-            Some(pid) => Error::failure(format_args!(
-                "the daemon at {socket} (pid {pid}) did not answer for {seconds} s: \
+            ),
+            Some(pid) => format!(
+                "the daemon at {socket} (pid {pid}) did not answer {how_long}: \
                  see its log {}, or end it with 'kill {pid}'",
                 self.place.log.display()
-            )),
+            ),
             None => {
                 let who = self.listener_pid().map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-                Error::failure(format_args!(
-                    "what listens at {socket}{who} did not answer for {seconds} s, and is no seqd: end it, or name \
+                format!(
+                    "what listens at {socket}{who} did not answer {how_long}, and is no seqd: end it, or name \
                      another socket with --socket"
-                ))
+                )
             }
         }
     }

@@ -14,7 +14,7 @@ use super::connect::Daemon;
 use super::deliver::give_back;
 use super::process::command_line;
 use super::rejoin::secret;
-use super::signals::Signals;
+use super::signals::{Signals, die_of};
 use super::table::printable;
 use super::turn::{Outcome, milliseconds, take_turn, wishes};
 use super::waiting::{Loudness, Waiting};
@@ -42,11 +42,12 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
     };
     let loudness = if args.verbose { Loudness::Verbose } else { Loudness::Normal };
     let mut waiting = Waiting::new(&args.domain, loudness);
-    let has_turn = has_turn(daemon, args, owner.as_ref())?;
+    let asked_of = daemon.for_at_most(args.max_wait);
+    let has_turn = has_turn(&asked_of, args, owner.as_ref())?;
     let request = request(daemon, args, owner.as_ref(), has_turn, waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
-    match take_turn(daemon, &request, &descriptors, &signals, &mut waiting)? {
-        (_, Outcome::Signal(status)) => Ok(status),
+    match take_turn(&asked_of, &request, &descriptors, &signals, &mut waiting)? {
+        (_, Outcome::Signal(signal)) => Ok(die_of(signal)),
         (_, Outcome::NoTurn(error)) => Err(error),
         (mut link, Outcome::Turn(turn)) => {
             if args.json

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -12,7 +13,7 @@ use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
 
-use super::connect::Daemon;
+use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::deliver::give_back;
 use super::errand::reports;
 use super::link::{Link, LinkError, check_version, timespec};
@@ -30,15 +31,15 @@ pub(super) enum Outcome {
     Turn(Active),
     /// There is no turn: why, in words, with its status.
     NoTurn(Error),
-    /// A signal came first: the status to exit with.
-    Signal(u8),
+    /// This signal came first, and is to end the process.
+    Signal(Signal),
 }
 
 /// What the wait woke up for.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for a moment")]
 enum Wake {
     Reply(Reply),
-    Signal(u8),
+    Signal(Signal),
     Tick,
     /// The daemon has gone.
     Lost,
@@ -101,7 +102,7 @@ impl Asker<'_> {
         let ended = self.until_turn(&mut link, wake);
         // The daemon may have heard the confirmation, so that the turn would stay though its owner is told of none.
         if let Some((turn, _)) = self.unconfirmed.take()
-            && let Err(error) = give_back(self.daemon, &mut link, turn.ticket)
+            && let Err(error) = give_back(&self.daemon.for_at_most(None), &mut link, turn.ticket)
         {
             self.waiting.warn(&error.to_string());
         }
@@ -119,7 +120,7 @@ impl Asker<'_> {
             }
             let is_resuming = std::mem::take(&mut self.is_resuming);
             match wake {
-                Wake::Signal(status) => return Ok(Outcome::Signal(status)),
+                Wake::Signal(signal) => return Ok(Outcome::Signal(signal)),
                 Wake::Reply(Reply::Active(active)) => {
                     // One that its owner knew of before needs no word, and is nobody's to give back.
                     let is_old = active.resumed && self.known.is_none() && !is_resuming;
@@ -181,7 +182,7 @@ impl Asker<'_> {
         let request = Request::Sequence(self.sequence.clone());
         self.daemon.talk(|link| {
             link.open_with(&request, self.descriptors)?;
-            match first_answer(link, self.signals) {
+            match first_answer(link, self.signals, self.daemon.patience()) {
                 // It was sent, so it may have been heard.
                 Err(LinkError::Closed) => Ok(Wake::Lost),
                 Ok(Wake::Reply(reply)) => unless_leaving(reply).map(Wake::Reply),
@@ -272,7 +273,7 @@ impl Asker<'_> {
 
     /// How long the daemon may take to say that the longest wait is over.
     fn grace(&self) -> Duration {
-        if self.stalled.is_some() { Duration::ZERO } else { ANSWER_TIMEOUT }
+        if self.stalled.is_some() { Duration::ZERO } else { MAX_WAIT_GRACE }
     }
 
     fn lost(&self, error: LinkError) -> Result<Wake, Error> {
@@ -309,7 +310,7 @@ impl Asker<'_> {
                 why = trouble;
             }
             if let Some(signal) = self.signals.next_ending() {
-                return Ok(Rejoining::Ended(Outcome::Signal(signal_status(signal as i32))));
+                return Ok(Rejoining::Ended(Outcome::Signal(signal)));
             }
             if errand.is_done() {
                 break;
@@ -396,15 +397,10 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The status of a process that signal `number` ended, as shells have it.
-pub(super) fn signal_status(number: i32) -> u8 {
-    status::SIGNAL_BASE.saturating_add(u8::try_from(number).unwrap_or(u8::MAX))
-}
-
 /// The first answer, which must come at once. The daemon's `hello` is checked on the way.
-fn first_answer(link: &mut Link, signals: &Signals) -> Result<Wake, LinkError> {
+fn first_answer(link: &mut Link, signals: &Signals, patience: Duration) -> Result<Wake, LinkError> {
     loop {
-        match next(link, signals, Some(ANSWER_TIMEOUT))? {
+        match next(link, signals, Some(patience))? {
             Wake::Tick => return Err(LinkError::Silent),
             Wake::Reply(Reply::Hello(hello)) => check_version(&hello)?,
             wake => return Ok(wake),
@@ -417,7 +413,7 @@ fn next(link: &mut Link, signals: &Signals, patience: Option<Duration>) -> Resul
     loop {
         // A signal goes before a turn that came in the same instant: what did not start need not be stopped.
         if let Some(signal) = signals.next_ending() {
-            return Ok(Wake::Signal(signal_status(signal as i32)));
+            return Ok(Wake::Signal(signal));
         }
         match link.try_receive()? {
             Some(reply) if is_restarting(&reply) => return Ok(Wake::Lost),

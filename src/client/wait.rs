@@ -7,10 +7,9 @@ use std::time::Duration;
 use crate::cli::{self, show_duration};
 use crate::clock::Time;
 use crate::error::{Error, status};
-use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 
-use super::connect::Daemon;
+use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::link::{Link, LinkError, check_version};
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::refusal::{is_leaving, is_restarting, refused};
@@ -18,6 +17,7 @@ use super::refusal::{is_leaving, is_restarting, refused};
 /// Waits, as long as it takes. A daemon that leaves meanwhile hands its turns to the next, which is then asked.
 pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     let deadline = args.max_wait.map(|longest| Time::now() + longest);
+    let daemon = daemon.for_at_most(args.max_wait);
     let mut lost: Option<(Time, Pause)> = None;
     let mut stalled = String::new();
     loop {
@@ -27,7 +27,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             request_id: None,
             max_wait_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
         });
-        let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request)) {
+        let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {
             Ok(Some(heard)) => heard,
             Ok(None) => return Ok(status::OK),
             Err(error) => match &mut lost {
@@ -44,7 +44,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             },
         };
         lost = Some((Time::now() + RETURN_TIMEOUT, Pause::new()));
-        let patience = left.map(|left| left + ANSWER_TIMEOUT);
+        let patience = left.map(|left| left + MAX_WAIT_GRACE);
         match first.map_or_else(|| answer(&mut link, patience, &mut stalled), Ok) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
@@ -75,9 +75,9 @@ fn answer(link: &mut Link, patience: Option<Duration>, stalled: &mut String) -> 
 
 /// Asks, and makes sure that somebody hears it who understands: the answer itself may take its time, and is given here
 /// only if it comes instead of the `hello`.
-fn greet(link: &mut Link, request: &Request) -> Result<Option<Reply>, LinkError> {
+fn greet(link: &mut Link, request: &Request, patience: Duration) -> Result<Option<Reply>, LinkError> {
     link.open_with(request, &[])?;
-    match link.receive(Some(ANSWER_TIMEOUT))? {
+    match link.receive(Some(patience))? {
         Reply::Hello(hello) => check_version(&hello).map(|()| None),
         reply => Ok(Some(reply)),
     }

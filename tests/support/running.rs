@@ -132,6 +132,13 @@ impl Ended {
         self.says(status, "", "");
     }
 
+    /// It died of this signal, as a shell's script has to see, said nothing, and left no core.
+    #[track_caller]
+    pub fn dies_of(&self, signal: i32) {
+        let found = (self.status.signal(), self.status.core_dumped(), self.stdout(), self.stderr());
+        assert_eq!(found, (Some(signal), false, String::new(), String::new()), "status {:?}", self.status.code());
+    }
+
     /// It ended with `status`, said nothing on standard output, and one sentence of ours, with `words` in it, on
     /// standard error.
     #[track_caller]

@@ -19,7 +19,7 @@ use crate::protocol::{Active, Sequence};
 
 use super::connect::Daemon;
 use super::rejoin::secret;
-use super::signals::Signals;
+use super::signals::{Signals, die_of, signal_status};
 use super::turn::{Outcome, milliseconds, take_turn, wishes};
 use super::waiting::{Loudness, Waiting};
 use keeper::Keeper;
@@ -38,8 +38,13 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
     let sequence = request(daemon, args, waiting.is_shown(), keeper.is_some());
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
-    match take_turn(daemon, &sequence, &descriptors, &signals, &mut waiting)? {
-        (_, Outcome::Signal(status)) => Ok(status),
+    let asked_of = daemon.for_at_most(args.max_wait);
+    let (link, outcome) = match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
+        Ok(ended) => ended,
+        Err(error) => return no_turn(args, error),
+    };
+    match (link, outcome) {
+        (_, Outcome::Signal(signal)) => Ok(die_of(signal)),
         (_, Outcome::NoTurn(error)) => no_turn(args, error),
         (link, Outcome::Turn(turn)) => {
             let say = |words: &dyn Fn() -> String| {
@@ -75,10 +80,14 @@ fn under(
     if args.until_all_exit {
         exit_status = watch.until_all_exit().unwrap_or(exit_status);
     }
+    let killer = watch.killer();
     let ran = Time::now().since(started);
     give_back(args, turn, tie, exit_status);
     say(&|| format!("ended with status {exit_status} after {}", show_duration(ran)));
-    Ok(exit_status)
+    match killer.filter(|number| signal_status(*number) == exit_status).and_then(|number| signals.has_come(number)) {
+        Some(signal) => Ok(die_of(signal)),
+        None => Ok(exit_status),
+    }
 }
 
 /// How long the command may run: no longer than the domain's policy lets it.

@@ -15,8 +15,7 @@ use crate::clock::Time;
 use crate::error::status;
 
 use super::super::link::timespec;
-use super::super::signals::{Caught, Signals};
-use super::super::turn::signal_status;
+use super::super::signals::{Caught, Signals, signal_status};
 use super::command::Running;
 use super::stop::{has_children_to_stop, signal_descendants};
 use super::tie::{News, Tie};
@@ -108,6 +107,11 @@ impl<'a, 't> Watch<'a, 't> {
             Stopping::Not { .. } => None,
             Stopping::Asked { status, .. } | Stopping::Killed { status, .. } => Some(status),
         }
+    }
+
+    /// The number of the signal that ended the command, if one did.
+    pub(super) fn killer(&self) -> Option<i32> {
+        self.ended.and_then(WaitStatus::terminating_signal)
     }
 
     /// Sleeps until something happens, and deals with all but the end of a process.
