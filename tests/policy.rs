@@ -96,6 +96,7 @@ fn a_policy_that_cannot_be_is_refused_with_a_sentence() {
     refused("policy set foo.com --concurrency 0", "concurrency must be at least 1");
     refused("policy set foo.com --rate often", "'often' is not a rate: write how many starts in how long");
     refused("policy set foo.com --rate 0/1m", "the rate must be at least one start");
+    refused("pause deploy/*", "a pause is for one domain, and deploy/* is a pattern: pause each by its name");
     refused("policy set foo.com --max-run 0", "max-run must be more than zero");
     assert!(home.daemons().is_empty(), "no daemon is needed to see that");
 }
@@ -277,4 +278,19 @@ fn policies_and_pauses_complete_what_there_is() {
     };
     assert_eq!(complete(&["seq", "policy", "unset", "de"]), ["deploy/*"]);
     assert_eq!(complete(&["seq", "resume", "m"]), ["mine"]);
+}
+
+#[test]
+fn a_daemon_that_a_client_starts_goes_on_with_the_config_file_of_the_last_one() {
+    let home = Home::new();
+    fs::write(home.file("ours.toml"), "[policy.\"foo.com\"]\nconcurrency = 3\n").expect("a file");
+    let config = home.file("ours.toml").display().to_string();
+    let mut daemon = home.command(support::seqd_program());
+    let started = home.finish(daemon.args(["--detach", "--config", &config]));
+    assert!(started.stdout().starts_with("ready"), "{}", started.stdout());
+    assert_eq!(shown(&home, "foo.com")["config"], config);
+    home.kill_daemon();
+    assert_eq!(shown(&home, "foo.com")["policy"], json!({"concurrency": 3}));
+    assert_eq!(home.seq(&["restart"]).status.code(), Some(0));
+    assert_eq!(shown(&home, "foo.com")["policy"], json!({"concurrency": 3}));
 }

@@ -356,3 +356,27 @@ fn what_would_wait_in_a_circle_is_refused_and_told_how() {
     assert!(words.starts_with("seq: a deadlock: ticket "), "{words}");
     assert!(words.contains("has a and w") && words.contains("has b and w"), "{words}");
 }
+
+#[test]
+fn a_request_within_a_turn_takes_no_more_than_that() {
+    let home = Home::new();
+    quietly(&home, "policy set foo.com --concurrency 3");
+    let script = "\"$SEQ\" run -d foo.com --take 3 -- true";
+    let ended = home.seq(&["run", "-d", "foo.com", "--take", "2", "--", "sh", "-c", script]);
+    ended.complains(125, "ticket 1 takes 2 of the slots of foo.com, so a request within it cannot take 3");
+    let script = script.replace('3', "2");
+    home.seq(&["run", "-d", "foo.com", "--take", "2", "--", "sh", "-c", &script]).is_silent(0);
+}
+
+#[test]
+fn a_turn_that_ended_while_there_was_no_daemon_is_rested_after() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    quietly(&home, "policy set foo.com --cooldown 1h");
+    let holder = holder(&home, &[], "a");
+    quietly(&home, "stop");
+    gate.open();
+    holder.wait();
+    let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
+    refused.complains(75, "its cooldown lets no turn begin for another ");
+}

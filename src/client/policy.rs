@@ -57,6 +57,11 @@ fn unset(daemon: &Daemon, args: &cli::PolicyUnset) -> Result<u8, Error> {
 
 /// Lets nobody begin.
 pub(super) fn pause(daemon: &Daemon, args: &cli::PauseArgs) -> Result<u8, Error> {
+    if args.domain.contains(['*', '?']) {
+        let pattern = printable(&args.domain);
+        let message = format_args!("a pause is for one domain, and {pattern} is a pattern: pause each by its name");
+        return Err(Error::new(status::USAGE, message));
+    }
     let (domain, reason) = (args.domain.clone(), args.reason.clone().filter(|reason| !reason.is_empty()));
     match daemon.ask(&Request::Pause(Pause { domain, reason, request_id: None }))? {
         Reply::Paused(_) => Ok(status::OK),

@@ -72,6 +72,13 @@ impl Config {
         Config { path: args.config.clone().or_else(usual), is_named: args.config.is_some(), mistake: None }
     }
 
+    /// Goes on with the file of an earlier daemon, as far as this one was told of none.
+    pub(super) fn go_on_with(&mut self, path: &str) {
+        if !self.is_named {
+            self.path = Some(path.into());
+        }
+    }
+
     pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }

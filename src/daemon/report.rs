@@ -35,6 +35,12 @@ impl WallClock {
         text(wall, &self.zone)
     }
 
+    /// When it said so, by the clock of this run of the machine; none is before that.
+    pub(super) fn time(&self, milliseconds: i64) -> Time {
+        let up = milliseconds.saturating_sub(self.milliseconds(Time::ZERO));
+        Time::from_nanos(u64::try_from(up).unwrap_or(0).saturating_mul(1_000_000))
+    }
+
     /// What it will say at `time`, if nobody sets it.
     fn text_after(&self, time: Time) -> String {
         let wall = self.wall.checked_add(time.since(self.now)).unwrap_or(self.wall);

@@ -7,10 +7,13 @@ use tracing::info;
 use super::history::Past;
 use super::owner::Owner;
 use super::recover::Recovered;
+use super::report::WallClock;
 use super::settings::{self, PastSettings};
+use super::storage::Ended;
 use super::watch::Role;
-use crate::protocol::Ticket;
-use crate::sequencer::{FilePolicy, Input};
+use crate::clock::Time;
+use crate::protocol::{Domain, Ticket};
+use crate::sequencer::{FilePolicy, Input, PastChange};
 use crate::words::counted;
 
 impl Owner {
@@ -21,6 +24,7 @@ impl Owner {
         tickets: Vec<Recovered>,
         past: Past,
         (mut settings, file): (PastSettings, Vec<FilePolicy>),
+        ended: Ended,
     ) {
         let is_known = settings.file.as_ref().map_or(&[][..], |last| &last.policies) == file;
         if !is_known {
@@ -47,6 +51,8 @@ impl Owner {
             self.input(Input::PastEnd { ticket, uid, had_turn, outcome });
         }
         let found = tickets.len() as u64;
+        let mut unheard: Vec<(Domain, Time)> =
+            ended.into_iter().map(|(domain, at_ms)| (domain, clock.time(at_ms).min(now))).collect();
         for Recovered { saved, keepers } in tickets {
             let ticket = saved.ticket.ticket;
             self.kept.restore(&saved, keepers.unseen);
@@ -56,12 +62,30 @@ impl Owner {
                 self.keep(ticket, keepers.watched);
             } else {
                 info!("ticket {ticket} has ended meanwhile: nothing keeps it");
+                if saved.ticket.turn.is_some() {
+                    unheard.extend(saved.ticket.lines_of_its_own().map(|domain| (domain.clone(), now)));
+                }
             }
+        }
+        for (domain, at) in unheard {
+            self.rest_after_all(domain, at, &clock);
         }
         if found > 0 {
             let now = self.sequencer.counts();
             let (turns, waiters) = (counted(now.holders, "turn"), counted(now.waiters, "waiter"));
             info!("took over {turns} and {waiters} of {}", counted(found, "ticket"));
+        }
+    }
+
+    /// A turn ended while there was no daemon: what its domain does after an end, it does after this one.
+    fn rest_after_all(&mut self, domain: Domain, at: Time, clock: &WallClock) {
+        let policy = self.sequencer.policies().resolve(&domain);
+        if policy.rests() {
+            let keep = policy.rate.map_or(1, |rate| rate.starts as usize);
+            let noted = self.rests.note(&PastChange::Ended { domain: domain.clone(), at }, keep, clock);
+            self.ledger.set_all(noted);
+            let past = self.rests.past_starts(domain);
+            self.input(past);
         }
     }
 

@@ -135,7 +135,7 @@ impl Rests {
             end,
         };
         if let PastChange::Ended { .. } = change {
-            past.end = Some(*at);
+            past.end = past.end.max(Some(*at));
             return vec![set(end_name(domain), Some(form(&row(&[], past.end))))];
         }
         if past.blocks.back().is_none_or(|block| block.len() >= BLOCK_STARTS) {
@@ -155,6 +155,13 @@ impl Rests {
             past.first += 1;
         }
         changes
+    }
+
+    /// What is written down of a domain, for the sequencer.
+    pub(super) fn past_starts(&self, domain: Domain) -> Input {
+        let past = self.domains.get(&domain);
+        let starts = past.iter().flat_map(|past| past.blocks.iter().flatten().copied()).collect();
+        Input::PastStarts { domain, starts, last_end: past.and_then(|past| past.end) }
     }
 
     /// Lets go of a few domains that do not rest any more.

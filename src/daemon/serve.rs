@@ -121,13 +121,13 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     };
     let sequencer = Sequencer::new(next.0, next.1);
     let timer = Timer::new().map_err(failed)?;
-    let Storage { database, tickets, past, settings } = storage;
+    let Storage { database, tickets, past, settings, ended } = storage;
     let watcher = Watcher::new(sender.clone(), buffer);
     let ledger = Ledger::new(database, facts.place.done.clone(), Time::now());
     let librarian = Librarian::new(sender.clone());
     let mut owner = Owner::new(sequencer, (numbers, ledger), librarian, (timer, watcher), (facts, config));
     signals::watch(sender.clone()).map_err(failed)?;
-    owner.restore(tickets, past, (settings, policies));
+    owner.restore(tickets, past, (settings, policies), ended);
     owner.end_batch()?;
     owner.end_unwritten()?;
     info!("seqd {} serves {}", env!("CARGO_PKG_VERSION"), owner.facts.place.socket.display());

@@ -10,7 +10,6 @@ use tracing::{error, warn};
 use super::config::Config;
 use super::ledger::form;
 use super::report::WallClock;
-use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::Domain;
 use crate::sequencer::{FilePolicy, Pattern, Pause, Policy, PolicyChange};
@@ -62,20 +61,20 @@ impl PastSettings {
 
     /// The pauses, with their moments by this run of the machine; none began before that.
     pub(super) fn pauses(&mut self, clock: &WallClock) -> Vec<(Domain, Pause)> {
-        let booted_ms = clock.milliseconds(Time::ZERO);
-        let pause = |SavedPause { uid, since_ms, reason }| {
-            let up_ms = u64::try_from(since_ms.saturating_sub(booted_ms)).unwrap_or(0);
-            Pause { uid, at: Time::from_nanos(up_ms.saturating_mul(1_000_000)), reason }
-        };
+        let pause = |SavedPause { uid, since_ms, reason }| Pause { uid, at: clock.time(since_ms), reason };
         self.pauses.drain(..).map(|(domain, saved)| (domain, pause(saved))).collect()
     }
 
-    /// What `config` says, or, if it has a mistake, what it said when it had none.
+    /// What `config` says, or, if it has a mistake, what it said when it had none. A daemon that `goes_on` for an
+    /// earlier one reads that one's file.
     ///
     /// # Errors
     ///
     /// The mistake, if nothing is known of earlier.
-    pub(super) fn load(&self, config: &mut Config) -> Result<Vec<FilePolicy>, Error> {
+    pub(super) fn load(&self, config: &mut Config, goes_on: bool) -> Result<Vec<FilePolicy>, Error> {
+        if let Some(last) = self.file.as_ref().filter(|_| goes_on) {
+            config.go_on_with(&last.path);
+        }
         let mistake = match config.load() {
             Ok(policies) => return Ok(policies),
             Err(mistake) => mistake,

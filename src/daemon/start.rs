@@ -91,7 +91,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         Numbers::check(&place.numbers)?;
         let mut storage = storage::open(args, &place)?;
         let mut config = Config::of(args);
-        let policies = storage.settings.load(&mut config)?;
+        let policies = storage.settings.load(&mut config, args.detached)?;
         if let Err(error) = directory::prepare_done(&place.done, access) {
             warn!("users cannot leave word in {}: {error}", place.done.display());
         }

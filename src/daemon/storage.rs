@@ -11,9 +11,12 @@ use super::recover::{self, Recovered};
 use super::settings::PastSettings;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::protocol::{EndedTurn, Outcome, Ticket};
+use crate::protocol::{Domain, EndedTurn, Outcome, Ticket};
 use crate::sequencer::Secret;
 use crate::store::{Change, Database, DoneNote, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
+
+/// Domains in which a turn ended, and when, in milliseconds since 1970.
+pub(super) type Ended = Vec<(Domain, i64)>;
 
 /// What a daemon goes on with.
 #[derive(Default)]
@@ -24,6 +27,8 @@ pub(super) struct Storage {
     pub(super) tickets: Vec<Recovered>,
     pub(super) past: Past,
     pub(super) settings: PastSettings,
+    /// Turns that ended while there was no daemon, by the word of their clients.
+    pub(super) ended: Ended,
 }
 
 /// Opens what is at `place`.
@@ -41,11 +46,11 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
     let (mut database, found) =
         Database::open_if(&place.database, &place.mark, &Machine::this(), retention, bury, is_understood)?;
     let tickets = recover::read(&place.database, &found)?;
-    let tickets = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
+    let (tickets, ended) = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
     database.catch_up()?;
     let past = past(&place.database)?;
     let settings = PastSettings::read(database.take_settings());
-    Ok(Storage { database: Some(database), tickets: recover::look(tickets), past, settings })
+    Ok(Storage { database: Some(database), tickets: recover::look(tickets), past, settings, ended })
 }
 
 /// What becomes of a ticket from before the machine was restarted: a turn is over, and a place in line is lost.
@@ -76,18 +81,19 @@ fn change(turn: &EndedTurn, ended_at: i64) -> Change {
     Change::Ended { ticket: turn.ticket, domain: turn.domain.clone(), ended_at, body }
 }
 
-/// Ends the turns whose clients left word that they are done, and gives those that live on.
+/// Ends the turns whose clients left word that they are done, and gives those that live on, and where turns ended when.
 fn apply_notes(
     database: &mut Database,
     mut tickets: Vec<SavedTicket>,
     notes: &[FoundNote],
-) -> Result<Vec<SavedTicket>, Error> {
-    let mut changes = Vec::new();
+) -> Result<(Vec<SavedTicket>, Ended), Error> {
+    let (mut changes, mut ended) = (Vec::new(), Vec::new());
     for FoundNote { path, uid, note } in notes {
         let holds = |saved: &SavedTicket| saved.ticket.ticket.0 == note.ticket && saved.ticket.turn.is_some();
         let done = match tickets.iter().position(holds) {
             Some(index) if is_secret(&tickets[index], &note.secret) => {
                 let saved = tickets.remove(index);
+                ended.extend(saved.ticket.lines_of_its_own().map(|domain| (domain.clone(), note.ended_at_ms)));
                 ended_without_daemon(&saved, note.ended_at_ms, Outcome::Done, note.exit_status)
             }
             Some(_) => None,
@@ -104,7 +110,7 @@ fn apply_notes(
             warn!("cannot remove {}: {error}", path.display());
         }
     }
-    Ok(tickets)
+    Ok((tickets, ended))
 }
 
 fn is_secret(saved: &SavedTicket, secret: &str) -> bool {

@@ -253,7 +253,8 @@ impl Caller<'_> {
 
     fn pause(&self, pause: &Pause) -> Result<Ask, Refusal> {
         let domain = Domain::parse(&pause.domain)?;
-        let reason = pause.reason.as_deref().map(|reason| cut(reason).into());
+        let on_one_line = |reason: &str| cut(reason).replace(|character: char| character.is_control(), " ");
+        let reason = pause.reason.as_deref().map(|reason| on_one_line(reason).into());
         let (connection, peer, request_id) = (self.connection, *self.peer, pause.request_id.clone());
         Ok(Ask::Input(Input::Pause { connection, peer, domain, reason, request_id }))
     }

@@ -448,6 +448,12 @@ pub struct Restored {
 }
 
 impl Restored {
+    /// Its lines, but for those that it has by a turn that it was made within.
+    pub fn lines_of_its_own(&self) -> impl Iterator<Item = &Domain> {
+        let is_guest = |domain: &Domain| self.guests.iter().any(|guest| guest.domain == *domain);
+        std::iter::once(&self.domain).chain(&self.wishes.also).filter(move |domain| !is_guest(domain))
+    }
+
     /// Whether the client that asked keeps the place or the turn.
     pub fn hangs_on_its_client(&self) -> bool {
         self.turn.is_none() || self.unconfirmed || self.binding == Binding::Connection

@@ -33,6 +33,7 @@ pub(super) enum Refusal {
     AlreadyActive { request_id: RequestId, ticket: Ticket, pid: u32 },
     RequestIdTaken { domain: Domain, request_id: RequestId },
     SharedOutside { domain: Domain, host: Ticket },
+    TakesMoreThanOuter { domain: Domain, take: u32, host: Ticket, has: u32 },
     WouldDeadlock { links: Vec<Link>, passed: Option<Domain>, would_wait_for: Domain },
     OtherLines { request_id: RequestId, ticket: Ticket },
     NotFound { which: Which },
@@ -87,7 +88,7 @@ impl Refusal {
             | Refusal::Resting { .. }
             | Refusal::Paused { .. } => ErrorCode::Busy,
             Refusal::Superseded { .. } | Refusal::TurnSuperseded { .. } => ErrorCode::Superseded,
-            Refusal::TakeTooLarge { .. } => ErrorCode::TakeTooLarge,
+            Refusal::TakeTooLarge { .. } | Refusal::TakesMoreThanOuter { .. } => ErrorCode::TakeTooLarge,
             Refusal::SharedOutside { .. } | Refusal::WouldDeadlock { .. } => ErrorCode::WouldDeadlock,
             Refusal::TooManyPolicies { .. } => ErrorCode::TooManyPolicies,
             Refusal::SeveralHolders { .. } => ErrorCode::SeveralHolders,
@@ -125,7 +126,7 @@ impl fmt::Display for Refusal {
             Refusal::TimedOut { domain, waited } => {
                 write!(
                     f,
-                    "no turn in {domain} after {waited}: allow a longer wait, or see who holds it with `seq status`"
+                    "no turn in {domain} after {waited}: allow a longer wait, or see what holds it up with `seq status`"
                 )
             }
             Refusal::StillInUse { domain, waited } => {
@@ -173,6 +174,7 @@ impl fmt::Display for Refusal {
                 write!(f, "request id {request_id} belongs to another user's request in {domain}: use another one")
             }
             Refusal::SharedOutside { domain, host } => shared_outside(domain, *host, f),
+            Refusal::TakesMoreThanOuter { domain, take, host, has } => takes_more(domain, *take, (*host, *has), f),
             Refusal::WouldDeadlock { links, passed, would_wait_for } => {
                 would_deadlock(links, (passed.as_ref(), would_wait_for), f)
             }
@@ -227,6 +229,14 @@ fn shared_outside(domain: &Domain, host: Ticket, f: &mut fmt::Formatter<'_>) -> 
     write!(
         f,
         "a deadlock: ticket {host} has {domain} shared, and a request within it would have it alone: share it as well"
+    )
+}
+
+fn takes_more(domain: &Domain, take: u32, (host, has): (Ticket, u32), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "ticket {host} takes {has} of the slots of {domain}, so a request within it cannot take {take}: \
+         take fewer, or let the outer one take as many"
     )
 }
 

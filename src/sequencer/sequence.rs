@@ -59,6 +59,10 @@ impl Sequencer {
         if let Some(guest) = arrival.guests.iter().find(|guest| guest.shared && !wishes.shared) {
             return Some(Refusal::SharedOutside { domain: guest.domain.clone(), host: guest.host });
         }
+        if let Some(guest) = arrival.guests.iter().find(|guest| !guest.shared && wishes.take > guest.take) {
+            let (domain, take, has) = (guest.domain.clone(), wishes.take, guest.take);
+            return Some(Refusal::TakesMoreThanOuter { domain, take, host: guest.host, has });
+        }
         let domains = self.limits.domains;
         let is_new = |domain: &&Domain| !self.lines.contains_key(*domain) && !self.resting.has(domain);
         let new = arrival.lines().filter(is_new).count();

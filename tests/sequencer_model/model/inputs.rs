@@ -62,6 +62,8 @@ impl Model {
             Some(ErrorCode::TooManyRequests)
         } else if !ask.wishes.shared && self.guests_of(ask).iter().any(|guest| guest.shared) {
             Some(ErrorCode::WouldDeadlock)
+        } else if self.guests_of(ask).iter().any(|guest| !guest.shared && ask.wishes.take > guest.take) {
+            Some(ErrorCode::TakeTooLarge)
         } else if new > 0 && new > room {
             Some(ErrorCode::TooManyDomains)
         } else if !ask.wishes.shared && lines.iter().any(|domain| ask.wishes.take > self.slots(domain)) {
