@@ -220,7 +220,9 @@ fn what_lived_in_a_namespace_that_is_gone_is_gone_for_a_daemon_that_sees_everyth
     let socket = daemon.socket.clone();
     daemon.signal(rustix::process::Signal::TERM);
     daemon.wait();
-    let seq = r#""$SEQ" run -d a -- sh -c 'echo there; sleep 1000'"#;
+    // The daemon goes first, so that it sees nothing of the end of all others.
+    let seq = r#""$SEQ" run -d warm -- true && exec "$SEQ" --no-start run -d a -- sh -c '
+        kill -9 "$("$SEQ" info --json | sed "s/.*\"pid\":\([0-9]*\).*/\1/")"; echo there; sleep 1000'"#;
     let mut command = Command::new("unshare");
     command.args(ELSEWHERE).args(["sh", "-c", seq]).env("SEQ", env!("CARGO_BIN_EXE_seq")).env("SEQ_SOCKET", &socket);
     let mut container =
@@ -241,7 +243,7 @@ fn what_lived_in_a_namespace_that_is_gone_is_gone_for_a_daemon_that_sees_everyth
         assert_eq!(answer["type"], "active", "{answer}");
     } else {
         assert_eq!(answer["code"], "busy", "{answer}");
-        next.ask(r#"{"op":"release","ticket":1}"#);
+        next.ask(r#"{"op":"release","domain":"a"}"#);
         next.takes_turn("a");
     }
 }
