@@ -169,6 +169,7 @@ impl Owner {
 
     fn take(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
+            Wake::Asked(connection, ask) if self.is_unheard(connection, &ask) => {}
             Wake::Asked(connection, ask) if self.refuses(connection, &ask) => {}
             Wake::Asked(connection, ask) => {
                 let is_told_at_once = ask.is_told_at_once();
@@ -205,6 +206,12 @@ impl Owner {
             }
         }
         Ok(())
+    }
+
+    /// Whether nobody is there to hear the answer to what must not be done unheard: its client gave up, and has told
+    /// its user so.
+    fn is_unheard(&self, connection: ConnectionId, ask: &Ask) -> bool {
+        ask.needs_hearer() && self.clients.get(&connection).is_some_and(|link| link.is_hung_up())
     }
 
     fn answer(&mut self, connection: ConnectionId, ask: Ask) {

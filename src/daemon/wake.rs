@@ -81,6 +81,17 @@ impl Ask {
         matches!(self, Ask::Other(other) if matches!(**other, Other::Hello(_) | Other::Stop(_)))
     }
 
+    /// Whether it is to be done only while somebody waits for the answer. The end of a turn is no such thing: it has
+    /// happened.
+    pub(super) fn needs_hearer(&self) -> bool {
+        match self {
+            Ask::Sequence(..) => true,
+            Ask::Input(input) => matches!(input, Input::Release { .. } | Input::Cancel { .. }),
+            Ask::Other(other) => matches!(**other, Other::Stop(_) | Other::Restart(_)),
+            Ask::Started(..) => false,
+        }
+    }
+
     /// Whether the answer may be so large that it must be read before more is asked.
     pub(super) fn is_for_snapshot(&self) -> bool {
         matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..) | Other::Log(_)))
