@@ -107,7 +107,11 @@ fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
     }
     let named = args.socket.clone();
     let from_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let socket = named.or_else(from_environment).or_else(default_socket).ok_or_else(|| {
+    let socket = match named.or_else(from_environment) {
+        Some(socket) => Some(socket),
+        None => default_socket()?,
+    };
+    let socket = socket.ok_or_else(|| {
         Error::failure(format_args!(
             "this user has no home directory to keep the socket in: name one with --socket or {SOCKET_VARIABLE}"
         ))
