@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::Gid;
+use rustix::fs::{Gid, Mode};
 use tracing::{error, warn};
 
 use super::args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
@@ -67,6 +67,8 @@ fn outcome(error: &Error) -> String {
 fn start(args: &SeqdArgs) -> Result<(), Error> {
     let started = Time::now();
     crate::sys::ignore_file_size_signal();
+    // The modes of what is made here are chosen for what it is, not by whoever starts it.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let Inherited { connections_max, remarks } = inherited::shake_off(args.detached)?;
     let passed = if args.detached { None } else { listen::passed()? };
     let place = match &passed {
