@@ -77,7 +77,7 @@ fn describe(turns: &[EndedTurn], is_one_domain: bool) -> String {
 fn row(turn: &EndedTurn, users: &Users) -> Row {
     [
         local_time(&turn.ended_at),
-        turn.domain.to_string(),
+        printable(turn.domain.as_str()),
         turn.ticket.to_string(),
         users.name(turn.uid),
         milliseconds(turn.wait_ms),

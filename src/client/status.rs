@@ -123,7 +123,7 @@ fn heading(line: &DomainStatus) -> String {
         Some(usual) => format!(", a run takes about {}", milliseconds(usual)),
         None => String::new(),
     };
-    format!("{}: {waiting}{usual}", line.domain)
+    format!("{}: {waiting}{usual}", printable(line.domain.as_str()))
 }
 
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {

@@ -71,6 +71,7 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let domain = Domain::parse(domain).map_or_else(|_| domain.to_owned(), |domain| domain.to_string());
+        let domain = super::table::printable(&domain);
         let standing = Standing::default();
         Waiting { domain, style, loudness, standing, trouble: None, due: None, columns_drawn: 0 }
     }

@@ -127,7 +127,8 @@ fn describe_event(event: &Event) -> String {
         EventKind::Left => format!("left the line{}: {}", after(event.waited_ms), ending_of(event)),
         EventKind::Unknown => "changed".to_owned(),
     };
-    let (at, domain, ticket, pid) = (local_time(&event.at), &event.domain, event.ticket, event.pid);
+    let (at, domain, ticket, pid) =
+        (local_time(&event.at), super::table::printable(event.domain.as_str()), event.ticket, event.pid);
     format!("{at}  {domain}  ticket {ticket} {what}  (pid {pid}: {})", shown_command(event.command.as_deref()))
 }
 
