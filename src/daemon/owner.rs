@@ -193,6 +193,7 @@ impl Owner {
             }
             // It was replaced, or its ticket has ended.
             Wake::Ended(_) => {}
+            Wake::Heir(ticket, heir) => self.kept.inherit(ticket, heir),
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::ReopenLog) => self.facts.reopen_log(),
             Wake::PutBack => {
@@ -293,11 +294,21 @@ impl Owner {
         Some(if role == Role::Pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } })
     }
 
+    /// A client that was killed early has not named what it started: people are to see that, and not the client.
+    pub(super) fn look_for_heir(&self, ticket: Ticket) {
+        if let Some(pipe) = self.kept.only_pipe(ticket) {
+            self.watcher.look_for_heir(ticket, pipe);
+        }
+    }
+
     fn record(&mut self, record: Record) {
         match record.change {
             Change::Active { .. } => self.kept.activate(record.ticket),
             Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
-            Change::Orphaned { .. } => self.kept.orphan(record.ticket),
+            Change::Orphaned { .. } => {
+                self.kept.orphan(record.ticket);
+                self.look_for_heir(record.ticket);
+            }
             Change::Queued => {}
         }
         if !self.audience.is_empty() {

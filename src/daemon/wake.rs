@@ -22,6 +22,8 @@ pub(super) enum Wake {
     CaughtUp(ConnectionId),
     /// What a watch waited for has happened.
     Ended(WatchEnd),
+    /// This process was found to keep a turn whose client is gone.
+    Heir(Ticket, u32),
     /// The history has been read for a client.
     Read(ConnectionId, Box<Reply>),
     /// The process is asked to do something by a signal.
