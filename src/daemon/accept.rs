@@ -134,6 +134,10 @@ impl Door {
     /// Whether one more connection may be open. Those that are being closed for others are so in a few rounds.
     async fn has_room(&self) -> bool {
         let has_room = || Rc::strong_count(&self.open) <= self.connections_max + CONNECTIONS_EXTRA;
+        if !has_room() {
+            // The owner is gone only when the whole daemon is.
+            let _ = self.owner.send(Wake::Crowded).await;
+        }
         for _ in 0..ROUNDS_TO_CLOSE {
             if has_room() {
                 return true;

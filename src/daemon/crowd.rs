@@ -13,13 +13,17 @@ impl Owner {
     /// A client has come. If it is one too many, the one that has asked for nothing for the longest time goes; if none
     /// can, the newcomer may run errands only.
     pub(super) fn let_in(&mut self, link: Rc<Link>) {
-        if self.clients.len() >= self.facts.connections_max {
-            match self.idlest() {
-                Some(idlest) => self.send_away(&idlest, "this connection made room for another: it asked for nothing"),
-                None => link.is_extra.set(true),
-            }
+        if self.clients.len() >= self.facts.connections_max && !self.make_room() {
+            link.is_extra.set(true);
         }
         self.clients.insert(link.id, link);
+    }
+
+    /// Sends the client away that has asked for nothing for the longest time; says whether there was one.
+    pub(super) fn make_room(&mut self) -> bool {
+        let Some(idlest) = self.idlest() else { return false };
+        self.send_away(&idlest, "this connection made room for another: it asked for nothing");
+        true
     }
 
     /// Whether what is asked would keep an extra connection for long. It is refused then, and its connection closed.

@@ -179,6 +179,7 @@ impl Owner {
                 }
             }
             Wake::Opened(link) => self.let_in(link),
+            Wake::Crowded => _ = self.make_room(),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);

@@ -14,6 +14,8 @@ use crate::sequencer::{ConnectionId, Enqueue, Input};
 pub(super) enum Wake {
     /// A client has come.
     Opened(Rc<Link>),
+    /// A client stands at the door, and there is no place for it, not even for an errand.
+    Crowded,
     /// A client has asked for something.
     Asked(ConnectionId, Ask),
     /// A client is gone, or will ask for nothing more.
