@@ -269,6 +269,21 @@ fn a_daemon_whose_files_could_not_grow_is_not_started_and_why_is_said() {
     home.sh(r#"ulimit -f 8; "$SEQ" run -d foo.com -- true"#).is_silent(0);
 }
 
+#[test]
+fn the_files_of_the_daemon_have_their_modes_whatever_the_umask_is() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::new();
+    home.sh(r#"umask 777; "$SEQ" run -d foo.com -- sh -c umask"#).says(0, "0777\n", "");
+    let mode = |path: &std::path::Path| fs::metadata(path).expect("a file").permissions().mode() & 0o7777;
+    for directory in [".local", ".local/state", ".local/state/seq"] {
+        assert_eq!(mode(&home.file(directory)), 0o700, "{directory}");
+    }
+    for file in ["start.lock", "life.lock", "seqd.log", "seq.db", "seq.mark", "numbers", "seqd.sock"] {
+        assert_eq!(mode(&home.state().join(file)), 0o600, "{file}");
+    }
+}
+
 /// The session of this test, as `/proc` has it: 0 where it is one from outside of the pid namespace.
 fn session() -> String {
     let stat = fs::read_to_string("/proc/self/stat").expect("readable");

@@ -87,3 +87,17 @@ fn a_moment_that_is_none_is_refused() {
     let ended = home.seq(&["log", "--since", "yesterday"]);
     ended.complains_of_usage(2, "'yesterday' is no moment: write how long ago, as in 2h, or when, as in 2026-03-01");
 }
+
+#[test]
+fn a_domain_that_would_turn_a_line_around_is_written_out() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let domain = "a\u{202e}b\u{200b}";
+    let running = home.hold(domain, "one", "gate");
+    let shown = home.seq(&["status"]).stdout();
+    assert!(shown.starts_with("a\\u{202e}b\\u{200b}: nobody waits"), "{shown}");
+    gate.open();
+    running.wait().is_silent(0);
+    let log = home.seq(&["log"]).stdout();
+    assert!(log.contains("  a\\u{202e}b\\u{200b}  ") && !log.contains('\u{202e}'), "{log}");
+}

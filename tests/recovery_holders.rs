@@ -6,9 +6,11 @@
 mod wire;
 
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal};
 use seq::store::{Database, Machine, Retention};
 use wire::{Client, Daemon, Sleeper, until};
 
@@ -106,6 +108,33 @@ fn an_orphan_keeps_its_turn_until_its_pipe_is_closed() {
     assert!(next.ask(ASK).contains("queued"));
     command.end();
     assert!(token_of(&next.line()) > 1);
+}
+
+#[test]
+fn an_orphan_is_shown_by_its_own_process_though_nobody_has_named_it() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let mut wrapper = daemon.connect();
+    let (reading, writing) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    wrapper.send_with(r#"{"op":"sequence","domain":"a","descriptors":1}"#, &[reading.as_fd()]);
+    wrapper.line();
+    let script = "sleep 1000 & wait";
+    let mut command =
+        Sleeper(Command::new("sh").args(["-c", script]).stdout(writing).process_group(0).spawn().unwrap());
+    let shown = |daemon: &Daemon| {
+        let mut client = daemon.connect();
+        client.send(r#"{"op":"status"}"#);
+        client.reply()["domains"][0]["holders"][0]["pid"].as_u64()
+    };
+    let pid = Some(u64::from(command.0.id()));
+    assert_ne!(shown(&daemon), pid, "its client is there still");
+    drop((reading, wrapper));
+    until("the command is found", || (shown(&daemon) == pid).then_some(()));
+    let daemon = killed(daemon);
+    until("the command is found again", || (shown(&daemon) == pid).then_some(()));
+    rustix::process::kill_process_group(Pid::from_child(&command.0), Signal::KILL).unwrap();
+    command.0.wait().unwrap();
+    daemon.connect().ask(ASK);
 }
 
 #[test]

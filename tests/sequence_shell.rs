@@ -85,6 +85,15 @@ fn a_process_that_is_not_there_gets_no_turn() {
     let pid = gone.pid().to_string();
     gone.wait().is_silent(0);
     home.seq(&["sequence", "-d", "foo.com", "--for-pid", &pid]).complains(125, &format!("there is no process {pid}"));
+    // Nor is one that has ended and that nobody has waited for.
+    let mut zombie = std::process::Command::new("true").spawn().expect("true");
+    let pid = zombie.id().to_string();
+    home.await_fact("a zombie", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("not waited for yet");
+        stat.contains(") Z ").then_some(())
+    });
+    home.seq(&["sequence", "-d", "foo.com", "--for-pid", &pid]).complains(125, &format!("there is no process {pid}"));
+    zombie.wait().expect("a status");
 }
 
 #[test]

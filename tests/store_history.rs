@@ -110,6 +110,28 @@ fn the_history_is_cut_by_count_and_by_age() {
 }
 
 #[test]
+fn what_is_too_old_or_too_many_is_not_shown_though_it_is_there_still() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("seq/seqd.sock");
+    for (turns, shown) in [(0, vec![]), (2, vec!["2", "3"])] {
+        let daemon = Daemon::start_with(&socket, &["--history-turns", &turns.to_string()]).unwrap();
+        let mut client = daemon.connect();
+        for number in 1..=3 {
+            take_and_give(&mut client, "a", &number.to_string(), 0);
+        }
+        assert_eq!(log(&mut client, ""), shown);
+        daemon.kill();
+    }
+    let daemon = Daemon::start_with(&socket, &["--history-age", "2s"]).unwrap();
+    let mut client = daemon.connect();
+    let start = std::time::Instant::now();
+    take_and_give(&mut client, "b", "old", 0);
+    let shown = log(&mut client, "");
+    assert!(shown.contains(&"old".to_owned()) || start.elapsed().as_secs() >= 2, "{shown:?}");
+    wire::until("it is too old", || log(&mut client, "").is_empty().then_some(()));
+}
+
+#[test]
 fn estimates_live_on() {
     let mut daemon = Daemon::start();
     let _directory = daemon.take_directory();

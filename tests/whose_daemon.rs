@@ -56,6 +56,18 @@ fn a_user_without_a_home_is_told_so() {
 }
 
 #[test]
+fn a_home_that_depends_on_the_directory_is_refused() {
+    let home = Home::new();
+    let words = "seq: HOME is a relative path, here: set it to the whole path of your home directory, or name a socket \
+                 with --socket\n";
+    let mut command = home.seq_command(&["run", "-d", "foo.com", "--", "true"]);
+    home.finish(command.env("HOME", "here")).says(125, "", words);
+    assert!(!home.file("here").exists());
+    let mut command = home.seq_command(&["--socket", "here/seqd.sock", "run", "-d", "foo.com", "--", "echo", "hello"]);
+    home.finish(command.env("HOME", "here")).says(0, "hello\n", "");
+}
+
+#[test]
 fn somebody_elses_home_is_left_alone() {
     if !is_root() {
         return;

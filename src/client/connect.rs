@@ -394,7 +394,7 @@ fn is_there(path: &Path) -> bool {
 /// The socket in the user's own home directory. With somebody else's `HOME`, as after some ways to become root, what
 /// would be made there would lock its owner out.
 fn own_socket() -> Result<PathBuf, Error> {
-    let home = home_directory().ok_or_else(no_home)?;
+    let home = home_directory()?.ok_or_else(no_home)?;
     let me = geteuid().as_raw();
     match std::fs::metadata(&home) {
         Ok(found) if found.uid() != me && found.uid() != 0 => Err(Error::failure(format_args!(
@@ -403,7 +403,7 @@ fn own_socket() -> Result<PathBuf, Error> {
             home.display(),
             found.uid()
         ))),
-        _ => default_socket().ok_or_else(no_home),
+        _ => default_socket()?.ok_or_else(no_home),
     }
 }
 

@@ -93,7 +93,8 @@ fn row(turn: &EndedTurn, users: &Users) -> Row {
 
 /// A domain, and the further ones.
 pub(super) fn several(domain: &Domain, also: &[Domain]) -> String {
-    std::iter::once(domain).chain(also).map(Domain::as_str).collect::<Vec<_>>().join(", ")
+    let names = std::iter::once(domain).chain(also).map(|name| printable(name.as_str()));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// A moment by the user's own clock, with its day; as it came when it is no moment.

@@ -12,7 +12,7 @@ use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, St
 
 use super::connect::Daemon;
 use super::deliver::give_back;
-use super::process::command_line;
+use super::process::{Stat, command_line};
 use super::rejoin::secret;
 use super::signals::{Signals, die_of};
 use super::table::printable;
@@ -119,15 +119,22 @@ fn calling_shell() -> Result<Owner, Error> {
 fn named(pid: u32) -> Result<Owner, Error> {
     let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = known.ok_or_else(|| Error::failure(format_args!("there is no process {pid}")))?;
-    Ok(Owner { pid, pidfd: open(pid)? })
+    let owner = Owner { pid, pidfd: open(pid)? };
+    // It has ended, only its parent has not asked for its status yet.
+    let is_dead = Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'Z' | 'X'));
+    if is_dead { Err(no_such_process(pid)) } else { Ok(owner) }
 }
 
 fn open(pid: Pid) -> Result<OwnedFd, Error> {
     pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
-        Errno::SRCH => Error::failure(format_args!("there is no process {pid}: name one that runs with --for-pid")),
+        Errno::SRCH => no_such_process(pid),
         Errno::NOSYS => Error::failure("this kernel has no pidfds (Linux 5.3): use --lease"),
         errno => Error::failure(format_args!("cannot watch process {pid}: {}", std::io::Error::from(errno))),
     })
+}
+
+fn no_such_process(pid: Pid) -> Error {
+    Error::failure(format_args!("there is no process {pid}: name one that runs with --for-pid"))
 }
 
 /// The turn as one line of JSON: `domain`, `request_id`, `ticket`, `token`, as in the protocol's `active`; and `bound_to`,

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
-use crate::daemon::{Place, prepare_own_directory};
+use crate::daemon::{Place, prepare_own_directory, with_modes_as_given};
 use crate::error::{Cure, Error, way_to_write, with_limit};
 
 use super::link::timespec;
@@ -118,14 +118,10 @@ pub(super) fn await_departure() {
 
 fn open_lock(place: &Place) -> Result<File, Error> {
     prepare_own_directory(&place.directory).map_err(|error| error.with_cure(Cure::Person))?;
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(&place.start_lock)
-        .map_err(|error| unwritable(&place.start_lock, &error))
+    let mut open = OpenOptions::new();
+    open.write(true).create(true).truncate(false).mode(0o600);
+    open.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    with_modes_as_given(|| open.open(&place.start_lock)).map_err(|error| unwritable(&place.start_lock, &error))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {

@@ -147,7 +147,7 @@ fn heading(line: &DomainStatus) -> String {
         None => String::new(),
     };
     let at_once = if line.concurrency > 1 { format!(", {} slots", line.concurrency) } else { String::new() };
-    format!("{}: {waiting}{at_once}{usual}", line.domain)
+    format!("{}: {waiting}{at_once}{usual}", printable(line.domain.as_str()))
 }
 
 /// By what a domain rests, and until when.

@@ -51,8 +51,8 @@ impl Screen {
     }
 }
 
-/// `text` with everything that a terminal would obey written out: control characters, and those that turn the
-/// direction of what follows.
+/// `text` with everything that a terminal would obey, or that nobody would see, written out: control characters, those
+/// that turn the direction of what follows, and other characters without a picture.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -60,15 +60,29 @@ pub(super) fn printable(text: &str) -> String {
             '\n' => shown.push_str("\\n"),
             '\t' => shown.push_str("\\t"),
             '\r' => shown.push_str("\\r"),
-            _ if character.is_control() || turns_direction(character) => shown.extend(character.escape_unicode()),
+            _ if character.is_control() || is_unseen(character) => shown.extend(character.escape_unicode()),
             _ => shown.push(character),
         }
     }
     shown
 }
 
-fn turns_direction(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Of Unicode's category Cf those that are not part of how a language or a picture is written, and the separators of
+/// lines.
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0001}'..='\u{e007f}'
+    )
 }
 
 /// `text` in at most `width` columns; what was cut off is marked with `…`.
@@ -165,6 +179,7 @@ mod tests {
 
     #[test]
     fn nothing_that_a_terminal_would_obey_is_left() {
+        assert_eq!(printable("a\u{200b}b\u{feff}c\u{2066}"), "a\\u{200b}b\\u{feff}c\\u{2066}");
         assert_eq!(printable("a\x1b[2Jb\nc\t\u{9b}d\u{202e}e é漢"), "a\\u{1b}[2Jb\\nc\\t\\u{9b}d\\u{202e}e é漢");
     }
 

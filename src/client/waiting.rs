@@ -72,6 +72,7 @@ impl Waiting {
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let shown = |typed: &String| Domain::parse(typed).map_or_else(|_| typed.clone(), |domain| domain.to_string());
         let domain = domains.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let domain = super::table::printable(&domain);
         let standing = Standing::default();
         Waiting { domain, style, loudness, standing, trouble: None, due: None, columns_drawn: 0 }
     }

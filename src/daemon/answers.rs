@@ -133,9 +133,12 @@ impl Owner {
 
     /// Lets the history be read, beside the loop, for those who asked in this batch.
     pub(super) fn answer_logs(&mut self) {
-        let Some(path) = self.ledger.path().filter(|_| !self.batch.logs.is_empty()).map(Path::to_owned) else { return };
+        if self.batch.logs.is_empty() {
+            return;
+        }
+        let (Some(path), Some(shown)) = (self.ledger.path().map(Path::to_owned), self.ledger.shown()) else { return };
         for (link, ask) in self.batch.logs.drain(..) {
-            self.librarian.look_up(link.id, path.clone(), ask);
+            self.librarian.look_up(link.id, path.clone(), shown, ask);
         }
     }
 

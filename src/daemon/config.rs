@@ -68,7 +68,8 @@ impl From<Mistake> for Error {
 impl Config {
     /// The file that these arguments name, or the usual one.
     pub(super) fn of(args: &SeqdArgs) -> Config {
-        let usual = || if args.system { Some(SYSTEM_CONFIG.into()) } else { Some(home_directory()?.join(USER_CONFIG)) };
+        let of_user = || Some(home_directory().ok()??.join(USER_CONFIG));
+        let usual = || if args.system { Some(SYSTEM_CONFIG.into()) } else { of_user() };
         Config { path: args.config.clone().or_else(usual), is_named: args.config.is_some(), mistake: None }
     }
 

@@ -78,7 +78,16 @@ pub(super) fn prepare_done(done: &Path, access: Access) -> io::Result<()> {
 ///
 /// With the reason and the way out. Nothing is made then.
 pub fn prepare_own_directory(directory: &Path) -> Result<(), Error> {
-    prepare(directory, Access::default())
+    with_modes_as_given(|| prepare(directory, Access::default()))
+}
+
+/// Lets `make` make files with the modes that it names, as far as they are the user's own, whatever the user's umask is.
+/// Not while another thread makes files: the umask is the whole process's.
+pub fn with_modes_as_given<T>(make: impl FnOnce() -> T) -> T {
+    let before = rustix::process::umask(Mode::from_raw_mode(0o077));
+    let result = make();
+    rustix::process::umask(before);
+    result
 }
 
 fn create(directory: &Path, access: Access) -> io::Result<()> {

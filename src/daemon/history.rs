@@ -33,6 +33,15 @@ pub(super) struct LogAsk {
     pub(super) request_id: Option<String>,
 }
 
+/// What there is to be seen of the past. What is more is only not removed yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    /// How long ago a turn ended, in milliseconds.
+    pub(super) age_ms: i64,
+    /// So many turns, if there are more.
+    pub(super) turns_max: Option<u64>,
+}
+
 /// Reads for those who ask, one after the other, on a thread beside the loop.
 pub(super) struct Librarian {
     owner: Sender<Wake>,
@@ -46,11 +55,11 @@ impl Librarian {
     }
 
     /// Answers `ask` out of the database at `path`, by and by.
-    pub(super) fn look_up(&self, connection: ConnectionId, path: PathBuf, ask: LogAsk) {
+    pub(super) fn look_up(&self, connection: ConnectionId, path: PathBuf, shown: Shown, ask: LogAsk) {
         let (owner, desk) = (self.owner.clone(), Rc::clone(&self.desk));
         tokio::task::spawn_local(async move {
             let Ok(_turn) = desk.acquire().await else { return };
-            let Ok(reply) = tokio::task::spawn_blocking(move || answer(&path, ask)).await else { return };
+            let Ok(reply) = tokio::task::spawn_blocking(move || answer(&path, shown, ask)).await else { return };
             // The owner is gone only when the whole daemon is.
             let _ = owner.send(Wake::Read(connection, Box::new(reply))).await;
         });
@@ -58,15 +67,13 @@ impl Librarian {
 }
 
 /// The answer, out of the database at `path`. Takes time for each turn that is there: not for the owner's loop.
-fn answer(path: &Path, ask: LogAsk) -> Reply {
+fn answer(path: &Path, shown: Shown, ask: LogAsk) -> Reply {
     let LogAsk { domain, since, failed, turns_max, request_id } = ask;
-    let since_ms = since.map(|since| {
-        let back = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-        Timestamp::now().as_millisecond().saturating_sub(back)
-    });
+    let back = since.map_or(i64::MAX, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+    let since_ms = Timestamp::now().as_millisecond().saturating_sub(back.min(shown.age_ms));
     let mut turns = Vec::new();
     let read = History::open(path).and_then(|history| {
-        history.read(domain.as_ref(), since_ms, |body| {
+        history.read(domain.as_ref(), since_ms, shown.turns_max, |body| {
             // What a later version wrote, and an earlier one does not understand, is left out.
             let turn: Option<EndedTurn> = serde_json::from_slice(body).ok();
             let is_asked_for = |turn: &EndedTurn| {

@@ -27,6 +27,8 @@ struct Keeper {
     is_active: bool,
     /// What is watched for it.
     watches: Vec<Watch>,
+    /// The process to show instead of its client, which has died without naming it.
+    heir: Option<u32>,
     /// See [`SavedTicket::pipes_namespace`].
     pipes_namespace: Option<u64>,
     /// What may keep it since before this daemon, and cannot be looked for. The sequencer counts each as a process.
@@ -48,6 +50,7 @@ impl Kept {
         let keeper = self.tickets.entry(ticket).or_default();
         keeper.connection = Some(connection);
         keeper.asker = asker;
+        keeper.heir = None;
         let unseen = std::mem::take(&mut keeper.unseen);
         if !keeper.is_active {
             keeper.watches.clear();
@@ -101,6 +104,28 @@ impl Kept {
     pub(super) fn has_asker(&self, ticket: Ticket) -> bool {
         let keeper = self.tickets.get(&ticket);
         keeper.is_some_and(|keeper| keeper.watches.iter().any(|watch| watch.role == Role::Asker))
+    }
+
+    /// A pipe that keeps the turn of this ticket, if there is nothing else by which people could find what runs.
+    pub(super) fn only_pipe(&self, ticket: Ticket) -> Option<u64> {
+        let keeper = self.tickets.get(&ticket).filter(|keeper| keeper.is_active)?;
+        let has_process = keeper.watches.iter().any(|watch| watch.role != Role::Pipe);
+        keeper.watches.iter().filter(|_| !has_process).find_map(|watch| match watch.identity {
+            Some(Identity::Pipe(inode)) => Some(inode),
+            _ => None,
+        })
+    }
+
+    /// This process has the pipe that keeps the ticket.
+    pub(super) fn inherit(&mut self, ticket: Ticket, heir: u32) {
+        if let Some(keeper) = self.tickets.get_mut(&ticket) {
+            keeper.heir = Some(heir);
+        }
+    }
+
+    /// The process to show of an orphan, if it is another one than its client has named.
+    pub(super) fn heir(&self, ticket: Ticket) -> Option<u32> {
+        self.tickets.get(&ticket)?.heir
     }
 
     /// Whether all that keeps this ticket is out of sight.

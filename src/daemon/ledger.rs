@@ -6,17 +6,20 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing::warn;
 
-use super::history::amended;
+use super::history::{Shown, amended};
 use super::kept::Kept;
 use super::report::{self, WallClock};
 use crate::clock::Time;
 use crate::error::{Cure, Error};
 use crate::protocol::{Outcome, Ticket};
 use crate::sequencer::{Change, Record, Sequencer};
-use crate::store::{self, Database, LeftTicket};
+use crate::store::{self, Database, LeftTicket, Retention};
 
-/// Between two looks for turns that have become too old for the history; those that are too many go soon.
-const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+/// Between two looks for turns that have become too old for the history, at most; those that are too many go soon.
+const PRUNE_INTERVAL_MAX: Duration = Duration::from_hours(1);
+
+/// The same, at least.
+const PRUNE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Between two small steps of letting go of them.
 const PRUNE_PAUSE: Duration = Duration::from_millis(20);
@@ -66,6 +69,13 @@ impl Ledger {
     /// Where the database is; nothing when there is none.
     pub(super) fn path(&self) -> Option<&Path> {
         self.database.as_ref().map(Database::path)
+    }
+
+    /// What is to be seen of the history: all of it that has not become too old, and so many turns if there are more.
+    pub(super) fn shown(&self) -> Option<Shown> {
+        let database = self.database.as_ref()?;
+        let Retention { turns, age_ms } = database.retention();
+        Some(Shown { age_ms, turns_max: (database.surplus() > 0).then_some(turns) })
     }
 
     /// Puts the database back if somebody removed it.
@@ -198,7 +208,9 @@ impl Ledger {
                 Err(problem) if problem.cure() == Cure::Write => false,
                 pruned => pruned?,
             };
-            self.prune_at = Some(now + if has_more { PRUNE_PAUSE } else { PRUNE_INTERVAL });
+            let age = Duration::from_millis(database.retention().age_ms.try_into().unwrap_or(0));
+            let interval = age.clamp(PRUNE_INTERVAL_MIN, PRUNE_INTERVAL_MAX);
+            self.prune_at = Some(now + if has_more { PRUNE_PAUSE } else { interval });
         }
         Ok(())
     }

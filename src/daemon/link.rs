@@ -5,6 +5,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -101,6 +102,12 @@ impl Link {
     /// Puts a line that is encoded already into the outbox.
     pub(super) fn push_line(&self, line: &[u8]) {
         self.outbox.borrow_mut().bytes.extend_from_slice(line);
+    }
+
+    /// Whether the client has closed its connection altogether, and not just what it writes to (`POLLHUP`, `poll(2)`).
+    pub(super) fn is_hung_up(&self) -> bool {
+        let mut polled = [PollFd::new(&self.stream, PollFlags::empty())];
+        matches!(poll(&mut polled, Some(&Timespec::default())), Ok(1..)) && polled[0].revents().contains(PollFlags::HUP)
     }
 
     /// Bytes in the outbox.

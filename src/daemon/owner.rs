@@ -186,6 +186,7 @@ impl Owner {
 
     fn take(&mut self, wake: Wake) -> Result<(), Error> {
         match wake {
+            Wake::Asked(connection, ask) if self.is_unheard(connection, &ask) => {}
             Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
             // If it is not waited for any more, the daemon is about to leave.
@@ -205,6 +206,7 @@ impl Owner {
             }
             // It was replaced, or its ticket has ended.
             Wake::Ended(_) => {}
+            Wake::Heir(ticket, heir) => self.kept.inherit(ticket, heir),
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::HangUp) => {
                 self.facts.reopen_log();
@@ -230,6 +232,12 @@ impl Owner {
         if !is_told_at_once {
             self.tell_of_stall(connection);
         }
+    }
+
+    /// Whether nobody is there to hear the answer to what must not be done unheard: its client gave up, and has told
+    /// its user so.
+    fn is_unheard(&self, connection: ConnectionId, ask: &Ask) -> bool {
+        ask.needs_hearer() && self.clients.get(&connection).is_some_and(|link| link.is_hung_up())
     }
 
     fn answer(&mut self, connection: ConnectionId, ask: Ask) {
@@ -317,11 +325,21 @@ impl Owner {
         Some(if role == Role::Pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } })
     }
 
+    /// A client that was killed early has not named what it started: people are to see that, and not the client.
+    pub(super) fn look_for_heir(&self, ticket: Ticket) {
+        if let Some(pipe) = self.kept.only_pipe(ticket) {
+            self.watcher.look_for_heir(ticket, pipe);
+        }
+    }
+
     fn record(&mut self, record: Record) {
         match record.change {
             Change::Active { .. } => self.kept.activate(record.ticket),
             Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
-            Change::Orphaned { .. } => self.kept.orphan(record.ticket),
+            Change::Orphaned { .. } => {
+                self.kept.orphan(record.ticket);
+                self.look_for_heir(record.ticket);
+            }
             Change::Queued => {}
         }
         if !self.audience.is_empty() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::process;
+use super::{process, sight};
 
 /// What looking through all processes has shown.
 #[derive(Debug, Default)]
@@ -99,6 +99,32 @@ impl Pipes {
         let suspects: Vec<OwnedFd> = suspects.filter_map(|book| process::open(book.pid).ok()).collect();
         if suspects.is_empty() { PipeLook::Closed } else { PipeLook::Unknown(suspects) }
     }
+}
+
+/// The process that has had the writing end of this pipe for the longest time: what was started with it, and not what
+/// that has started. Looks at every process: not for the owner's loop.
+pub(super) fn oldest_writer(inode: u64) -> Option<u32> {
+    let target = format!("pipe:[{inode}]");
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    // Where `/proc` is of a namespace around this one its numbers are not those that people are shown otherwise.
+    let writers = pids.filter(|pid| sight::is_proc_our_own() && can_write(*pid, Path::new(&target)));
+    writers.min_by_key(|pid| process::started(*pid))
+}
+
+/// Whether the process has an end of the pipe that it can write to (`fdinfo`, `proc_pid_fdinfo(5)`).
+fn can_write(pid: u32, target: &Path) -> bool {
+    let is_writing_end = |descriptor: fs::DirEntry| {
+        let information = || fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", descriptor.file_name().display()));
+        let flags = || {
+            let information = information().ok()?;
+            let flags = information.lines().find_map(|line| line.strip_prefix("flags:"))?;
+            u32::from_str_radix(flags.trim(), 8).ok()
+        };
+        let writes = |flags: u32| OFlags::from_bits_retain(flags).intersects(OFlags::WRONLY | OFlags::RDWR);
+        fs::read_link(descriptor.path()).is_ok_and(|found| found == target) && flags().is_some_and(writes)
+    };
+    fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(is_writing_end)
 }
 
 fn closed_book(pid: u32) -> Option<ClosedBook> {

@@ -24,19 +24,34 @@ const STATE_DIRECTORY: &str = ".local/state";
 
 /// Where a user's own daemon listens: `~/.local/state/seq/seqd.sock`. Nothing when the user has no home directory.
 ///
+/// # Errors
+///
+/// As [`home_directory`].
+///
 /// It depends on the user alone, and not on `XDG_RUNTIME_DIR`, `XDG_STATE_HOME` or `TMPDIR`: cron, ssh, sudo and
 /// systemd set those differently, and two daemons would mean no exclusion at all.
-pub fn default_socket() -> Option<PathBuf> {
-    Some(home_directory()?.join(STATE_DIRECTORY).join("seq").join(SOCKET_NAME))
+pub fn default_socket() -> Result<Option<PathBuf>, Error> {
+    Ok(home_directory()?.map(|home| home.join(STATE_DIRECTORY).join("seq").join(SOCKET_NAME)))
 }
 
 /// The user's home directory: `HOME`, or what the user's entry in `/etc/passwd` says.
-pub fn home_directory() -> Option<PathBuf> {
-    if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) {
-        return Some(directories::BaseDirs::new()?.home_dir().to_owned());
+///
+/// # Errors
+///
+/// When `HOME` is a relative path: there would be a daemon for each directory that seq is called in.
+pub fn home_directory() -> Result<Option<PathBuf>, Error> {
+    let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from) else {
+        // Not by `getpwuid(3)`: it loads libraries of the system, which a program that is linked statically cannot.
+        let users = std::fs::read("/etc/passwd").unwrap_or_default();
+        return Ok(home_of(rustix::process::geteuid().as_raw(), &users));
+    };
+    if home.is_absolute() {
+        return Ok(directories::BaseDirs::new().map(|directories| directories.home_dir().to_owned()));
     }
-    // Not by `getpwuid(3)`: it loads libraries of the system, which a program that is linked statically cannot.
-    home_of(rustix::process::geteuid().as_raw(), &std::fs::read("/etc/passwd").ok()?)
+    Err(Error::failure(format_args!(
+        "HOME is a relative path, {}: set it to the whole path of your home directory, or name a socket with --socket",
+        home.display()
+    )))
 }
 
 /// The home directory of user `uid`, by a file like `passwd(5)`.

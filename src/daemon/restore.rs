@@ -60,6 +60,7 @@ impl Owner {
             self.input(Input::Restore(saved.ticket.clone()));
             if self.sequencer.saved(ticket).is_some() {
                 self.keep(ticket, keepers.watched);
+                self.look_for_heir(ticket);
             } else {
                 info!("ticket {ticket} has ended meanwhile: nothing keeps it");
                 if saved.ticket.turn.is_some() {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::Gid;
+use rustix::fs::{Gid, Mode};
 use tracing::{error, warn};
 
 use super::args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
@@ -69,6 +69,8 @@ fn outcome(error: &Error) -> String {
 fn start(args: &SeqdArgs) -> Result<(), Error> {
     let started = Time::now();
     crate::sys::ignore_file_size_signal();
+    // The modes of what is made here are chosen for what it is, not by whoever starts it.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let Inherited { connections_max, budget, remarks } = inherited::shake_off(args.detached)?;
     let passed = if args.detached { None } else { listen::passed()? };
     let place = match &passed {
@@ -128,7 +130,11 @@ fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
     }
     let named = args.socket.clone();
     let from_environment = || std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let socket = named.or_else(from_environment).or_else(default_socket).ok_or_else(|| {
+    let socket = match named.or_else(from_environment) {
+        Some(socket) => Some(socket),
+        None => default_socket()?,
+    };
+    let socket = socket.ok_or_else(|| {
         Error::failure(format_args!(
             "this user has no home directory to keep the socket in: name one with --socket or {SOCKET_VARIABLE}"
         ))

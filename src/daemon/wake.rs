@@ -28,6 +28,8 @@ pub(super) enum Wake {
     CaughtUp(ConnectionId),
     /// What a watch waited for has happened.
     Ended(WatchEnd),
+    /// This process was found to keep a turn whose client is gone.
+    Heir(Ticket, u32),
     /// The history has been read for a client.
     Read(ConnectionId, Box<Reply>),
     /// The process is asked to do something by a signal.
@@ -88,6 +90,17 @@ impl Ask {
     /// Whether the answer says nothing that has to be written down first.
     pub(super) fn is_told_at_once(&self) -> bool {
         matches!(self, Ask::Other(other) if matches!(**other, Other::Hello(_) | Other::Stop(_)))
+    }
+
+    /// Whether it is to be done only while somebody waits for the answer. The end of a turn is no such thing: it has
+    /// happened.
+    pub(super) fn needs_hearer(&self) -> bool {
+        match self {
+            Ask::Sequence(..) => true,
+            Ask::Input(input) => matches!(input, Input::Release { .. } | Input::Cancel { .. }),
+            Ask::Other(other) => matches!(**other, Other::Stop(_) | Other::Restart(_)),
+            Ask::Started(..) => false,
+        }
     }
 
     /// Whether the answer may be so large that it must be read before more is asked.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use super::client::ReadBuffer;
+use super::pipes::oldest_writer;
 use super::process;
 use super::wake::{Wake, WatchEnd};
 use crate::protocol::Ticket;
@@ -77,6 +78,18 @@ impl Watcher {
             let _ = pidfd.readable().await;
         });
         Ok(Watch { number, role, identity, task })
+    }
+
+    /// Looks for the process that has the pipe of a turn whose client has named none; the owner is told by and by.
+    pub(super) fn look_for_heir(&self, ticket: Ticket, pipe: u64) {
+        let owner = self.owner.clone();
+        tokio::task::spawn_local(async move {
+            let found = tokio::task::spawn_blocking(move || oldest_writer(pipe)).await;
+            if let Ok(Some(heir)) = found {
+                // The owner is gone only when the whole daemon is.
+                let _ = owner.send(Wake::Heir(ticket, heir)).await;
+            }
+        });
     }
 
     fn pipe(&mut self, pipe: OwnedFd, ticket: Ticket) -> io::Result<Watch> {

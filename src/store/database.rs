@@ -423,6 +423,11 @@ impl Database {
         self.ended.saturating_sub(self.retention.turns)
     }
 
+    /// What the history is to keep.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
     /// Removes a few of the turns that are too many, or ended too long ago. True when there may be more: call it again,
     /// when nothing waits.
     ///

@@ -21,8 +21,11 @@ const PRUNE_OLDEST: &str =
 const PRUNE_OLD: &str = "DELETE FROM turns WHERE ticket IN (SELECT ticket FROM \
     (SELECT ticket, ended_at FROM turns WHERE state > 0 ORDER BY ticket LIMIT ?2) WHERE ended_at < ?1)";
 const BY_END: &str = "SELECT ticket, state, body, sum FROM turns WHERE state = 1 \
-    AND (?1 IS NULL OR domain = ?1 OR instr(body, CAST('\"also\":[' AS BLOB)) > 0) AND (?2 IS NULL OR ended_at >= ?2) ORDER BY ended_at DESC, ticket DESC";
+    AND (?1 IS NULL OR domain = ?1 OR instr(body, CAST('\"also\":[' AS BLOB)) > 0) AND ended_at >= ?2 AND ticket > ?3 \
+    ORDER BY ended_at DESC, ticket DESC";
 const ONE: &str = "SELECT ended_at, body, sum FROM turns WHERE state = 1 AND ticket = ?1";
+/// The newest of those that are too many.
+const SURPLUS: &str = "SELECT ticket FROM turns WHERE state > 0 ORDER BY ticket DESC LIMIT 1 OFFSET ?1";
 const NEWEST: &str = "SELECT ticket, state, body, sum FROM turns WHERE state > 0 ORDER BY ticket DESC LIMIT ?1";
 
 /// A second way into the database, for a thread that only reads: a long look at the history holds up no turn.
@@ -44,7 +47,8 @@ impl History {
     }
 
     /// Gives the lines of the turns that ended since `since_ms`, in one domain or all, the last that ended first, to
-    /// `each`, until it says that it is enough. Those of turns in several domains are given in any case.
+    /// `each`, until it says that it is enough. Nothing comes of what is not among the newest `turns_max` that ended,
+    /// which is only still there. Those of turns in several domains are given in any case.
     ///
     /// # Errors
     ///
@@ -52,11 +56,23 @@ impl History {
     pub fn read(
         &self,
         domain: Option<&Domain>,
-        since_ms: Option<i64>,
+        since_ms: i64,
+        turns_max: Option<u64>,
         mut each: impl FnMut(&[u8]) -> bool,
     ) -> Result<(), Problem> {
-        let parameters = params![domain.map(Domain::as_str), since_ms];
+        let after = match turns_max {
+            Some(turns_max) => self.surplus(turns_max)?,
+            None => 0,
+        };
+        let parameters = params![domain.map(Domain::as_str), since_ms, after];
         read(&self.connection, &self.path, BY_END, parameters, |_, _, body| each(body))
+    }
+
+    /// The ticket up to which they are too many, when only so many are to be there.
+    fn surplus(&self, turns_max: u64) -> Result<i64, Problem> {
+        let offset = i64::try_from(turns_max).unwrap_or(i64::MAX);
+        let found = self.connection.query_row(SURPLUS, [offset], |row| row.get(0)).optional();
+        found.map(|ticket| ticket.unwrap_or(0)).map_err(|error| problem(&self.path, error))
     }
 
     /// Gives the newest tickets that have ended, at most `count`, the newest first: whether each had its turn, and its

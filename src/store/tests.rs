@@ -43,7 +43,7 @@ fn history(database: &mut Database) -> Vec<String> {
     let mut lines = Vec::new();
     History::open(database.path())
         .unwrap()
-        .read(None, None, |line| {
+        .read(None, i64::MIN, None, |line| {
             lines.push(String::from_utf8_lossy(line).into_owned());
             true
         })

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::daemon::Place;
+use crate::daemon::{Place, with_modes_as_given};
 use crate::protocol::Ticket;
 
 /// What is left for the next daemon, which reads it when it starts.
@@ -36,7 +36,7 @@ pub(super) fn leave(
 ) -> io::Result<()> {
     let secret = secret.ok_or_else(|| io::Error::other("the request had no secret"))?;
     let word = Word { ticket, secret, exit_status, ended_at_ms: ended_at.as_millisecond() };
-    write(&place.done, ticket, &word)
+    with_modes_as_given(|| write(&place.done, ticket, &word))
 }
 
 /// A file appears with all that is in it, or not at all.
