@@ -1,4 +1,4 @@
-//! A word beside the database about what it and the [journal](super::journal) hold: it shows a lost tail, or a lost row.
+//! A word beside the database about what it and the journal hold: it shows a lost tail, or a lost row.
 //!
 //! A file that is mapped into memory costs no system call for each commit, and outlives the process as well as a
 //! written one does. Across a restart of the machine it says nothing, and nothing lives then.
