@@ -137,7 +137,7 @@ fn the_dead_daemon_of_another_user_is_said_to_be_dead() {
 
 /// In a container of its own, which all ends with: the daemon of the whole system dies while somebody has a turn.
 const OF_ALL: &str = r#"
-mount -t tmpfs tmpfs /run || exit 77
+mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib || exit 77
 start() { "$SEQD" --system --group 54321 --detach; }
 start || exit
 for name in "status" "wait -d foo.com" "done -d foo.com" "release -d foo.com" "restart" "stop"; do

@@ -104,7 +104,7 @@ fn xdg_state_home_makes_no_second_daemon() {
 
 /// In a container of its own, which all ends with: a daemon for the whole system, and a stranger to its group.
 const STRANGER: &str = r#"
-mount -t tmpfs tmpfs /run || exit 77
+mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib || exit 77
 "$SEQD" --system --group 54321 --detach >ready || exit
 HOME=$FOREIGN setpriv --reuid=40001 --regid=40001 --clear-groups "$1" run -d foo.com -- true
 echo "status $?"
@@ -133,4 +133,41 @@ fn who_may_not_use_the_daemon_of_all_gets_none_of_its_own() {
          or name a socket of yours with --socket\n",
     );
     assert!(is_empty(&foreign));
+}
+
+/// In a container of its own: what `/run` held is gone, as after a restart of the machine.
+const RUN_EMPTIED: &str = r#"
+mount -t tmpfs tmpfs /var/lib || exit 77
+for time in before after; do
+    mount -t tmpfs tmpfs /run || exit 77
+    "$SEQD" --system --detach >/dev/null || exit
+    [ $time = after ] || "$SEQ" policy set foo.com --max-queue 7 || exit
+    "$SEQ" run -d foo.com -- sh -c 'echo "token $SEQ_TOKEN"'
+    "$SEQ" policy show foo.com | grep -o 'max-queue *7'
+    "$SEQ" log -d foo.com --json | grep -c '"ticket"'
+    "$SEQ" stop
+    umount /run
+done
+"#;
+
+#[test]
+fn the_daemon_of_all_keeps_its_policies_history_and_numbers_when_run_is_emptied() {
+    let home = Home::new();
+    if !is_root() {
+        return;
+    }
+    let container = ["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c"];
+    let probe = home.finish(home.command("unshare").args(container).arg("mount -t tmpfs tmpfs /run"));
+    if !probe.status.success() {
+        return; // Where no container can be made there is nothing to see.
+    }
+    let mut command = home.command("unshare");
+    let ended = home.finish(command.args(container).args([RUN_EMPTIED, "sh"]).env("SEQD", seqd_program()));
+    let said = ended.stdout();
+    let token = |line: Option<&str>| line.and_then(|line| line.strip_prefix("token ")?.parse::<u64>().ok());
+    let mut lines = said.lines();
+    let first = token(lines.next()).expect("a token");
+    assert_eq!((lines.next(), lines.next()), (Some("max-queue  7"), Some("1")), "{said}{}", ended.stderr());
+    assert!(token(lines.next()) > Some(first), "{said}");
+    assert_eq!((lines.next(), lines.next()), (Some("max-queue  7"), Some("2")), "{said}{}", ended.stderr());
 }

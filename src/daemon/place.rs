@@ -10,6 +10,9 @@ use crate::error::Error;
 /// The socket of a system-wide daemon.
 pub const SYSTEM_SOCKET: &str = "/run/seqd/seqd.sock";
 
+/// Where a system-wide daemon keeps what must outlive a restart of the machine, which `/run` does not.
+const SYSTEM_STATE: &str = "/var/lib/seqd";
+
 /// The environment variable that names the socket when `--socket` does not.
 pub const SOCKET_VARIABLE: &str = "SEQ_SOCKET";
 
@@ -65,11 +68,14 @@ fn home_of(uid: u32, users: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(home)))
 }
 
-/// A daemon's socket and the files beside it, all with absolute paths.
+/// A daemon's socket and its files, all with absolute paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Holds all that follows.
+    /// Holds the socket, the locks, the log and the folder `done`.
     pub directory: PathBuf,
+    /// Holds what must outlive a restart of the machine: the database, its mark and the numbers. The same as
+    /// `directory`, but for the daemon of the whole system.
+    pub state: PathBuf,
     /// Where the daemon listens.
     pub socket: PathBuf,
     /// Locked by the daemon for life; never removed.
@@ -110,23 +116,27 @@ impl Place {
         if absolute.as_os_str().as_bytes().contains(&0) {
             return Err(unusable(socket, &io::Error::other("it has a NUL byte")));
         }
-        let beside = |file: &str| {
+        let called = |file: &str| {
             let mut full = OsString::new();
             if name != SOCKET_NAME {
                 full.push(name);
                 full.push(".");
             }
             full.push(file);
-            directory.join(full)
+            full
         };
+        let beside = |file| directory.join(called(file));
+        let state = if absolute == Path::new(SYSTEM_SOCKET) { Path::new(SYSTEM_STATE) } else { directory };
+        let kept = |file| state.join(called(file));
         Ok(Place {
             life_lock: beside("life.lock"),
             start_lock: beside("start.lock"),
             log: beside("seqd.log"),
-            database: beside("seq.db"),
-            mark: beside("seq.mark"),
+            database: kept("seq.db"),
+            mark: kept("seq.mark"),
             done: beside("done"),
-            numbers: beside("numbers"),
+            numbers: kept("numbers"),
+            state: state.to_owned(),
             directory: directory.to_owned(),
             socket: absolute,
         })
@@ -155,6 +165,16 @@ mod tests {
         assert_eq!(place.directory, Path::new("/run/seqd"));
         assert_eq!(place.life_lock, Path::new("/run/seqd/life.lock"));
         assert_eq!(place.log, Path::new("/run/seqd/seqd.log"));
+    }
+
+    #[test]
+    fn what_the_daemon_of_all_keeps_is_not_lost_with_run() {
+        let place = Place::of_socket(Path::new(SYSTEM_SOCKET)).unwrap();
+        for kept in [&place.database, &place.mark, &place.numbers] {
+            assert_eq!(kept.parent(), Some(Path::new("/var/lib/seqd")));
+        }
+        let other = Place::of_socket(Path::new("/run/seqd/other.sock")).unwrap();
+        assert_eq!((&other.state, &other.directory), (&other.directory, &other.state));
     }
 
     #[test]

@@ -90,6 +90,9 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         warn!("{remark}");
     }
     let begin = || {
+        if place.state != place.directory {
+            directory::prepare(&place.state, Access::default())?;
+        }
         Numbers::check(&place.numbers)?;
         let mut storage = storage::open(args, &place)?;
         let mut config = Config::of(args);

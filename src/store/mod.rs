@@ -1,4 +1,4 @@
-//! What must outlive the process: a database beside the socket, and a few small files.
+//! What must outlive the process: a database, usually beside the socket, and a few small files.
 
 mod database;
 mod opening;
