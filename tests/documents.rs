@@ -224,6 +224,7 @@ fn the_protocol_page_has_every_limit() {
         ("LOG_TURNS_DEFAULT", limits::LOG_TURNS_DEFAULT),
         ("SECRET_BYTES_MAX", limits::SECRET_BYTES_MAX),
         ("GROUP_BYTES_MAX", limits::GROUP_BYTES_MAX),
+        ("REASON_BYTES_MAX", limits::REASON_BYTES_MAX),
         ("PAST_ENDS_MAX", limits::PAST_ENDS_MAX),
     ];
     for (name, number) in numbers {
