@@ -172,9 +172,9 @@ fn policies_and_pauses_outlive_the_daemon() {
     assert_eq!((status.status.code(), status.stderr()), (Some(0), String::new()));
     let text = status.stdout();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "foo.com: nobody waits, 2 slots");
-    assert!(lines[1].starts_with("  paused by ") && lines[1].ends_with(": new disk;"), "{text}");
-    assert_eq!(lines[2..], ["  'seq resume foo.com' lets turns begin again"]);
+    assert_eq!(lines[..2], ["foo.com: nobody waits", "  policy: concurrency 2"]);
+    assert!(lines[2].starts_with("  paused by ") && lines[2].ends_with(": new disk;"), "{text}");
+    assert_eq!(lines[3..], ["  'seq resume foo.com' lets turns begin again"]);
     assert_eq!(shown(&home, "foo.com")["policy"], json!({"concurrency": 2}));
     assert_eq!(shown(&home, "gone")["policy"], json!({}));
     quietly(&home, "run -d gone -- true");
@@ -211,7 +211,7 @@ fn a_licence_with_three_seats() {
     let last = home.start(&["run", "-d", "foo.com", "--", "./worker", "last", "gate"]);
     home.await_waiters("foo.com", 2);
     let status = home.seq(&["status", "-d", "foo.com"]).stdout();
-    assert!(status.contains("1st, 2 slots") && status.contains("until enough slots are free"), "{status}");
+    assert!(status.contains("    with --take 2\n") && status.contains("until enough slots are free"), "{status}");
     gate.let_one_pass();
     home.await_line("start pair");
     gate.let_one_pass();

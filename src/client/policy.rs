@@ -160,7 +160,7 @@ fn origin(reply: &PolicyShowReply, line: Option<u32>) -> String {
 }
 
 /// The values that are set, by their names, as people write them.
-fn shown(values: &PolicyValues) -> Vec<(&'static str, String)> {
+pub(super) fn shown(values: &PolicyValues) -> Vec<(&'static str, String)> {
     let duration = |milliseconds: Option<u64>| Some(show_duration(Duration::from_millis(milliseconds?)));
     let of = |value: PolicyValue| match value {
         PolicyValue::Concurrency => values.concurrency.map(|number| number.to_string()),

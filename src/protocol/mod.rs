@@ -32,6 +32,7 @@ pub use request::{
 };
 pub use status::{
     DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus, StatusReply, WaiterStatus,
+    WishesStatus,
 };
 pub use values::{PolicyValue, PolicyValues, RateValue, ValueSet};
 

@@ -33,6 +33,13 @@ pub struct PolicyValues {
     pub none: ValueSet,
 }
 
+impl PolicyValues {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == PolicyValues::default()
+    }
+}
+
 /// So many starts in any so many milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateValue {
