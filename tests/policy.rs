@@ -75,8 +75,8 @@ fn values_are_set_one_by_one_and_shown_with_where_they_come_from() {
     assert_eq!(squeezed(&found), squeezed(all));
     quietly(&home, "policy unset deploy/web");
     assert_eq!(shown(&home, "deploy/web")["policy"], json!({"concurrency": 3, "max_run_ms": 3_600_000}));
-    let words = "seq: nothing was set for deploy/web: 'seq policy show' names what is\n";
-    home.seq(&["policy", "unset", "deploy/web"]).says(0, "", words);
+    let words = "seq: no policy is set for deploy/web: see 'seq policy show'\n";
+    home.seq(&["policy", "unset", "deploy/web"]).says(1, "", words);
     home.seq(&["policy", "show", "foo.com"]).says(
         0,
         "foo.com has no policy: one turn at a time, in order of arrival\n",
@@ -97,8 +97,65 @@ fn a_policy_that_cannot_be_is_refused_with_a_sentence() {
     refused("policy set foo.com --rate often", "'often' is not a rate: write how many starts in how long");
     refused("policy set foo.com --rate 0/1m", "the rate must be at least one start");
     refused("pause deploy/*", "a pause is for one domain, and deploy/* is a pattern: pause each by its name");
-    refused("policy set foo.com --max-run 0", "max-run must be more than zero");
+    refused("policy set foo.com --concurrency -1", "'-1' is no number of slots: give one from 1 to 65536");
+    refused("policy set foo.com --concurrency 70000", "'70000' is no number of slots: give one from 1 to 65536");
+    refused("policy set foo.com --concurrency none", "'none' is no number of slots");
+    refused("policy set foo.com --max-queue -1", "'-1' is no number of waiters: give 0 or more, or none");
+    refused("policy set foo.com --max-run -1", "'-1' is not a duration");
+    refused("sequence -d foo.com --take 70000", "'70000' is no number of slots: give one from 1 to 65536");
+    refused("sequence -d foo.com --take 0", "nobody can take no slot");
+    let long = "x".repeat(1025);
+    refused(&format!("pause foo.com --reason {long}"), "a reason of 1025 bytes is too long: use at most 1024");
     assert!(home.daemons().is_empty(), "no daemon is needed to see that");
+}
+
+#[test]
+fn a_value_can_be_none_against_a_broader_pattern() {
+    let home = Home::new();
+    write_config(
+        &home,
+        "[policy.\"*\"]\nmax-run = \"1h\"\ncooldown = 5\n\n[policy.\"deploy/*\"]\ncooldown = \"none\"\n",
+    );
+    let config = home.file(".config/seq/seqd.toml").display().to_string();
+    quietly(&home, "policy set * --max-queue 5 --rate 10/1m --min-interval 1s --default-max-wait 1m");
+    quietly(&home, "policy set deploy/web --max-queue none --rate None --min-interval none --default-max-wait none");
+    quietly(&home, "policy set deploy/web --max-run 0");
+    let table = home.seq(&["policy", "show", "deploy/web"]).stdout();
+    let expected = [
+        "max-queue         none  deploy/web (set)",
+        "min-interval      none  deploy/web (set)",
+        &format!("cooldown          none  deploy/* ({config}:5)"),
+        "rate              none  deploy/web (set)",
+        "max-run           none  deploy/web (set)",
+        "default-max-wait  none  deploy/web (set)",
+    ];
+    assert_eq!(table.lines().skip(1).collect::<Vec<_>>(), expected);
+    home.kill_daemon();
+    let none = ["max-queue", "min-interval", "cooldown", "rate", "max-run", "default-max-wait"];
+    assert_eq!(shown(&home, "deploy/web")["policy"], json!({ "none": none }));
+    quietly(&home, "policy set deploy/web --max-queue 7");
+    assert_eq!(shown(&home, "deploy/web")["policy"]["max_queue"], 7);
+    quietly(&home, "policy unset deploy/web");
+    assert_eq!(shown(&home, "deploy/web")["policy"]["max_queue"], 5);
+}
+
+#[test]
+fn a_reason_stays_until_another_is_given_and_the_empty_one_removes_it() {
+    let home = Home::new();
+    let status = |home: &Home| home.wire().ask(&json!({"op": "status", "domain": "foo.com"})).expect("an answer");
+    let reason = || status(&home)["domains"][0]["paused"]["reason"].clone();
+    home.seq(&["pause", "foo.com", "--reason", "new disk"]).is_silent(0);
+    quietly(&home, "pause foo.com");
+    assert_eq!(reason(), "new disk");
+    home.seq(&["pause", "foo.com", "--reason", "old disk"]).is_silent(0);
+    assert_eq!(reason(), "old disk");
+    home.seq(&["pause", "foo.com", "--reason", ""]).is_silent(0);
+    assert_eq!(reason(), Value::Null);
+    home.kill_daemon();
+    let after = home.seq(&["status", "-d", "foo.com"]).stdout();
+    assert!(after.contains("  paused by ") && after.contains("Z;") || after.contains("00;"), "{after}");
+    let refused = home.wire().ask(&json!({"op": "pause", "domain": "foo.com", "reason": "x".repeat(1025)}));
+    assert_eq!(refused.expect("an answer")["message"], "a reason of 1025 bytes is too long: use at most 1024");
 }
 
 #[test]
@@ -115,9 +172,9 @@ fn policies_and_pauses_outlive_the_daemon() {
     assert_eq!((status.status.code(), status.stderr()), (Some(0), String::new()));
     let text = status.stdout();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines[0], "foo.com: nobody waits, 2 slots");
-    assert!(lines[1].starts_with("  paused by ") && lines[1].ends_with(": new disk;"), "{text}");
-    assert_eq!(lines[2..], ["  'seq resume foo.com' lets turns begin again"]);
+    assert_eq!(lines[..2], ["foo.com: nobody waits", "  policy: concurrency 2"]);
+    assert!(lines[2].starts_with("  paused by ") && lines[2].ends_with(": new disk;"), "{text}");
+    assert_eq!(lines[3..], ["  'seq resume foo.com' lets turns begin again"]);
     assert_eq!(shown(&home, "foo.com")["policy"], json!({"concurrency": 2}));
     assert_eq!(shown(&home, "gone")["policy"], json!({}));
     quietly(&home, "run -d gone -- true");
@@ -154,7 +211,7 @@ fn a_licence_with_three_seats() {
     let last = home.start(&["run", "-d", "foo.com", "--", "./worker", "last", "gate"]);
     home.await_waiters("foo.com", 2);
     let status = home.seq(&["status", "-d", "foo.com"]).stdout();
-    assert!(status.contains("1st, 2 slots") && status.contains("until enough slots are free"), "{status}");
+    assert!(status.contains("    with --take 2\n") && status.contains("until enough slots are free"), "{status}");
     gate.let_one_pass();
     home.await_line("start pair");
     gate.let_one_pass();

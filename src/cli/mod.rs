@@ -10,6 +10,7 @@ pub use duration::{parse_duration, show_duration};
 pub use handover::is_for_coreutils;
 pub use parse::{UsageError, lines, parse};
 pub use since::{Since, parse_since};
+pub use values::Limit;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -89,7 +90,7 @@ pub enum Command {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Wishes {
     /// Take so many of the domain's slots; see 'seq policy set --concurrency'
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "shared")]
+    #[arg(long, value_name = "K", value_parser = values::take, allow_negative_numbers = true, conflicts_with = "shared")]
     pub take: Option<u32>,
     /// Have the turn together with others that are shared too, as readers; never with one that is not
     #[arg(long)]
@@ -312,26 +313,26 @@ pub struct PolicySet {
     #[arg(value_name = "DOMAIN-OR-PATTERN", value_parser = values::domain(), add = values::domain_completer())]
     pub pattern: String,
     /// Give out so many turns at once
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::slots, allow_negative_numbers = true)]
     pub concurrency: Option<u32>,
     /// Let so many wait; further requests fail at once, with status 75
-    #[arg(long, value_name = "N")]
-    pub max_queue: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = values::waiters, allow_negative_numbers = true)]
+    pub max_queue: Option<Limit<u32>>,
     /// Let starts be at least so far apart
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub min_interval: Option<Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = values::limit, allow_negative_numbers = true)]
+    pub min_interval: Option<Limit<Duration>>,
     /// Let so much time pass between an end and the next start
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub cooldown: Option<Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = values::limit, allow_negative_numbers = true)]
+    pub cooldown: Option<Limit<Duration>>,
     /// Let at most so many start in any so long a time, such as 10/1m
-    #[arg(long, value_name = "N/DURATION", value_parser = values::rate)]
-    pub rate: Option<Rate>,
-    /// Let no command run longer than this, whatever its request says
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub max_run: Option<Duration>,
+    #[arg(long, value_name = "N/DURATION", value_parser = values::rate, allow_negative_numbers = true)]
+    pub rate: Option<Limit<Rate>>,
+    /// Let no command run longer than this, whatever its request says; 0 sets no limit
+    #[arg(long, value_name = "DURATION", value_parser = values::limit, allow_negative_numbers = true)]
+    pub max_run: Option<Limit<Duration>>,
     /// Let requests wait so long that do not say how long they wait
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub default_max_wait: Option<Duration>,
+    #[arg(long, value_name = "DURATION", value_parser = values::limit, allow_negative_numbers = true)]
+    pub default_max_wait: Option<Limit<Duration>>,
 }
 
 /// `seq policy show`.
@@ -359,8 +360,8 @@ pub struct PauseArgs {
     /// The domain
     #[arg(value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
     pub domain: String,
-    /// Why, for those who wait and for `seq status`
-    #[arg(long, value_name = "TEXT")]
+    /// Why, for those who wait and for 'seq status'; without it an earlier reason stays, and '' removes that
+    #[arg(long, value_name = "TEXT", value_parser = values::reason)]
     pub reason: Option<String>,
 }
 

@@ -9,7 +9,7 @@ use clap::builder::TypedValueParser;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::Global;
-use crate::protocol::limits::PRIORITY_MAX;
+use crate::protocol::limits::{CONCURRENCY_MAX, PRIORITY_MAX, REASON_BYTES_MAX};
 use crate::protocol::{Domain, RequestId};
 use crate::sequencer::Rate;
 
@@ -39,6 +39,9 @@ The turn belongs to the process that calls seq: it ends with 'seq done', or with
 timeout, sudo or bash -c, that is not the shell of the script: name it with --for-pid $$.
 Exit status: 0 the turn is there; 75 no turn: --max-wait is over or the line is full; 76 cancelled.";
 
+/// What stands for a value that is to be none.
+const NONE: &str = "none";
+
 /// Turns that `seq log` shows unless another number is asked for.
 pub(super) const LOG_TURNS_SHOWN: usize = 50;
 
@@ -50,7 +53,8 @@ The newest is the last. WHEN is a duration such as 2h, a date such as 2026-03-01
 /// Below `seq policy set --help`.
 pub(super) const POLICY_NOTE: &str = "\
 In a pattern '*' stands for any run of characters and '?' for one. Each value of a domain comes from the most
-specific pattern that sets it. Those who have a turn keep it; whoever waits is looked at anew at once.";
+specific pattern that sets it. 'none', for each but --concurrency, sets that there is none, whatever less specific
+patterns set. Those who have a turn keep it; whoever waits is looked at anew at once.";
 
 /// Below `seq restart --help`.
 pub(super) const RESTART_NOTE: &str = "\
@@ -93,9 +97,61 @@ pub(super) fn priority() -> impl TypedValueParser<Value = i8> {
     clap::value_parser!(i8).range(-max..=max)
 }
 
+/// What to set a value of a policy to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit<T> {
+    /// This.
+    Of(T),
+    /// That there is to be none, whatever a less specific pattern sets.
+    None,
+}
+
+impl<T> Limit<T> {
+    /// Reads `none`, or what `read` reads.
+    fn parse(text: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<Limit<T>, String> {
+        if text.trim().eq_ignore_ascii_case(NONE) { Ok(Limit::None) } else { read(text).map(Limit::Of) }
+    }
+
+    /// This, if it is not none.
+    pub fn get(self) -> Option<T> {
+        if let Limit::Of(value) = self { Some(value) } else { None }
+    }
+}
+
+/// A number of slots.
+pub(super) fn slots(text: &str) -> Result<u32, String> {
+    let slots = text.parse().ok().filter(|slots| *slots <= CONCURRENCY_MAX);
+    slots.ok_or_else(|| format!("'{text}' is no number of slots: give one from 1 to {CONCURRENCY_MAX}"))
+}
+
+/// Slots that a request takes; at least one.
+pub(super) fn take(text: &str) -> Result<u32, String> {
+    let slots = slots(text)?;
+    if slots == 0 { Err(format!("nobody can take no slot: give 1 to {CONCURRENCY_MAX}")) } else { Ok(slots) }
+}
+
+/// How many may wait.
+pub(super) fn waiters(text: &str) -> Result<Limit<u32>, String> {
+    let wrong = || format!("'{text}' is no number of waiters: give 0 or more, or none");
+    Limit::parse(text, |text| text.parse().map_err(|_| wrong()))
+}
+
+/// A duration of a policy.
+pub(super) fn limit(text: &str) -> Result<Limit<Duration>, String> {
+    Limit::parse(text, parse_duration)
+}
+
 /// A rate such as `10/1m`.
-pub(super) fn rate(text: &str) -> Result<Rate, String> {
-    Rate::parse(text, parse_duration)
+pub(super) fn rate(text: &str) -> Result<Limit<Rate>, String> {
+    Limit::parse(text, |text| Rate::parse(text, parse_duration))
+}
+
+/// A reason that is not too long.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    match text.len() {
+        0..=REASON_BYTES_MAX => Ok(text.to_owned()),
+        bytes => Err(format!("a reason of {bytes} bytes is too long: use at most {REASON_BYTES_MAX}")),
+    }
 }
 
 /// Completes the domains that the daemon knows. It never starts a daemon, and says nothing when there is none.

@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use crate::cli::{self, Since};
 use crate::error::{Error, status};
 use crate::protocol::{Domain, EndedTurn, ErrorCode, Log, Reply, Request};
 
 use super::connect::Daemon;
+use super::moment::day_and_clock;
 use super::refusal::refused;
 use super::status::{Users, json, milliseconds, shown_command};
 use super::table::{Screen, Side, columns, printable};
@@ -80,7 +80,7 @@ fn describe(turns: &[EndedTurn], is_one_domain: bool, turns_max: usize) -> Strin
 
 fn row(turn: &EndedTurn, users: &Users) -> Row {
     [
-        local_time(&turn.ended_at),
+        day_and_clock(&turn.ended_at),
         several(&turn.domain, &turn.also),
         turn.ticket.to_string(),
         users.name(turn.uid),
@@ -95,12 +95,4 @@ fn row(turn: &EndedTurn, users: &Users) -> Row {
 pub(super) fn several(domain: &Domain, also: &[Domain]) -> String {
     let names = std::iter::once(domain).chain(also).map(|name| printable(name.as_str()));
     names.collect::<Vec<_>>().join(", ")
-}
-
-/// A moment by the user's own clock, with its day; as it came when it is no moment.
-fn local_time(at: &str) -> String {
-    match at.parse::<Timestamp>() {
-        Ok(moment) => moment.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => printable(at),
-    }
 }

@@ -27,6 +27,7 @@ mod restart;
 mod handover;
 mod refusal;
 mod table;
+mod moment;
 
 pub use connect::Daemon;
 pub use handover::hand_over;

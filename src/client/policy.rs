@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::cli::{self, PolicyArgs, PolicyCommand, show_duration};
+use crate::cli::{self, Limit, PolicyArgs, PolicyCommand, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::{
     Pause, PolicySet, PolicyShow, PolicyShowReply, PolicyUnset, PolicyValues, Reply, Request, Resume,
@@ -25,15 +25,7 @@ pub(super) fn policy(daemon: &Daemon, args: &PolicyArgs, out: &mut dyn Write) ->
 }
 
 fn set(daemon: &Daemon, args: &cli::PolicySet) -> Result<u8, Error> {
-    let policy = Policy {
-        concurrency: args.concurrency,
-        max_queue: args.max_queue,
-        min_interval: args.min_interval,
-        cooldown: args.cooldown,
-        rate: args.rate,
-        max_run: args.max_run,
-        default_max_wait: args.default_max_wait,
-    };
+    let policy = policy_of(args);
     policy.check().map_err(|error| Error::new(status::USAGE, error))?;
     let (pattern, policy) = (args.pattern.clone(), PolicyValues::from(&policy));
     match daemon.ask(&Request::PolicySet(PolicySet { pattern, policy, request_id: None }))? {
@@ -42,14 +34,40 @@ fn set(daemon: &Daemon, args: &cli::PolicySet) -> Result<u8, Error> {
     }
 }
 
-/// That nothing was set is fine, but may be a slip.
+fn policy_of(args: &cli::PolicySet) -> Policy {
+    let mut policy = Policy {
+        concurrency: args.concurrency,
+        max_queue: args.max_queue.and_then(Limit::get),
+        rate: args.rate.and_then(Limit::get),
+        ..Policy::default()
+    };
+    let durations = [
+        (PolicyValue::MinInterval, args.min_interval),
+        (PolicyValue::Cooldown, args.cooldown),
+        (PolicyValue::MaxRun, args.max_run),
+        (PolicyValue::DefaultMaxWait, args.default_max_wait),
+    ];
+    for (value, limit) in durations {
+        if let Some(limit) = limit {
+            policy.set_duration(value, limit.get());
+        }
+    }
+    if args.max_queue == Some(Limit::None) {
+        policy.none.insert(PolicyValue::MaxQueue);
+    }
+    if args.rate == Some(Limit::None) {
+        policy.none.insert(PolicyValue::Rate);
+    }
+    policy
+}
+
 fn unset(daemon: &Daemon, args: &cli::PolicyUnset) -> Result<u8, Error> {
     match daemon.ask(&Request::PolicyUnset(PolicyUnset { pattern: args.pattern.clone(), request_id: None }))? {
         Reply::PolicyUnset(reply) if reply.was_set => Ok(status::OK),
         Reply::PolicyUnset(reply) => {
             let pattern = printable(&reply.pattern);
-            let message = format_args!("nothing was set for {pattern}: 'seq policy show' names what is");
-            Err(Error::new(status::OK, message))
+            let message = format_args!("no policy is set for {pattern}: see 'seq policy show'");
+            Err(Error::new(status::NO, message))
         }
         other => Err(refused(other)),
     }
@@ -62,7 +80,7 @@ pub(super) fn pause(daemon: &Daemon, args: &cli::PauseArgs) -> Result<u8, Error>
         let message = format_args!("a pause is for one domain, and {pattern} is a pattern: pause each by its name");
         return Err(Error::new(status::USAGE, message));
     }
-    let (domain, reason) = (args.domain.clone(), args.reason.clone().filter(|reason| !reason.is_empty()));
+    let (domain, reason) = (args.domain.clone(), args.reason.clone());
     match daemon.ask(&Request::Pause(Pause { domain, reason, request_id: None }))? {
         Reply::Paused(_) => Ok(status::OK),
         other => Err(refused(other)),
@@ -142,7 +160,7 @@ fn origin(reply: &PolicyShowReply, line: Option<u32>) -> String {
 }
 
 /// The values that are set, by their names, as people write them.
-fn shown(values: &PolicyValues) -> Vec<(&'static str, String)> {
+pub(super) fn shown(values: &PolicyValues) -> Vec<(&'static str, String)> {
     let duration = |milliseconds: Option<u64>| Some(show_duration(Duration::from_millis(milliseconds?)));
     let of = |value: PolicyValue| match value {
         PolicyValue::Concurrency => values.concurrency.map(|number| number.to_string()),
@@ -155,5 +173,9 @@ fn shown(values: &PolicyValues) -> Vec<(&'static str, String)> {
         PolicyValue::MaxRun => duration(values.max_run_ms),
         PolicyValue::DefaultMaxWait => duration(values.default_max_wait_ms),
     };
-    PolicyValue::ALL.into_iter().filter_map(|value| Some((value.as_str(), of(value)?))).collect()
+    let none = |value| values.none.has(value).then(|| "none".to_owned());
+    PolicyValue::ALL
+        .into_iter()
+        .filter_map(|value| Some((value.as_str(), of(value).or_else(|| none(value))?)))
+        .collect()
 }

@@ -9,7 +9,8 @@ use crate::cli::show_duration;
 use crate::clock::Time;
 use crate::protocol::{DomainStatus, HeadWait, HolderState, HolderStatus, Ticket};
 
-use super::table::{cut, ordinal, printable};
+use super::moment::short;
+use super::table::{cut, ordinal, printable, with_short_name};
 
 /// Columns of a command below which it is left out rather than cut.
 const COMMAND_COLUMNS_MIN: usize = 4;
@@ -49,16 +50,15 @@ impl Standing {
         self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
     }
 
-    /// The line, in so many columns as far as it helps to shorten the holder's command; nothing before the place is
-    /// known.
+    /// The line, in so many columns as far as it helps to shorten the holder's command and then the domain; nothing
+    /// before the place is known.
     pub(super) fn text(&self, domain: &str, now: Time, columns: usize) -> Option<String> {
         let whole = self.text_with(domain, now, usize::MAX)?;
         let excess = whole.width().saturating_sub(columns);
         let command = self.holder.as_ref().and_then(|holder| holder.command.as_ref());
-        match command {
-            Some(command) if excess > 0 => self.text_with(domain, now, command.width().saturating_sub(excess)),
-            _ => Some(whole),
-        }
+        let command_columns = command.map_or(0, |command| command.width().saturating_sub(excess));
+        let shown = |domain: &str| self.text_with(domain, now, command_columns).unwrap_or_default();
+        if excess > 0 { Some(with_short_name(domain, columns, shown)) } else { Some(whole) }
     }
 
     fn text_with(&self, domain: &str, now: Time, command_columns: usize) -> Option<String> {
@@ -97,7 +97,7 @@ fn obstacle(status: &DomainStatus) -> Option<String> {
         return Some(format!("paused{reason}"));
     }
     let rest = status.rest.as_ref()?;
-    Some(format!("its {} lets nobody begin until {}", cause(rest.waits_for)?, rest.until.as_ref()?))
+    Some(format!("rests until {} ({})", short(rest.until.as_ref()?), cause(rest.waits_for)?))
 }
 
 /// The value of a policy that makes a domain rest.
@@ -137,7 +137,7 @@ impl Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Domain, RequestId, Token};
+    use crate::protocol::{Domain, HeadStatus, PolicyValues, RequestId, Token, WishesStatus};
 
     fn status(left_ms: Option<u64>) -> DomainStatus {
         let holder = HolderStatus {
@@ -152,11 +152,7 @@ mod tests {
             held_ms: 60_000,
             waited_ms: 0,
             left_ms,
-            take: 1,
-            also: vec![],
-            shared: false,
-            priority: 0,
-            supersede: None,
+            wishes: WishesStatus::default(),
             superseded_by: None,
             max_run_ms: None,
             is_over: false,
@@ -171,6 +167,7 @@ mod tests {
             awaited_ms: None,
             usual_run_ms: Some(120_000),
             concurrency: 1,
+            policy: PolicyValues::default(),
             paused: None,
             rest: None,
             head: None,
@@ -196,7 +193,7 @@ mod tests {
         };
         assert_eq!(text_in(84, 2, Some(65_000)), facts(" (./depl…)"));
         assert_eq!(text_in(80, 2, Some(65_000)), facts(""), "three columns say nothing");
-        assert_eq!(text_in(10, 2, Some(65_000)), facts(""));
+        assert_eq!(text_in(10, 2, Some(65_000)), facts(""), "the domain is short");
     }
 
     #[test]
@@ -207,6 +204,18 @@ mod tests {
         );
         assert!(text(1, Some(2_000)).ends_with("runs for 1m 5s, longer than usual"));
         assert!(text(1, None).ends_with("runs for 1m 5s"));
+    }
+
+    #[test]
+    fn a_long_domain_makes_room_for_how_long_it_rests() {
+        let mut standing = Standing { place: Some((1, 0)), ..Standing::default() };
+        let until = Some("2026-03-01T09:30:00+00:00".to_owned());
+        let rest = HeadStatus { waits_for: HeadWait::MinInterval, line: None, left_ms: Some(5), until };
+        standing.learn(Some(&DomainStatus { holders: vec![], rest: Some(rest), ..status(None) }), Time::ZERO);
+        let domain = "d".repeat(60);
+        let text = standing.text(&domain, Time::ZERO, 90).unwrap();
+        assert!(text.starts_with("seq: ddddddd") && text.contains("d…: 1st in line, 0 ahead; rests until "), "{text}");
+        assert!(text.ends_with(" (min-interval)") && text.width() <= 90, "{text}");
     }
 
     #[test]

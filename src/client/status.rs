@@ -9,15 +9,21 @@ use crate::cli::{self, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::{
     DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, Reply, Request, Status, StatusReply, WaiterStatus,
+    WishesStatus,
 };
 
 use super::connect::Daemon;
+use super::moment::short;
+use super::policy::shown;
 use super::refusal::refused;
 use super::standing::cause;
-use super::table::{Screen, Side, columns, ordinal, printable};
+use super::table::{Screen, Side, columns, ordinal, printable, with_short_name};
 
 /// Waiters shown for each domain; further ones are counted.
 const WAITERS_SHOWN_MAX: usize = 10_000;
+
+/// Blanks before what is said of a domain.
+const INDENT: usize = 2;
 
 /// The cells of a row: place, ticket, user, pid, how long, how long still, command.
 type Row = [String; 7];
@@ -73,70 +79,139 @@ pub(super) fn describe(status: &StatusReply, screen: Screen, users: &Users) -> S
 }
 
 fn describe_line(line: &DomainStatus, screen: Screen, users: &Users, text: &mut String) {
-    let mut add = |shown: &str| _ = writeln!(text, "{shown}");
-    add(&screen.bold(&screen.cut(&heading(line))));
-    if let Some(paused) = &line.paused {
+    let mut page = Page { screen, text };
+    page.heading(line);
+    page.policy(line);
+    page.pause(line, users);
+    if !line.holders.is_empty() || !line.waiters.is_empty() {
+        page.table(line, users);
+    }
+    page.obstacles(line);
+    page.troubles(line);
+}
+
+/// The lines about one domain.
+struct Page<'a> {
+    screen: Screen,
+    text: &'a mut String,
+}
+
+impl Page<'_> {
+    fn add(&mut self, line: &str) {
+        _ = writeln!(self.text, "{line}");
+    }
+
+    fn say(&mut self, sentence: &str) {
+        for line in self.screen.wrap(INDENT, &sentence.split(' ').collect::<Vec<_>>()) {
+            self.add(&line);
+        }
+    }
+
+    fn warn(&mut self, sentence: &str) {
+        for line in self.screen.wrap(INDENT, &sentence.split(' ').collect::<Vec<_>>()) {
+            self.add(&self.screen.warning(&line));
+        }
+    }
+
+    fn heading(&mut self, line: &DomainStatus) {
+        let width = self.screen.width.unwrap_or(usize::MAX);
+        let heading = with_short_name(&printable(line.domain.as_str()), width, |name| heading(name, line));
+        self.add(&self.screen.bold(&self.screen.cut(&heading)));
+    }
+
+    fn policy(&mut self, line: &DomainStatus) {
+        let values = shown(&line.policy);
+        let last = values.len().saturating_sub(1);
+        let comma = |index: usize| if index < last { "," } else { "" };
+        let values = values.iter().enumerate().map(|(index, (name, value))| format!("{name} {value}{}", comma(index)));
+        let values: Vec<String> = values.collect();
+        if !values.is_empty() {
+            let parts: Vec<&str> = std::iter::once("policy:").chain(values.iter().map(String::as_str)).collect();
+            for line in self.screen.wrap(INDENT, &parts) {
+                self.add(&line);
+            }
+        }
+    }
+
+    fn pause(&mut self, line: &DomainStatus, users: &Users) {
+        let Some(paused) = &line.paused else { return };
         let reason = paused.reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
-        let domain = &line.domain;
-        for sentence in [
-            format!("  paused by {} since {}{reason};", users.name(paused.uid), paused.since),
-            format!("  'seq resume {domain}' lets turns begin again"),
-        ] {
-            add(&screen.warning(&screen.cut(&sentence)));
+        let since = if self.screen.width.is_some() { short(&paused.since) } else { paused.since.clone() };
+        self.warn(&format!("paused by {} since {since}{reason};", users.name(paused.uid)));
+        self.warn(&format!("'seq resume {}' lets turns begin again", printable(line.domain.as_str())));
+    }
+
+    /// Who has a turn and who waits; below each that wants something out of the ordinary, what that is.
+    fn table(&mut self, line: &DomainStatus, users: &Users) {
+        let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
+        rows.extend(line.holders.iter().map(|holder| holder_row(holder, users)));
+        rows.extend(line.waiters.iter().map(|waiter| waiter_row(waiter, users)));
+        let wishes = line.holders.iter().map(|holder| &holder.wishes);
+        let wishes = wishes.chain(line.waiters.iter().map(|waiter| &waiter.wishes)).map(wishes_words);
+        let width = self.screen.width.map(|width| width.saturating_sub(INDENT));
+        for (row, wishes) in columns(&rows, SIDES, width).iter().zip(std::iter::once(Vec::new()).chain(wishes)) {
+            self.add(&self.screen.cut(&format!("  {row}")));
+            if !wishes.is_empty() {
+                let parts: Vec<&str> = std::iter::once("with").chain(wishes.iter().map(String::as_str)).collect();
+                for line in self.screen.wrap(2 * INDENT, &parts) {
+                    self.add(&line);
+                }
+            }
+        }
+        let more = line.waiting.saturating_sub(line.waiters.len() as u64);
+        if more > 0 {
+            self.say(&format!("and {more} more"));
         }
     }
-    if line.holders.is_empty() && line.waiters.is_empty() {
-        if let Some(sentence) = line.rest.as_ref().and_then(rest) {
-            add(&screen.cut(&format!("  {sentence}")));
+
+    /// Why the first has no turn, where the table does not say it.
+    fn obstacles(&mut self, line: &DomainStatus) {
+        if let Some(sentence) = line.rest.as_ref().and_then(|rest| self.rest(rest)) {
+            self.say(&sentence);
         }
-        return;
-    }
-    let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
-    rows.extend(line.holders.iter().map(|holder| holder_row(holder, users)));
-    rows.extend(line.waiters.iter().map(|waiter| waiter_row(waiter, users)));
-    let width = screen.width.map(|width| width.saturating_sub(2));
-    for row in columns(&rows, SIDES, width) {
-        add(&screen.cut(&format!("  {row}")));
-    }
-    let more = line.waiting.saturating_sub(line.waiters.len() as u64);
-    if more > 0 {
-        add(&screen.cut(&format!("  and {more} more")));
-    }
-    if let Some(sentence) = line.rest.as_ref().and_then(rest) {
-        add(&screen.cut(&format!("  {sentence}")));
-    }
-    if let Some(sentence) = line.head.as_ref().and_then(head) {
-        add(&screen.cut(&format!("  {sentence}")));
-    }
-    if let Some(awaited) = line.awaited_ms {
-        for sentence in [
-            "  nobody has the turn: the 1st is away since the daemon was started anew;".to_owned(),
-            format!("  its place is kept for {} more", milliseconds(awaited)),
-        ] {
-            add(&screen.warning(&screen.cut(&sentence)));
+        match line.head.as_ref().map(|head| (head.waits_for, &head.line)) {
+            Some((HeadWait::Line, Some(other))) => {
+                self.say(&format!("the 1st waits for {}, too", printable(other.as_str())));
+            }
+            Some((HeadWait::Slots, _)) => self.say("the 1st waits until enough slots are free at once"),
+            _ => {}
         }
     }
-    for holder in line.holders.iter().filter(|holder| holder.unseen) {
-        let ticket = holder.ticket;
-        for sentence in [
-            format!("  ticket {ticket}: what has the turn is out of the daemon's sight, in another pid namespace;"),
-            format!("  once it is gone 'seq release {ticket}' frees the turn"),
-        ] {
-            add(&screen.warning(&screen.cut(&sentence)));
-        }
+
+    /// By what a domain rests, and until when.
+    fn rest(&self, rest: &HeadStatus) -> Option<String> {
+        let (cause, left, until) = (cause(rest.waits_for)?, milliseconds(rest.left_ms?), rest.until.as_ref()?);
+        Some(match self.screen.width {
+            Some(_) => format!("its {cause} lets nobody begin until {} (in {left})", short(until)),
+            None => format!("its {cause} lets nobody begin for another {left}, until {until}"),
+        })
     }
-    for holder in line.holders.iter().filter(|holder| holder.state == HolderState::Orphaned && !holder.unseen) {
-        let ticket = holder.ticket;
-        for sentence in [
-            format!("  ticket {ticket}: its seq was killed, what it started still runs;"),
-            format!("  'seq release {ticket}' frees the turn"),
-        ] {
-            add(&screen.warning(&screen.cut(&sentence)));
+
+    /// What somebody may have to do something about.
+    fn troubles(&mut self, line: &DomainStatus) {
+        if let Some(awaited) = line.awaited_ms {
+            self.warn("nobody has the turn: the 1st is away since the daemon was started anew;");
+            self.warn(&format!("its place is kept for {} more", milliseconds(awaited)));
+        }
+        for holder in &line.holders {
+            let ticket = holder.ticket;
+            if holder.unseen {
+                self.warn(&format!(
+                    "ticket {ticket}: what has the turn is out of the daemon's sight, in another pid namespace;"
+                ));
+                self.warn(&format!("once it is gone 'seq release {ticket}' frees the turn"));
+            } else if holder.state == HolderState::Orphaned {
+                self.warn(&format!("ticket {ticket}: its seq was killed, what it started still runs;"));
+                self.warn(&format!("'seq release {ticket}' frees the turn"));
+            }
+            if let Some(by) = holder.superseded_by.filter(|_| holder.state != HolderState::Attached) {
+                self.warn(&format!("ticket {ticket} is to make way for ticket {by}, but no seq is there to stop it"));
+            }
         }
     }
 }
 
-fn heading(line: &DomainStatus) -> String {
+fn heading(name: &str, line: &DomainStatus) -> String {
     let waiting = match line.waiting {
         0 => "nobody waits".to_owned(),
         1 => "1 waits".to_owned(),
@@ -146,28 +221,12 @@ fn heading(line: &DomainStatus) -> String {
         Some(usual) => format!(", a run takes about {}", milliseconds(usual)),
         None => String::new(),
     };
-    let at_once = if line.concurrency > 1 { format!(", {} slots", line.concurrency) } else { String::new() };
-    format!("{}: {waiting}{at_once}{usual}", printable(line.domain.as_str()))
-}
-
-/// By what a domain rests, and until when.
-fn rest(rest: &HeadStatus) -> Option<String> {
-    let (cause, left) = (cause(rest.waits_for)?, milliseconds(rest.left_ms?));
-    Some(format!("its {cause} lets nobody begin for another {left}, until {}", rest.until.as_ref()?))
-}
-
-/// Why the first has no turn, where the rows do not say it.
-fn head(head: &HeadStatus) -> Option<String> {
-    match head.waits_for {
-        HeadWait::Line => Some(format!("the 1st waits for {}, too", head.line.as_ref()?)),
-        HeadWait::Slots => Some("the 1st waits until enough slots are free at once".to_owned()),
-        _ => None,
-    }
+    format!("{name}: {waiting}{usual}")
 }
 
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     let state = match holder.state {
-        _ if holder.superseded_by.is_some() => "is stopped",
+        HolderState::Attached if holder.superseded_by.is_some() => "is stopped",
         HolderState::Attached => "runs",
         HolderState::Orphaned => "runs on",
         HolderState::Process => "has turn",
@@ -180,7 +239,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         None => String::new(),
     };
     [
-        with_wishes(state.to_owned(), holder.take, holder.shared, 0),
+        state.to_owned(),
         holder.ticket.to_string(),
         users.name(holder.uid),
         holder.pid.to_string(),
@@ -192,12 +251,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
 
 fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
     [
-        with_wishes(
-            ordinal(waiter.position) + if waiter.away { ", away" } else { "" },
-            waiter.take,
-            waiter.shared,
-            waiter.priority,
-        ),
+        ordinal(waiter.position) + if waiter.away { ", away" } else { "" },
         waiter.ticket.to_string(),
         users.name(waiter.uid),
         waiter.pid.to_string(),
@@ -211,18 +265,19 @@ fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
     ]
 }
 
-/// A state or a place, and what is out of the ordinary about it.
-fn with_wishes(mut what: String, slots: u32, shared: bool, priority: i8) -> String {
-    if slots != 1 {
-        _ = write!(what, ", {slots} slots");
-    }
-    if shared {
-        what.push_str(", shared");
-    }
-    if priority != 0 {
-        _ = write!(what, ", priority {priority}");
-    }
-    what
+/// What a request wants out of the ordinary, as it is typed.
+fn wishes_words(wishes: &WishesStatus) -> Vec<String> {
+    let WishesStatus { take, also, shared, priority, supersede, cancel_running } = wishes;
+    let mut words: Vec<String> = also.iter().map(|domain| format!("-d {}", printable(domain.as_str()))).collect();
+    words.extend((*take != 1).then(|| format!("--take {take}")));
+    words.extend(shared.then(|| "--shared".to_owned()));
+    words.extend((*priority != 0).then(|| format!("--priority {priority}")));
+    words.extend(supersede.as_ref().map(|group| match &**group {
+        "" => "--supersede".to_owned(),
+        group => format!("--supersede={}", printable(group)),
+    }));
+    words.extend(cancel_running.then(|| "--cancel-running".to_owned()));
+    words
 }
 
 /// A command for people, `-` for none.

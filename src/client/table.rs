@@ -46,6 +46,27 @@ impl Screen {
         }
     }
 
+    /// `parts` one after the other, none of them parted, on as many lines as it takes, the first begun with `indent`
+    /// blanks and the others with two more. Only a part that is wider than a line is cut in pieces.
+    pub(super) fn wrap(self, indent: usize, parts: &[&str]) -> Vec<String> {
+        let Some(width) = self.width else { return vec![" ".repeat(indent) + &parts.join(" ")] };
+        let mut lines = vec![" ".repeat(indent)];
+        let mut is_begun = false;
+        for part in parts.iter().flat_map(|part| pieces(part, width.saturating_sub(indent + 2))) {
+            let line = lines.last().map_or(0, |line| line.width());
+            if is_begun && line + 1 + part.width() > width {
+                lines.push(" ".repeat(indent + 2));
+                is_begun = false;
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push_str(if is_begun { " " } else { "" });
+                line.push_str(part);
+            }
+            is_begun = true;
+        }
+        lines
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
@@ -103,6 +124,31 @@ pub(super) fn cut(text: &str, width: usize) -> String {
         kept.push('…');
     }
     kept
+}
+
+/// `text` in pieces of at most `width` columns; at least one.
+fn pieces(text: &str, width: usize) -> Vec<&str> {
+    let (mut pieces, mut from, mut columns) = (Vec::new(), 0, 0);
+    for (at, character) in text.char_indices() {
+        columns += character.width().unwrap_or(0);
+        if columns > width.max(2) {
+            pieces.push(&text[from..at]);
+            (from, columns) = (at, character.width().unwrap_or(0));
+        }
+    }
+    pieces.push(&text[from..]);
+    pieces
+}
+
+/// Columns that are left of a name at least.
+const NAME_COLUMNS_MIN: usize = 8;
+
+/// What `text` says of `name`, which is cut as far as it helps to bring that into `columns`.
+pub(super) fn with_short_name(name: &str, columns: usize, text: impl Fn(&str) -> String) -> String {
+    let whole = text(name);
+    let excess = whole.width().saturating_sub(columns);
+    let room = name.width().saturating_sub(excess).max(NAME_COLUMNS_MIN);
+    if excess > 0 { text(&cut(name, room)) } else { whole }
 }
 
 /// On which side of its column a cell stands.
@@ -191,6 +237,24 @@ mod tests {
         assert_eq!(cut("abcdef", 4), "abc…");
         assert_eq!(cut("abcdef", 1), "…");
         assert_eq!(cut("abcdef", 0), "");
+    }
+
+    #[test]
+    fn a_sentence_is_wrapped_and_nothing_of_it_is_lost() {
+        let screen = |width| Screen { width, colour: false };
+        let parts = ["policy:", "max-queue 20,", "rate 10/1m"];
+        assert_eq!(screen(None).wrap(2, &parts), ["  policy: max-queue 20, rate 10/1m"]);
+        assert_eq!(screen(Some(34)).wrap(2, &parts), ["  policy: max-queue 20, rate 10/1m"]);
+        assert_eq!(screen(Some(33)).wrap(2, &parts), ["  policy: max-queue 20,", "    rate 10/1m"]);
+        assert_eq!(screen(Some(9)).wrap(2, &["a", "bcdefgh", "i"]), ["  a bcdef", "    gh i"]);
+    }
+
+    #[test]
+    fn a_name_makes_room_for_what_is_said_of_it() {
+        let shown = |columns| with_short_name("a-long-name.example", columns, |name| format!("{name}: 2 wait"));
+        assert_eq!(shown(27), "a-long-name.example: 2 wait");
+        assert_eq!(shown(20), "a-long-name…: 2 wait");
+        assert_eq!(shown(5), "a-long-…: 2 wait");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
 use super::log::several;
+use super::moment::clock;
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::refusal::{refused, unless_leaving};
 use super::status::{Users, describe, json, milliseconds, shown_command};
@@ -128,7 +129,7 @@ fn describe_event(event: &Event) -> String {
         EventKind::Left => format!("left the line{}: {}", after(event.waited_ms), ending_of(event)),
         EventKind::Unknown => "changed".to_owned(),
     };
-    let (at, domain) = (local_time(&event.at), several(&event.domain, &event.also));
+    let (at, domain) = (clock(&event.at), several(&event.domain, &event.also));
     let (ticket, pid) = (event.ticket, event.pid);
     format!("{at}  {domain}  ticket {ticket} {what}  (pid {pid}: {})", shown_command(event.command.as_deref()))
 }
@@ -154,13 +155,5 @@ pub(super) fn ending(outcome: Option<Outcome>, exit_status: Option<i32>) -> Stri
         (Some(Outcome::TimedOut), _) => "its longest wait is over".to_owned(),
         (Some(Outcome::Stopped), _) => "the daemon left".to_owned(),
         (Some(Outcome::Unknown) | None, _) => "for another reason".to_owned(),
-    }
-}
-
-/// A moment by the user's own clock, to the second; as it came when it is no moment.
-fn local_time(at: &str) -> String {
-    match at.parse::<jiff::Timestamp>() {
-        Ok(moment) => moment.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%H:%M:%S").to_string(),
-        Err(_) => super::table::printable(at),
     }
 }

@@ -18,6 +18,7 @@ use super::args::SeqdArgs;
 use super::place::home_directory;
 use crate::cli::parse_duration;
 use crate::error::Error;
+use crate::protocol::limits::CONCURRENCY_MAX;
 use crate::sequencer::{FilePolicy, Pattern, Policy, PolicyError, PolicyValue, Rate};
 
 /// Where a system-wide daemon looks for it.
@@ -40,12 +41,14 @@ pub(super) struct Config {
     mistake: Option<Mistake>,
 }
 
+/// A line and a column, each counted from 1, if it is known.
+type Place = Option<(usize, usize)>;
+
 /// What is wrong with it, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Mistake {
     path: PathBuf,
-    /// Counted from 1.
-    place: Option<(usize, usize)>,
+    place: Place,
     what: String,
 }
 
@@ -100,7 +103,7 @@ impl Config {
         let loaded = match read(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && !self.is_named => Ok(Vec::new()),
             Err(error) => Err((None, format!("cannot read it: {error}"))),
-            Ok(text) => parse(&text).map_err(|(span, what)| (span.map(|span| place(&text, span.start)), what)),
+            Ok(bytes) => parse_bytes(&bytes),
         };
         loaded.map_err(|(place, what)| {
             let mistake = Mistake { path: path.clone(), place, what };
@@ -110,12 +113,23 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let found = std::fs::metadata(path)?;
     if !found.is_file() || found.len() > CONFIG_BYTES_MAX {
         return Err(std::io::Error::other("it is no file of a reasonable size"));
     }
-    std::fs::read_to_string(path)
+    std::fs::read(path)
+}
+
+/// What the file says, or where which mistake is.
+fn parse_bytes(bytes: &[u8]) -> Result<Vec<FilePolicy>, (Place, String)> {
+    match str::from_utf8(bytes) {
+        Ok(text) => parse(text).map_err(|(span, what)| (span.map(|span| place(text, span.start)), what)),
+        Err(error) => {
+            let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            Err((Some(place(&before, before.len())), "this is not UTF-8: save the file as UTF-8".to_owned()))
+        }
+    }
 }
 
 /// Line and column of a byte, counted from 1; a column is a character.
@@ -172,18 +186,19 @@ fn policy(pattern: &str, values: &DeTable<'_>) -> Result<Policy, Wrong> {
             return Err((Some(name.span()), unknown(pattern, name.get_ref(), value.get_ref())));
         };
         let (found, wrong) = (value.get_ref(), |what: String| (Some(value.span()), what));
+        if found.as_str().is_some_and(|text| text.eq_ignore_ascii_case("none")) {
+            policy.none.insert(known);
+            continue;
+        }
         match known {
             PolicyValue::Concurrency => policy.concurrency = Some(number(known, found).map_err(wrong)?),
             PolicyValue::MaxQueue => policy.max_queue = Some(number(known, found).map_err(wrong)?),
-            PolicyValue::MinInterval => policy.min_interval = Some(duration(known, found).map_err(wrong)?),
-            PolicyValue::Cooldown => policy.cooldown = Some(duration(known, found).map_err(wrong)?),
-            PolicyValue::MaxRun => policy.max_run = Some(duration(known, found).map_err(wrong)?),
-            PolicyValue::DefaultMaxWait => policy.default_max_wait = Some(duration(known, found).map_err(wrong)?),
             PolicyValue::Rate => {
                 let text =
                     found.as_str().ok_or_else(|| wrong("the rate must be a text such as \"10/1m\"".to_owned()))?;
                 policy.rate = Some(Rate::parse(text, parse_duration).map_err(wrong)?);
             }
+            duration_of => policy.set_duration(duration_of, Some(duration(known, found).map_err(wrong)?)),
         }
     }
     Ok(policy)
@@ -199,7 +214,12 @@ fn unknown(pattern: &str, name: &str, value: &DeValue<'_>) -> String {
 
 fn number(value: PolicyValue, found: &DeValue<'_>) -> Result<u32, String> {
     let read = found.as_integer().and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok());
-    read.ok_or_else(|| format!("{value} must be a whole number, at most {}", u32::MAX))
+    let bounds = if value == PolicyValue::Concurrency {
+        format!("from 1 to {CONCURRENCY_MAX}")
+    } else {
+        "or \"none\"".to_owned()
+    };
+    read.ok_or_else(|| format!("{value} must be a whole number, {bounds}"))
 }
 
 /// As on the command line: a text with units, or a number of seconds.
@@ -213,13 +233,16 @@ fn duration(value: PolicyValue, found: &DeValue<'_>) -> Result<std::time::Durati
 
 /// Where the value is that a policy was refused for.
 fn place_of(error: PolicyError, values: &DeTable<'_>) -> Option<Range<usize>> {
-    let (PolicyError::Zero(value) | PolicyError::TooLarge(value, _)) = error else { return None };
+    let (PolicyError::Zero(value) | PolicyError::None(value) | PolicyError::TooLarge(value, _)) = error else {
+        return None;
+    };
     values.iter().find(|(name, _)| name.get_ref() == value.as_str()).map(|(_, value)| value.span())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ValueSet;
     use std::time::Duration;
 
     fn wrong(text: &str) -> String {
@@ -246,10 +269,19 @@ mod tests {
             rate: Some(rate),
             max_run: Some(Duration::from_hours(1)),
             default_max_wait: Some(Duration::from_millis(500)),
+            none: ValueSet::default(),
         };
         assert_eq!(found[0].policy, policy);
         assert_eq!(found[1].policy, Policy { max_queue: Some(16), ..Policy::default() });
         assert_eq!(parse("").unwrap(), []);
+    }
+
+    #[test]
+    fn a_value_can_be_none() {
+        let found = parse("[policy.\"a\"]\nmax-queue = \"none\"\nrate = \"none\"\nmax-run = 0\n").unwrap();
+        let none = [PolicyValue::MaxQueue, PolicyValue::Rate, PolicyValue::MaxRun].into_iter().collect();
+        assert_eq!(found[0].policy, Policy { none, ..Policy::default() });
+        assert!(wrong("[policy.\"a\"]\nconcurrency = \"none\"\n").starts_with("2:15: concurrency cannot be none"));
     }
 
     #[test]
@@ -279,5 +311,7 @@ mod tests {
             wrong("[policy.\"a\"\nmax-queue = 1\n")
         );
         assert!(wrong("[policy.\"\"]\nmax-queue = 1\n").starts_with("1:9: "));
+        let (place, what) = parse_bytes(b"# ours\n[policy.\"\xc3\xa9\xff\"]\n").unwrap_err();
+        assert_eq!((place, &*what), (Some((2, 11)), "this is not UTF-8: save the file as UTF-8"));
     }
 }

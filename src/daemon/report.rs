@@ -11,9 +11,10 @@ use super::kept::Kept;
 use crate::clock::Time;
 use crate::protocol::{
     Domain, DomainStatus, EndedTurn, Event, EventKind, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus,
-    PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply, Token, WaiterStatus,
+    PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply, Token, ValueSet, WaiterStatus,
+    WishesStatus,
 };
-use crate::sequencer::{Change, LineView, Obstacle, Pause, Policies, PolicySource, Record, TicketView};
+use crate::sequencer::{Change, LineView, Obstacle, Pause, Policies, PolicySource, Record, TicketView, Wishes};
 
 /// The time of day, by which people go, beside the clock that the sequencer goes by.
 #[derive(Clone, Debug)]
@@ -111,16 +112,25 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
         awaited_ms: line.awaited_until.map(|until| milliseconds(clock.left(until))),
         usual_run_ms: line.usual_run.map(milliseconds),
         concurrency: line.concurrency,
+        policy: PolicyValues { none: ValueSet::default(), ..PolicyValues::from(&line.policy) },
         paused: line.pause.map(|pause| paused_status(pause, clock)),
         rest: line.rest.map(|rest| head_status(Obstacle::Rest(rest), None, clock)),
         head: line.obstacle.map(|obstacle| head_status(obstacle, line.other_line, clock)),
     }
 }
 
-/// The lines in which a ticket stands besides `domain`.
-fn other_lines(ticket: &TicketView<'_>, domain: &Domain) -> Vec<Domain> {
-    let lines = std::iter::once(ticket.domain).chain(&ticket.wishes.also);
-    lines.filter(|line| *line != domain).cloned().collect()
+/// What a ticket that stands in `domain` wants.
+fn wishes_status(ticket: &TicketView<'_>, domain: &Domain) -> WishesStatus {
+    let Wishes { take, shared, priority, supersede, cancel_running, also, within: _ } = ticket.wishes;
+    let lines = std::iter::once(ticket.domain).chain(also);
+    WishesStatus {
+        take: *take,
+        also: lines.filter(|line| *line != domain).cloned().collect(),
+        shared: *shared,
+        priority: *priority,
+        supersede: supersede.as_deref().map(str::to_owned),
+        cancel_running: *cancel_running && supersede.is_some(),
+    }
 }
 
 fn head_status(obstacle: Obstacle, line: Option<&Domain>, clock: &WallClock) -> HeadStatus {
@@ -152,11 +162,7 @@ fn holder_status(
         held_ms: milliseconds(clock.age(active_at)),
         waited_ms: milliseconds(active_at.since(holder.queued_at)),
         left_ms: left.map(milliseconds),
-        take: holder.wishes.take,
-        also: other_lines(holder, domain),
-        shared: holder.wishes.shared,
-        priority: holder.wishes.priority,
-        supersede: holder.wishes.supersede.as_deref().map(str::to_owned),
+        wishes: wishes_status(holder, domain),
         superseded_by: holder.superseded.map(|by| by.ticket),
         max_run_ms: holder.max_run.map(milliseconds),
         is_over: holder.max_run.is_some_and(|max_run| clock.age(active_at) > max_run),
@@ -182,11 +188,7 @@ fn waiter_status(
         away: waiter.is_away,
         waited_ms: milliseconds(clock.age(waiter.queued_at)),
         left_ms: left.map(milliseconds),
-        take: waiter.wishes.take,
-        also: other_lines(waiter, domain),
-        shared: waiter.wishes.shared,
-        priority: waiter.wishes.priority,
-        supersede: waiter.wishes.supersede.as_deref().map(str::to_owned),
+        wishes: wishes_status(waiter, domain),
     }
 }
 

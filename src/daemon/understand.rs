@@ -14,7 +14,7 @@ use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
     COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, DOMAINS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX,
-    LOG_TURNS_DEFAULT, PRIORITY_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
+    LOG_TURNS_DEFAULT, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
@@ -253,7 +253,12 @@ impl Caller<'_> {
 
     fn pause(&self, pause: &Pause) -> Result<Ask, Refusal> {
         let domain = Domain::parse(&pause.domain)?;
-        let on_one_line = |reason: &str| cut(reason).replace(|character: char| character.is_control(), " ");
+        let reason_bytes = pause.reason.as_ref().map_or(0, String::len);
+        if reason_bytes > REASON_BYTES_MAX {
+            let message = format!("a reason of {reason_bytes} bytes is too long: use at most {REASON_BYTES_MAX}");
+            return Err(Refusal::bad(message));
+        }
+        let on_one_line = |reason: &str| reason.replace(|character: char| character.is_control(), " ");
         let reason = pause.reason.as_deref().map(|reason| on_one_line(reason).into());
         let (connection, peer, request_id) = (self.connection, *self.peer, pause.request_id.clone());
         Ok(Ask::Input(Input::Pause { connection, peer, domain, reason, request_id }))

@@ -53,6 +53,9 @@ pub const POLICIES_MAX: usize = 1_024;
 /// Turns at once that a policy may allow in one domain.
 pub const CONCURRENCY_MAX: u32 = 65_536;
 
+/// Bytes of the reason of a pause.
+pub const REASON_BYTES_MAX: usize = 1024;
+
 /// Bytes of the name of a group that supersedes.
 pub const GROUP_BYTES_MAX: usize = 255;
 

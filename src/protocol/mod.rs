@@ -3,6 +3,7 @@
 //! The protocol in prose, with each request's replies and an example session, is `man/seq-protocol.7`.
 
 mod name;
+mod values;
 mod policy;
 mod request;
 mod reply;
@@ -26,12 +27,14 @@ pub use reply::{
     Stalled, Stopping,
 };
 pub use request::{
-    Binding, Cancel, Confirm, Done, Hello, Info, Log, OuterTurn, Pause, PolicySet, PolicyShow, PolicyUnset,
-    PolicyValues, RateValue, Release, Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
+    Binding, Cancel, Confirm, Done, Hello, Info, Log, OuterTurn, Pause, PolicySet, PolicyShow, PolicyUnset, Release,
+    Request, Restart, Resume, Sequence, Started, Status, Stop, Wait, Watch,
 };
 pub use status::{
     DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus, StatusReply, WaiterStatus,
+    WishesStatus,
 };
+pub use values::{PolicyValue, PolicyValues, RateValue, ValueSet};
 
 /// The version of the protocol that this program speaks. It changes when an old client or daemon would misunderstand
 /// a new one; added fields and operations do not change it.

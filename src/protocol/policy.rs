@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::name::Domain;
-use super::request::PolicyValues;
+use super::values::PolicyValues;
 
 /// Body of `policy_set`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::values::PolicyValues;
+
 /// One request: a JSON object with an `op`. Unknown fields are ignored; an unknown `op` is answered
 /// `unknown_operation`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -340,41 +342,6 @@ pub struct PolicySet {
     pub request_id: Option<String>,
 }
 
-/// The values that a policy can have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyValues {
-    /// Turns at once, 1 to [`CONCURRENCY_MAX`](super::limits::CONCURRENCY_MAX); one by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u32>,
-    /// How many may wait; a further request is answered `queue_full`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_queue: Option<u32>,
-    /// Milliseconds at least from one start to the next.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_interval_ms: Option<u64>,
-    /// Milliseconds at least from an end to the next start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cooldown_ms: Option<u64>,
-    /// Starts at most in a time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<RateValue>,
-    /// Milliseconds that a turn may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_run_ms: Option<u64>,
-    /// Milliseconds that a request waits which says neither `no_wait` nor `max_wait_ms`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_max_wait_ms: Option<u64>,
-}
-
-/// So many starts in any so many milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RateValue {
-    /// 1 to [`RATE_STARTS_MAX`](super::limits::RATE_STARTS_MAX).
-    pub starts: u32,
-    /// At least 1.
-    pub per_ms: u64,
-}
-
 /// Body of `policy_unset`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyUnset {
@@ -401,7 +368,7 @@ pub struct PolicyShow {
 pub struct Pause {
     /// The line, as typed.
     pub domain: String,
-    /// Why, for people.
+    /// Why, for people. Without it the reason of a domain that is paused already stays; the empty one removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Repeated in the reply.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::name::{Domain, RequestId, Ticket, Token};
+use super::values::PolicyValues;
 
 /// Body of `status`: domains in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct DomainStatus {
     /// Turns that it gives out at once.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub concurrency: u32,
+    /// All values of its policy that there are.
+    #[serde(default, skip_serializing_if = "PolicyValues::is_empty")]
+    pub policy: PolicyValues,
     /// Whether it is paused, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PausedStatus>,
@@ -125,21 +129,9 @@ pub struct HolderStatus {
     /// How long it may still take by past runs, in milliseconds; zero when it takes longer than usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
-    /// Slots that it takes.
-    #[serde(default = "one", skip_serializing_if = "is_one")]
-    pub take: u32,
-    /// The other lines in which it stands as well.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub also: Vec<Domain>,
-    /// Whether it goes together with others that are shared.
-    #[serde(default, skip_serializing_if = "super::is_false")]
-    pub shared: bool,
-    /// Its priority.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub priority: i8,
-    /// The group in which it is replaced by a newer one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub supersede: Option<String>,
+    /// How it wants to be treated.
+    #[serde(flatten)]
+    pub wishes: WishesStatus,
     /// The ticket that made its client be told `superseded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<Ticket>,
@@ -194,7 +186,15 @@ pub struct WaiterStatus {
     /// About how long until its turn by past runs, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
-    /// Slots that it will take.
+    /// How it wants to be treated.
+    #[serde(flatten)]
+    pub wishes: WishesStatus,
+}
+
+/// How a request wants to be treated; on the wire, fields of the turn or the place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WishesStatus {
+    /// Slots that it takes.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub take: u32,
     /// The other lines in which it stands as well.
@@ -209,6 +209,15 @@ pub struct WaiterStatus {
     /// The group in which it is replaced by a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supersede: Option<String>,
+    /// Whether it made those of its group that had a turn be told `superseded`.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub cancel_running: bool,
+}
+
+impl Default for WishesStatus {
+    fn default() -> WishesStatus {
+        WishesStatus { take: 1, also: Vec::new(), shared: false, priority: 0, supersede: None, cancel_running: false }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

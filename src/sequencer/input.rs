@@ -197,7 +197,7 @@ pub enum Input {
     FilePolicies(Vec<FilePolicy>),
     /// Somebody pauses a domain: nobody is given a turn there until it is resumed. Answered `paused`; or `forbidden`
     /// unless it is an operator, or `too_many_domains`. A domain that is paused already gets the new reason, if there is
-    /// one.
+    /// one; the empty one removes it.
     Pause {
         /// Who says it.
         connection: ConnectionId,

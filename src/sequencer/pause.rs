@@ -38,7 +38,7 @@ impl Sequencer {
             return;
         }
         let before = self.pauses.get(&domain);
-        let reason_now = reason.clone().or_else(|| before?.reason.clone());
+        let reason_now = reason.clone().or_else(|| before?.reason.clone()).filter(|reason| !reason.is_empty());
         if before.is_none() || reason.is_some() {
             let pause = Pause { uid: peer.uid, at: now, reason: reason_now.clone() };
             self.pauses.insert(domain.clone(), pause.clone());

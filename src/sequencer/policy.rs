@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::protocol::PolicyValue;
 use crate::protocol::limits::{CONCURRENCY_MAX, RATE_STARTS_MAX};
-use crate::protocol::{PolicyValues, RateValue};
+use crate::protocol::{PolicyValues, RateValue, ValueSet};
 
 /// Values for a domain; what is not set here is set elsewhere, or is as it is by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Policy {
     /// How long a request waits that does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_max_wait: Option<Duration>,
+    /// Values that there are to be none of, whatever a less specific pattern sets; none of those above.
+    #[serde(skip_serializing_if = "ValueSet::is_empty")]
+    pub none: ValueSet,
 }
 
 /// At most `starts` in any window of `per`, of which one end is open: one more may come when the first is `per` old.
@@ -55,58 +59,6 @@ impl Rate {
         let (starts, per) = text.split_once('/').ok_or_else(wrong)?;
         let starts = starts.trim().parse().map_err(|_| wrong())?;
         Ok(Rate { starts, per: duration(per.trim())? })
-    }
-}
-
-/// The name of one value of a policy, as it is written everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PolicyValue {
-    /// [`Policy::concurrency`].
-    Concurrency,
-    /// [`Policy::max_queue`].
-    MaxQueue,
-    /// [`Policy::min_interval`].
-    MinInterval,
-    /// [`Policy::cooldown`].
-    Cooldown,
-    /// [`Policy::rate`].
-    Rate,
-    /// [`Policy::max_run`].
-    MaxRun,
-    /// [`Policy::default_max_wait`].
-    DefaultMaxWait,
-}
-
-impl PolicyValue {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [PolicyValue; 7] = [
-        PolicyValue::Concurrency,
-        PolicyValue::MaxQueue,
-        PolicyValue::MinInterval,
-        PolicyValue::Cooldown,
-        PolicyValue::Rate,
-        PolicyValue::MaxRun,
-        PolicyValue::DefaultMaxWait,
-    ];
-
-    /// As people write it, and TOML.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            PolicyValue::Concurrency => "concurrency",
-            PolicyValue::MaxQueue => "max-queue",
-            PolicyValue::MinInterval => "min-interval",
-            PolicyValue::Cooldown => "cooldown",
-            PolicyValue::Rate => "rate",
-            PolicyValue::MaxRun => "max-run",
-            PolicyValue::DefaultMaxWait => "default-max-wait",
-        }
-    }
-}
-
-impl fmt::Display for PolicyValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 
@@ -135,11 +87,33 @@ impl Policy {
         if self.max_run.is_some_and(|max_run| max_run.is_zero()) {
             return Err(PolicyError::Zero(PolicyValue::MaxRun));
         }
+        if self.none.has(PolicyValue::Concurrency) {
+            return Err(PolicyError::None(PolicyValue::Concurrency));
+        }
         Ok(())
     }
 
-    /// Whether this value is set here.
+    /// Sets one duration, or that there is to be none; a longest turn of no time is none.
+    pub fn set_duration(&mut self, value: PolicyValue, duration: Option<Duration>) {
+        let duration = duration.filter(|duration| value != PolicyValue::MaxRun || !duration.is_zero());
+        match value {
+            PolicyValue::MinInterval => self.min_interval = duration,
+            PolicyValue::Cooldown => self.cooldown = duration,
+            PolicyValue::MaxRun => self.max_run = duration,
+            PolicyValue::DefaultMaxWait => self.default_max_wait = duration,
+            PolicyValue::Concurrency | PolicyValue::MaxQueue | PolicyValue::Rate => return,
+        }
+        if duration.is_none() {
+            self.none.insert(value);
+        }
+    }
+
+    /// Whether this value is set here, or that there is to be none.
     pub fn has(&self, value: PolicyValue) -> bool {
+        self.none.has(value) || self.has_some(value)
+    }
+
+    fn has_some(&self, value: PolicyValue) -> bool {
         match value {
             PolicyValue::Concurrency => self.concurrency.is_some(),
             PolicyValue::MaxQueue => self.max_queue.is_some(),
@@ -154,29 +128,42 @@ impl Policy {
     /// These values, and for those that are not set here the ones of `other`.
     #[must_use]
     pub fn or(self, other: &Policy) -> Policy {
+        let is_open = |value| !self.none.has(value);
+        let none = PolicyValue::ALL
+            .into_iter()
+            .filter(|value| if self.has(*value) { self.none } else { other.none }.has(*value));
         Policy {
             concurrency: self.concurrency.or(other.concurrency),
-            max_queue: self.max_queue.or(other.max_queue),
-            min_interval: self.min_interval.or(other.min_interval),
-            cooldown: self.cooldown.or(other.cooldown),
-            rate: self.rate.or(other.rate),
-            max_run: self.max_run.or(other.max_run),
-            default_max_wait: self.default_max_wait.or(other.default_max_wait),
+            max_queue: self.max_queue.or(other.max_queue.filter(|_| is_open(PolicyValue::MaxQueue))),
+            min_interval: self.min_interval.or(other.min_interval.filter(|_| is_open(PolicyValue::MinInterval))),
+            cooldown: self.cooldown.or(other.cooldown.filter(|_| is_open(PolicyValue::Cooldown))),
+            rate: self.rate.or(other.rate.filter(|_| is_open(PolicyValue::Rate))),
+            max_run: self.max_run.or(other.max_run.filter(|_| is_open(PolicyValue::MaxRun))),
+            default_max_wait: self
+                .default_max_wait
+                .or(other.default_max_wait.filter(|_| is_open(PolicyValue::DefaultMaxWait))),
+            none: none.collect(),
         }
     }
 }
 
 impl From<&PolicyValues> for Policy {
     fn from(values: &PolicyValues) -> Policy {
-        Policy {
+        let mut policy = Policy {
             concurrency: values.concurrency,
             max_queue: values.max_queue,
             min_interval: values.min_interval_ms.map(Duration::from_millis),
             cooldown: values.cooldown_ms.map(Duration::from_millis),
             rate: values.rate.map(|rate| Rate { starts: rate.starts, per: Duration::from_millis(rate.per_ms) }),
-            max_run: values.max_run_ms.map(Duration::from_millis),
+            max_run: None,
             default_max_wait: values.default_max_wait_ms.map(Duration::from_millis),
+            none: ValueSet::default(),
+        };
+        if let Some(max_run) = values.max_run_ms {
+            policy.set_duration(PolicyValue::MaxRun, Some(Duration::from_millis(max_run)));
         }
+        let none = values.none.iter().filter(|value| !policy.has_some(*value)).chain(policy.none.iter());
+        Policy { none: none.collect(), ..policy }
     }
 }
 
@@ -190,6 +177,7 @@ impl From<&Policy> for PolicyValues {
             rate: policy.rate.map(|rate| RateValue { starts: rate.starts, per_ms: milliseconds(rate.per) }),
             max_run_ms: policy.max_run.map(milliseconds),
             default_max_wait_ms: policy.default_max_wait.map(milliseconds),
+            none: policy.none,
         }
     }
 }
@@ -206,6 +194,8 @@ pub enum PolicyError {
     Nothing,
     /// A value is zero that may not be.
     Zero(PolicyValue),
+    /// There must be one of this value.
+    None(PolicyValue),
     /// A value is larger than it may be.
     TooLarge(PolicyValue, u32),
 }
@@ -223,6 +213,7 @@ impl fmt::Display for PolicyError {
                 f.write_str("the rate must be at least one start in more than no time: write, for example, 10/1m")
             }
             PolicyError::Zero(value) => write!(f, "{value} must be more than zero"),
+            PolicyError::None(value) => write!(f, "{value} cannot be none: 1 is how it is without a policy"),
             PolicyError::TooLarge(PolicyValue::Rate, max) => {
                 write!(f, "the rate has too many starts: use at most {max}, in a shorter time")
             }

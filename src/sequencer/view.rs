@@ -6,7 +6,7 @@ use crate::clock::Time;
 use crate::protocol::{Counts, Domain, HolderState, RequestId, Ticket, Token};
 
 use super::line::usual_run;
-use super::{Obstacle, Pause, Rest, Sequencer, Successor, Wishes};
+use super::{Obstacle, Pause, Policy, Rest, Sequencer, Successor, Wishes};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct LineView<'a> {
     pub usual_run: Option<Duration>,
     /// Turns that it gives out at once.
     pub concurrency: u32,
+    /// All values that there are for it.
+    pub policy: Policy,
     /// Whether it is paused.
     pub pause: Option<&'a Pause>,
     /// Until when it lets no turn begin after what was, whether or not somebody waits.
@@ -95,6 +97,7 @@ impl Sequencer {
             awaited_until: obstacle.filter(|found| *found == Obstacle::Away).and_then(|_| self.away.until()),
             usual_run: usual_run(&line.runs),
             concurrency: line.policy.slots(),
+            policy: line.policy,
             pause: self.pauses.get(domain),
             rest: line.rest(self.now),
             obstacle,
@@ -109,6 +112,7 @@ impl Sequencer {
         let resting = self.resting.get(domain).filter(|_| rest.is_some());
         let named = paused.map(|(domain, _)| domain).or(resting.map(|(domain, _)| domain));
         let domain = named.or(remembered.map(|(domain, _)| domain))?;
+        let policy = self.policies.resolve(domain);
         Some(LineView {
             domain,
             holders: Vec::new(),
@@ -116,7 +120,8 @@ impl Sequencer {
             waiting: 0,
             awaited_until: None,
             usual_run: remembered.and_then(|(_, runs)| usual_run(runs)),
-            concurrency: self.policies.resolve(domain).slots(),
+            concurrency: policy.slots(),
+            policy,
             pause: paused.map(|(_, pause)| pause),
             rest,
             obstacle: None,

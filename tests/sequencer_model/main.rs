@@ -234,7 +234,7 @@ fn seen(core: &Sequencer) -> Vec<Seen> {
         .into_iter()
         .map(|line| {
             let policy = core.policies().resolve(line.domain);
-            assert_eq!(line.concurrency, policy.concurrency.unwrap_or(1));
+            assert_eq!((line.concurrency, line.policy), (policy.concurrency.unwrap_or(1), policy));
             let holders = line.holders.iter().map(|(view, token, state)| (view.ticket.0, token.0, *state, view.pid));
             let waiters: Vec<_> = line.waiters.iter().map(|view| (view.ticket.0, view.pid)).collect();
             assert_eq!(line.waiting, waiters.len() as u64);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use seq::clock::Time;
-use seq::protocol::{Binding, Domain, Outcome, RequestId, Ticket, Token};
+use seq::protocol::{Binding, Domain, Outcome, PolicyValue, RequestId, Ticket, Token, ValueSet};
 use seq::sequencer::{
     ConnectionId, Enqueue, FilePolicy, Guest, Input, Limits, Pattern, Pause, Peer, Policy, Rate, Restored,
     RestoredTurn, Secret, Which, Wishes, Within,
@@ -185,15 +185,20 @@ impl World {
         let (connection, request_id) = (self.connection(rng), rng.bool().then(|| "repeated".to_owned()));
         let peer = Peer { is_operator: rng.u8(..8) > 0, ..peer(rng) };
         let pattern = self.patterns[rng.usize(..self.patterns.len())].clone();
-        let reason = rng.bool().then(|| "because".into());
+        let reason = [None, Some("because"), Some("")][rng.usize(..3)];
         match rng.u8(..12) {
             0..4 => Input::SetPolicy { connection, peer, pattern, policy: policy(rng), request_id },
             4..6 => Input::UnsetPolicy { connection, peer, pattern, request_id },
             6 => Input::FilePolicies((0..rng.u32(..4)).map(|line| self.file_policy(rng, line)).collect()),
-            7 => Input::Pause { connection, peer, domain: self.domain(rng), reason, request_id },
+            7 => {
+                Input::Pause { connection, peer, domain: self.domain(rng), reason: reason.map(Into::into), request_id }
+            }
             8..11 => Input::Resume { connection, peer, domain: self.domain(rng), request_id },
             _ if rng.bool() => Input::PastPolicy { pattern, policy: policy(rng) },
-            _ => Input::PastPause { domain: self.domain(rng), pause: Pause { uid: 7, at: now, reason } },
+            _ => {
+                let reason = reason.filter(|reason| !reason.is_empty()).map(Into::into);
+                Input::PastPause { domain: self.domain(rng), pause: Pause { uid: 7, at: now, reason } }
+            }
         }
     }
 
@@ -289,7 +294,7 @@ fn within(rng: &mut Rng, disk: &Disk) -> Option<Within> {
 
 /// A few values, with those that say much more often.
 fn policy(rng: &mut Rng) -> Policy {
-    let policy = Policy {
+    let mut policy = Policy {
         concurrency: if rng.bool() { Some(rng.u32(1..5)) } else { None },
         max_queue: if rng.u8(..5) == 0 { Some(rng.u32(..4)) } else { None },
         max_run: duration(rng).filter(|max_run| !max_run.is_zero()),
@@ -302,7 +307,10 @@ fn policy(rng: &mut Rng) -> Policy {
             None
         },
         default_max_wait: duration(rng).filter(|_| rng.bool()),
+        none: ValueSet::default(),
     };
+    let can_be_none = |value: &PolicyValue| *value != PolicyValue::Concurrency && !policy.has(*value);
+    policy.none = PolicyValue::ALL.into_iter().filter(can_be_none).filter(|_| rng.u8(..8) == 0).collect();
     if policy == Policy::default() { Policy { concurrency: Some(2), ..policy } } else { policy }
 }
 

@@ -7,7 +7,7 @@ use seq::protocol::{
     Domain, ErrorCode, HeadWait, Paused, PolicySetReply, PolicyUnsetReply, PolicyValues, RateValue, Reply, Resumed,
 };
 use seq::sequencer::{
-    ConnectionId, Effect, FilePolicy, Pattern, Pause, Peer, Policy, PolicyChange, PolicySource, Wishes,
+    ConnectionId, Effect, FilePolicy, Pattern, Pause, Peer, Policy, PolicyChange, PolicySource, PolicyValue, Wishes,
 };
 
 use super::Model;
@@ -36,7 +36,14 @@ impl Model {
     pub(super) fn value<T>(&self, domain: &Domain, value: impl Fn(&Policy) -> Option<T>) -> Option<T> {
         let mut rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.pattern.matches(domain)).collect();
         rules.sort_by_key(|rule| rule.rank());
-        rules.into_iter().find_map(|rule| value(&rule.policy))
+        let mut closed = Vec::new();
+        for Rule { policy, .. } in rules {
+            if let Some(found) = value(&without(policy, &closed)) {
+                return Some(found);
+            }
+            closed.extend(policy.none.iter());
+        }
+        None
     }
 
     pub(super) fn slots(&self, domain: &Domain) -> u32 {
@@ -106,6 +113,9 @@ impl Model {
         let is_it = |rule: &Rule| rule.pattern == *pattern && rule.source == PolicySource::Set;
         let old = self.rules.iter().find(|rule| is_it(rule)).map(|rule| rule.policy).unwrap_or_default();
         self.rules.retain(|rule| !is_it(rule));
+        let of_old: Vec<PolicyValue> = PolicyValue::ALL.into_iter().filter(|value| !new.has(*value)).collect();
+        let none = old.none.iter().filter(|value| of_old.contains(value)).chain(new.none.iter()).collect();
+        let old = without(&old, &new.none.iter().collect::<Vec<_>>());
         let policy = Policy {
             concurrency: new.concurrency.or(old.concurrency),
             max_queue: new.max_queue.or(old.max_queue),
@@ -114,6 +124,7 @@ impl Model {
             rate: new.rate.or(old.rate),
             max_run: new.max_run.or(old.max_run),
             default_max_wait: new.default_max_wait.or(old.default_max_wait),
+            none,
         };
         self.rules.push(Rule { pattern: pattern.clone(), source: PolicySource::Set, policy });
         policy
@@ -208,7 +219,7 @@ impl Model {
         }
         let mut shown = before.clone().and_then(|pause| pause.reason);
         if before.is_none() || reason.is_some() {
-            shown = reason;
+            shown = reason.filter(|reason| !reason.is_empty());
             let pause = Pause { uid: peer.uid, at: self.now, reason: shown.clone() };
             self.pauses.retain(|(paused, _)| *paused != domain);
             self.pauses.push((domain.clone(), pause.clone()));
@@ -234,6 +245,21 @@ impl Model {
     }
 }
 
+/// A policy as if some values were not set in it.
+fn without(policy: &Policy, closed: &[PolicyValue]) -> Policy {
+    let is_open = |value| !closed.contains(&value);
+    Policy {
+        concurrency: policy.concurrency,
+        max_queue: policy.max_queue.filter(|_| is_open(PolicyValue::MaxQueue)),
+        min_interval: policy.min_interval.filter(|_| is_open(PolicyValue::MinInterval)),
+        cooldown: policy.cooldown.filter(|_| is_open(PolicyValue::Cooldown)),
+        rate: policy.rate.filter(|_| is_open(PolicyValue::Rate)),
+        max_run: policy.max_run.filter(|_| is_open(PolicyValue::MaxRun)),
+        default_max_wait: policy.default_max_wait.filter(|_| is_open(PolicyValue::DefaultMaxWait)),
+        none: policy.none,
+    }
+}
+
 fn on_the_wire(policy: &Policy) -> PolicyValues {
     let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
     PolicyValues {
@@ -244,5 +270,6 @@ fn on_the_wire(policy: &Policy) -> PolicyValues {
         rate: policy.rate.map(|rate| RateValue { starts: rate.starts, per_ms: milliseconds(rate.per) }),
         max_run_ms: policy.max_run.map(milliseconds),
         default_max_wait_ms: policy.default_max_wait.map(milliseconds),
+        none: policy.none,
     }
 }

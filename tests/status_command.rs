@@ -1,0 +1,86 @@
+//! `seq status`: what it shows of policies and wishes, and that nothing that matters is lost on a narrow terminal.
+
+mod support;
+
+use serde_json::json;
+use support::{Home, Running, Terminal};
+
+/// As long as a domain of a repository and its branch.
+const DOMAIN: &str = "deploy/production.eu-central-1.example.com/some-long-service";
+
+#[track_caller]
+fn quietly(home: &Home, words: &[&str]) {
+    home.seq(words).is_silent(0);
+}
+
+/// Starts `seq run` with these options, for a worker that passes `gate`.
+fn worker(home: &Home, options: &[&str], name: &str) -> Running {
+    home.start(&[&["run", "-d", "foo.com"], options, &["--", "./worker", name, "gate"]].concat())
+}
+
+/// What `seq status` shows on a terminal of so many columns.
+fn on_terminal(home: &Home, columns: u16) -> Vec<String> {
+    let mut command = home.seq_command(&["status"]);
+    command.env("NO_COLOR", "1");
+    let mut terminal = Terminal::start(home, &command, columns);
+    assert_eq!(terminal.wait().status.code(), Some(0));
+    terminal.shown.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[test]
+fn every_value_and_every_wish_is_shown() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    quietly(&home, &["policy", "set", "foo.*", "--concurrency", "3", "--max-queue", "9", "--max-run", "1h"]);
+    quietly(&home, &["policy", "set", "foo.com", "--default-max-wait", "10m", "--max-run", "none"]);
+    quietly(&home, &["policy", "set", "bar.com", "--concurrency", "2"]);
+    let first = worker(&home, &["--take", "2", "--priority", "4", "--supersede=web"], "a");
+    home.await_line("start a");
+    let second = worker(&home, &["-d", "bar.com", "--take", "2", "--priority", "-5", "--supersede"], "b");
+    home.await_waiters("foo.com", 1);
+    let third = worker(&home, &["--shared", "--priority", "-6", "--supersede=api", "--cancel-running"], "c");
+    home.await_waiters("foo.com", 2);
+    let shown = home.seq(&["status", "-d", "foo.com"]).stdout();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[..2], ["foo.com: 2 wait", "  policy: concurrency 3, max-queue 9, default-max-wait 10m"]);
+    assert_eq!(lines[4], "    with --take 2 --priority 4 --supersede=web");
+    assert_eq!(lines[6], "    with -d bar.com --take 2 --priority -5 --supersede");
+    assert_eq!(lines[8], "    with --shared --priority -6 --supersede=api --cancel-running");
+    let status = home.wire().ask(&json!({"op": "status", "domain": "foo.com"})).expect("an answer");
+    let line = &status["domains"][0];
+    assert_eq!(line["policy"], json!({"concurrency": 3, "max_queue": 9, "default_max_wait_ms": 600_000}));
+    assert_eq!((&line["holders"][0]["take"], &line["holders"][0]["supersede"]), (&json!(2), &json!("web")));
+    assert_eq!(line["waiters"][1]["cancel_running"], true);
+    gate.open();
+    for running in [first, second, third] {
+        running.wait().is_silent(0);
+    }
+}
+
+#[test]
+fn a_narrow_terminal_loses_nothing_of_why_nobody_begins() {
+    let home = Home::new();
+    quietly(
+        &home,
+        &["policy", "set", DOMAIN, "--min-interval", "20h", "--max-queue", "20", "--default-max-wait", "1h"],
+    );
+    quietly(&home, &["run", "-d", DOMAIN, "--", "true"]);
+    quietly(
+        &home,
+        &["pause", DOMAIN, "--reason", "the new disk for the database comes today, ask ana when it is done"],
+    );
+    for columns in [40, 60, 80, 120] {
+        let lines = on_terminal(&home, columns);
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(columns.into()), "{columns}: {lines:#?}");
+        assert!(lines[0].starts_with("deploy/") && lines[0].contains(": nobody waits"), "{lines:#?}");
+        let text = lines.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("policy: max-queue 20, min-interval 20h, default-max-wait 1h"), "{text}");
+        assert!(text.contains("comes today, ask ana when it is done;"), "{text}");
+        let (_, rest) = text.split_once("its min-interval lets nobody begin until ").expect(&text);
+        assert!(rest.ends_with(" (in 19h 59m)"), "{text}");
+    }
+    let piped = home.seq(&["status"]).stdout();
+    assert!(piped.lines().any(|line| line.contains("begin for another 19h 59m, until 20")), "{piped}");
+    assert!(piped.starts_with(&format!("{DOMAIN}: nobody waits")), "{piped}");
+}
