@@ -289,7 +289,7 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
         format!("{shown} is a database, but not one of seqd: move it away, or name another socket with --socket")
     );
     run("PRAGMA application_id = 1936028004");
-    run("CREATE TABLE kept AS SELECT * FROM facts; UPDATE facts SET value = 'another'; \
+    run("CREATE TABLE kept AS SELECT * FROM facts; UPDATE facts SET value = 'another' WHERE name <> 'journal'; \
          UPDATE facts SET value = 'elsewhere' WHERE name = 'host_name'");
     // The other host left its own mark.
     let mark = socket.with_file_name("seq.mark");

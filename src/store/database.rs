@@ -84,7 +84,7 @@ pub struct Retention {
 #[derive(Debug)]
 pub struct Database {
     connection: Connection,
-    mark: Mark,
+    pub(super) mark: Mark,
     /// What is committed and not in the file yet.
     journal: Journal,
     checkpointer: Checkpointer,
@@ -215,7 +215,7 @@ impl Database {
             retention,
             ended,
         };
-        database.catch_up()?;
+        database.begin()?;
         if before.boot_id != machine.boot_id {
             let bury = |found: &Found| buried(found).unwrap_or(Change::Left { ticket: found.ticket, why: None });
             database.commit(&found.iter().map(bury).collect::<Vec<_>>())?;
@@ -283,6 +283,22 @@ impl Database {
         if self.journal.length() == 0 {
             return Ok(());
         }
+        self.take_in_journal()
+    }
+
+    /// As [`catch_up`](Database::catch_up), also when nothing is in the journal: from now on it has a number that none
+    /// had before. Nobody waits for the disk then. That matters to a log which begins anew before older records of its
+    /// own, and one that was just opened is empty, or goes on.
+    fn begin(&mut self) -> Result<(), Problem> {
+        if self.journal.length() > 0 {
+            return self.take_in_journal();
+        }
+        self.set_synchronous("OFF")?;
+        self.take_in_journal()?;
+        self.set_synchronous("NORMAL")
+    }
+
+    fn take_in_journal(&mut self) -> Result<(), Problem> {
         let rows: Vec<Row<'_>> = self.journal.rows().into_values().collect();
         self.transact(&rows, &[]).map_err(|error| problem(&self.path, error)).map(|removed| self.took_in(removed))
     }
@@ -355,9 +371,13 @@ impl Database {
             connection.prepare_cached("COMMIT")?.execute([])?;
             Ok(removed)
         };
+        self.mark.take_in(true);
         let written = write();
-        if written.is_err() && !connection.is_autocommit() {
-            _ = connection.execute_batch("ROLLBACK");
+        if written.is_err() {
+            if !connection.is_autocommit() {
+                _ = connection.execute_batch("ROLLBACK");
+            }
+            self.mark.take_in(false);
         }
         written
     }
