@@ -219,7 +219,7 @@ fn a_turn_that_was_given_back_while_there_was_no_daemon_is_in_the_history_with_i
     two.ask(r#"{"op":"sequence","domain":"b","request_id":"two","secret":"s2"}"#);
     let socket = daemon.kill();
     let done = socket.with_file_name("done");
-    std::fs::create_dir(&done).unwrap();
+    std::fs::create_dir_all(&done).unwrap();
     let note = |ticket: u64, secret: &str, status: u32| {
         let note = format!(r#"{{"ticket":{ticket},"secret":"{secret}","exit_status":{status},"ended_at_ms":0}}"#);
         std::fs::write(done.join(ticket.to_string()), note).unwrap();
@@ -257,7 +257,7 @@ fn a_done_that_comes_late_corrects_what_the_history_says() {
     until("the turn is over", || state(&daemon).is_empty().then_some(()));
     let socket = daemon.kill();
     let done = socket.with_file_name("done");
-    std::fs::create_dir(&done).unwrap();
+    std::fs::create_dir_all(&done).unwrap();
     std::fs::write(done.join("1"), r#"{"ticket":1,"secret":"","exit_status":9,"ended_at_ms":0}"#).unwrap();
     let daemon = Daemon::start_at(&socket);
     let mut client = daemon.connect();
@@ -294,7 +294,7 @@ fn a_done_that_was_left_while_the_next_daemon_runs_is_in_the_history_with_its_st
     until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
     let daemon = killed(daemon);
     let done = daemon.file("done");
-    std::fs::create_dir(&done).unwrap();
+    std::fs::create_dir_all(&done).unwrap();
     let began = jiff::Timestamp::now().as_millisecond() - 100_000;
     let note = format!(r#"{{"ticket":1,"secret":"s","exit_status":9,"ended_at_ms":{began}}}"#);
     std::fs::write(done.join("1"), note).unwrap();
