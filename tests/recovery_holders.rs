@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
-use seq::store::{Database, Machine, Retention};
+use seq::store::{Database, Files, Machine, Retention};
 use wire::{Client, Daemon, Sleeper, until};
 
 const ASK: &str = r#"{"op":"sequence","domain":"a"}"#;
@@ -374,9 +374,10 @@ fn what_keeps_a_turn_is_written_down_once_however_often_the_daemon_dies() {
         wrapper.send_with(r#"{"op":"started","ticket":1,"pid":7,"descriptors":1}"#, &[pidfd.as_fd()]);
         wrapper.hears_nothing();
         let socket = daemon.kill();
-        let (path, mark) = (socket.with_file_name("seq.db"), socket.with_file_name("seq.mark"));
         let retention = Retention { turns: 1_000, age_ms: i64::MAX };
-        let (database, found) = Database::open(&path, &mark, &Machine::this(), retention, |_| None).unwrap();
+        let (database, found) =
+            Database::open(&Files::in_directory(socket.parent().unwrap()), &Machine::this(), retention, |_| None)
+                .unwrap();
         let row: serde_json::Value = serde_json::from_slice(&found[0].body).unwrap();
         lengths.push((row["workers"].as_array().unwrap().len(), row["pipes"].as_array().unwrap().len()));
         drop(database);

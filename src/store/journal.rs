@@ -43,6 +43,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use super::digest::first_eight;
 use super::fault;
 use super::mark::{Mark, Seen};
 use super::row::Row;
@@ -186,9 +187,7 @@ fn check_of(before: u64, rows: &[Row<'_>]) -> u64 {
         digest.update(numbers_of(row));
         digest.update(row.domain);
     }
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest.finalize()[..8]);
-    u64::from_ne_bytes(first)
+    u64::from_ne_bytes(first_eight(digest))
 }
 
 /// The rows and the check of the first record, and what comes after it; nothing when there is no whole one.

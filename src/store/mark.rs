@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::digest::first_eight;
 use super::file;
 use super::journal;
 use super::machine::Machine;
@@ -261,9 +262,9 @@ impl Mark {
         self.seal(TURNING, u64::from(is_turning));
     }
 
-    /// The database is about to take the journal in, or that has failed.
-    pub(super) fn take_in(&self, is_taking: bool) {
-        self.seal(TAKING, u64::from(is_taking));
+    /// The database is about to take the journal in.
+    pub(super) fn take_in(&self) {
+        self.seal(TAKING, 1);
     }
 
     /// The journal has this number and length now: those it had, or another number and nothing in it, unless the mark
@@ -338,10 +339,7 @@ fn sealed_boot(boot_id: &str) -> u64 {
 
 /// A word that stands for a run of the machine; never zero, as a new file has it.
 fn boot_word(boot_id: &str) -> u64 {
-    let digest = Sha256::digest(boot_id.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(first) | 1
+    u64::from_be_bytes(first_eight(Sha256::new_with_prefix(boot_id))) | 1
 }
 
 #[cfg(test)]

@@ -21,9 +21,10 @@ impl Place {
     }
 
     fn open_keeping(&self, keep: Retention, host: &str, boot_id: &str) -> Result<(Database, Vec<u64>), Problem> {
-        let (path, mark) = (self.0.path().join("seq.db"), self.0.path().join("seq.mark"));
         let machine = Machine { boot_id: boot_id.to_owned(), host: host.to_owned(), host_name: format!("host {host}") };
-        let (database, found) = Database::open(&path, &mark, &machine, keep, |found| Some(ended(found.ticket.0, 77)))?;
+        let (database, found) = Database::open(&Files::in_directory(self.0.path()), &machine, keep, |found| {
+            Some(ended(found.ticket.0, 77))
+        })?;
         Ok((database, found.into_iter().map(|found| found.ticket.0).collect()))
     }
 }
@@ -129,7 +130,7 @@ fn a_log_that_was_cut_is_refused_and_nothing_is_changed() {
     let refusal = place.open("boot").unwrap_err().to_string();
     assert!(refusal.contains("seq.db is not what"), "{refusal}");
     assert!(
-        refusal.ends_with("once no command runs under seq any more, move it and the seq.mark beside it away"),
+        refusal.ends_with("once no command runs under seq any more, move it away and empty the seq.mark beside it"),
         "{refusal}"
     );
 }
@@ -156,7 +157,7 @@ fn a_journal_that_the_database_has_taken_in_already_is_passed_over() {
     database.commit(&[live(1), live(2)]).unwrap();
     database.commit(&[ended(1, 5)]).unwrap();
     // As a kill after the transaction leaves it.
-    database.mark.take_in(true);
+    database.mark.take_in();
     let mut files = place.files(&["seq.mark"]);
     database.catch_up().unwrap();
     files.extend(place.files(&DATABASE));
