@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use seq::protocol::{Domain, Ticket};
-use seq::store::{Change, Database, Machine, Retention};
+use seq::store::{Change, Database, Files, Machine, Retention};
 
 /// Turns of one round.
 const TURNS: u32 = 20_000;
@@ -14,7 +14,8 @@ fn main() {
     let at = |name| directory.path().join(name);
     let retention = Retention { turns: 1_000_000, age_ms: i64::MAX };
     let (mut database, _) =
-        Database::open(&at("seq.db"), &at("seq.mark"), &Machine::this(), retention, |_| None).expect("a database");
+        Database::open(&Files::in_directory(directory.path()), &Machine::this(), retention, |_| None)
+            .expect("a database");
     let domain = Domain::parse("foo.com").expect("a domain");
     let body = vec![b'x'; 300];
     let mut next = 0;

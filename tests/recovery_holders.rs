@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal};
-use seq::store::{Database, Machine, Retention};
+use seq::store::{Database, Files, Machine, Retention};
 use wire::{Client, Daemon, Sleeper, until};
 
 const ASK: &str = r#"{"op":"sequence","domain":"a"}"#;
@@ -219,7 +219,7 @@ fn a_turn_that_was_given_back_while_there_was_no_daemon_is_in_the_history_with_i
     two.ask(r#"{"op":"sequence","domain":"b","request_id":"two","secret":"s2"}"#);
     let socket = daemon.kill();
     let done = socket.with_file_name("done");
-    std::fs::create_dir(&done).unwrap();
+    std::fs::create_dir_all(&done).unwrap();
     let note = |ticket: u64, secret: &str, status: u32| {
         let note = format!(r#"{{"ticket":{ticket},"secret":"{secret}","exit_status":{status},"ended_at_ms":0}}"#);
         std::fs::write(done.join(ticket.to_string()), note).unwrap();
@@ -257,7 +257,7 @@ fn a_done_that_comes_late_corrects_what_the_history_says() {
     until("the turn is over", || state(&daemon).is_empty().then_some(()));
     let socket = daemon.kill();
     let done = socket.with_file_name("done");
-    std::fs::create_dir(&done).unwrap();
+    std::fs::create_dir_all(&done).unwrap();
     std::fs::write(done.join("1"), r#"{"ticket":1,"secret":"","exit_status":9,"ended_at_ms":0}"#).unwrap();
     let daemon = Daemon::start_at(&socket);
     let mut client = daemon.connect();
@@ -294,7 +294,7 @@ fn a_done_that_was_left_while_the_next_daemon_runs_is_in_the_history_with_its_st
     until("it is orphaned", || (state(&daemon) == "orphaned").then_some(()));
     let daemon = killed(daemon);
     let done = daemon.file("done");
-    std::fs::create_dir(&done).unwrap();
+    std::fs::create_dir_all(&done).unwrap();
     let began = jiff::Timestamp::now().as_millisecond() - 100_000;
     let note = format!(r#"{{"ticket":1,"secret":"s","exit_status":9,"ended_at_ms":{began}}}"#);
     std::fs::write(done.join("1"), note).unwrap();
@@ -374,9 +374,10 @@ fn what_keeps_a_turn_is_written_down_once_however_often_the_daemon_dies() {
         wrapper.send_with(r#"{"op":"started","ticket":1,"pid":7,"descriptors":1}"#, &[pidfd.as_fd()]);
         wrapper.hears_nothing();
         let socket = daemon.kill();
-        let (path, mark) = (socket.with_file_name("seq.db"), socket.with_file_name("seq.mark"));
         let retention = Retention { turns: 1_000, age_ms: i64::MAX };
-        let (database, found) = Database::open(&path, &mark, &Machine::this(), retention, |_| None).unwrap();
+        let (database, found) =
+            Database::open(&Files::in_directory(socket.parent().unwrap()), &Machine::this(), retention, |_| None)
+                .unwrap();
         let row: serde_json::Value = serde_json::from_slice(&found[0].body).unwrap();
         lengths.push((row["workers"].as_array().unwrap().len(), row["pipes"].as_array().unwrap().len()));
         drop(database);

@@ -12,18 +12,18 @@ use std::path::Path;
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use seq::protocol::{Domain, Ticket};
-use seq::store::{Change, Database, Found, Machine, Retention};
+use seq::store::{Change, Database, Files, Found, Machine, Retention};
 use tempfile::TempDir;
 use wire::Daemon;
 
 const NAMES: [&str; 3] = ["seq.db", "seq.db-wal", "seq.mark"];
 const RETENTION: Retention = Retention { turns: 1_000, age_ms: i64::MAX };
 const WAY_OUT: &str =
-    "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
+    "restore it, or, once no command runs under seq any more, move it away and empty the seq.mark beside it";
 
 fn open(directory: &Path) -> Result<(Database, Vec<Found>), seq::error::Error> {
     let here = Machine { boot_id: "boot".to_owned(), host: "here".to_owned(), host_name: "here".to_owned() };
-    Database::open(&directory.join("seq.db"), &directory.join("seq.mark"), &here, RETENTION, |_| None)
+    Database::open(&Files::in_directory(directory), &here, RETENTION, |_| None)
 }
 
 fn live(ticket: u64) -> Change {
@@ -101,7 +101,7 @@ impl Template {
             Err(error) => {
                 let words = error.to_string();
                 assert!(words.contains(&copied.path().display().to_string()), "{what}: {words}");
-                assert!(words.contains("away") || words.contains("writable"), "{what}: {words}");
+                assert!(words.contains("under seq any more") || words.contains("writable"), "{what}: {words}");
                 assert!(contents(copied.path()) == before, "{what}: something has changed: {words}");
                 false
             }
@@ -237,7 +237,7 @@ fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
         refusal(&socket),
         format!(
             "the database {shown} is missing or empty, and {marked} says that it was not: restore it, or, once no \
-             command runs under seq any more, move the latter away too"
+             command runs under seq any more, empty the latter"
         )
     );
     fs::write(&db, "").unwrap();
@@ -257,7 +257,7 @@ fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
         refusal(&socket),
         format!(
             "{marked} is missing, which says what the database {shown} held last: restore it, or, once no command \
-             runs under seq any more, move the database away"
+             runs under seq any more, move the database away and make an empty file {marked}"
         )
     );
     fs::rename(&away, &mark).unwrap();
@@ -267,6 +267,39 @@ fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
     for domain in ["a", "b"] {
         assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
     }
+}
+
+#[test]
+fn where_database_and_mark_are_gone_nobody_is_let_in_beside_somebody_who_may_have_a_turn() {
+    let (_directory, socket) = killed();
+    let beside = |name: &str| socket.with_file_name(name);
+    let (db, mark, numbers) = (beside("seq.db"), beside("seq.mark"), beside("numbers"));
+    for name in NAMES {
+        _ = fs::remove_file(beside(name));
+    }
+    let words = format!(
+        "the database {} and {marked} are missing or empty, and {} says that somebody may have a turn: restore them, \
+         or, once no command runs under seq any more, make an empty file {marked}",
+        db.display(),
+        numbers.display(),
+        marked = mark.display()
+    );
+    assert_eq!(refusal(&socket), words);
+    fs::write(&db, "").unwrap();
+    assert_eq!(refusal(&socket), words);
+    fs::write(&mark, "").unwrap();
+    let mut daemon = Daemon::start_at(&socket);
+    let mut client = daemon.connect();
+    let turn = client.ask(r#"{"op":"sequence","domain":"a"}"#);
+    assert!(turn.contains("active") && !turn.contains(r#""ticket":1,"#), "the numbers go on: {turn}");
+    // Where nobody has a turn any more, or waits, there is nothing to miss.
+    client.ask(r#"{"op":"done","domain":"a"}"#);
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.wait().success());
+    for name in NAMES {
+        _ = fs::remove_file(beside(name));
+    }
+    drop(Daemon::start_at(&socket));
 }
 
 #[test]
@@ -280,7 +313,7 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
         refusal(&socket),
         format!(
             "the database {shown} has version 99, and this seqd knows versions up to 2: use the newer seq, or, once \
-             no command runs under seq any more, move it and the seq.mark beside it away"
+             no command runs under seq any more, move it away and empty the seq.mark beside it"
         )
     );
     run("PRAGMA user_version = 2; PRAGMA application_id = 7");
@@ -289,7 +322,7 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
         format!("{shown} is a database, but not one of seqd: move it away, or name another socket with --socket")
     );
     run("PRAGMA application_id = 1936028004");
-    run("CREATE TABLE kept AS SELECT * FROM facts; UPDATE facts SET value = 'another'; \
+    run("CREATE TABLE kept AS SELECT * FROM facts; UPDATE facts SET value = 'another' WHERE name <> 'journal'; \
          UPDATE facts SET value = 'elsewhere' WHERE name = 'host_name'");
     // The other host left its own mark.
     let mark = socket.with_file_name("seq.mark");
@@ -351,13 +384,9 @@ fn a_database_of_each_released_version_is_opened() {
     // It comes from another run of the machine, so that all that lived in it is history.
     let mut machine = Machine::this();
     machine.host = "here".to_owned();
-    let (database, found) = Database::open(
-        &directory.path().join("seq.db"),
-        &directory.path().join("seq.mark"),
-        &machine,
-        RETENTION,
-        |found| Some(ended(found.ticket.0)),
-    )
+    let (database, found) = Database::open(&Files::in_directory(directory.path()), &machine, RETENTION, |found| {
+        Some(ended(found.ticket.0))
+    })
     .unwrap();
     assert!(found.is_empty());
     let mut lines = 0;

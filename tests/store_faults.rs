@@ -217,7 +217,8 @@ fn nobody_knows_what_is_on_disk_after_each_write() {
 fn a_write_that_fails_ends_the_daemon_and_is_in_its_log() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("seq/seqd.sock");
-    let mut daemon = Daemon::start_with_fault(&socket, "fsync:1@0").unwrap();
+    // The first is that of its beginning.
+    let mut daemon = Daemon::start_with_fault(&socket, "fsync:2@0").unwrap();
     let mut client = daemon.connect();
     client.send(r#"{"op":"sequence","domain":"a"}"#);
     let (db, place) = (daemon.file("seq.db"), socket.parent().unwrap());

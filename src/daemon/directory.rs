@@ -60,16 +60,14 @@ pub(super) fn prepare(directory: &Path, access: Access) -> Result<(), Error> {
 ///
 /// When it cannot be made, or something else is there.
 pub(super) fn prepare_done(done: &Path, access: Access) -> io::Result<()> {
-    if !access.everybody {
-        return Ok(());
-    }
     match DirBuilder::new().mode(0o700).create(done) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(done, flags, Mode::empty())?;
-    Ok(rustix::fs::fchmod(folder, Mode::from_raw_mode(0o1733))?)
+    let mode = if access.everybody { 0o1733 } else { 0o700 };
+    Ok(rustix::fs::fchmod(folder, Mode::from_raw_mode(mode))?)
 }
 
 /// Makes the directory of a user's own daemon if it is missing, and checks that it is one.

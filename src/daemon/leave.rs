@@ -30,12 +30,13 @@ impl Owner {
         self.end_batch()?;
         self.end_unwritten()?;
         let counts = self.sequencer.counts();
-        if counts.holders + counts.waiters > 0 {
+        let lasting = counts.holders + counts.waiters;
+        if lasting > 0 {
             let (turns, places) = (counted(counts.holders, "turn"), counted(counts.waiters, "place"));
             info!("{turns} and {places} in line outlive this daemon");
         }
         let (ticket, token) = self.sequencer.next_numbers();
-        let closed = if reason == Leaving::Usurped { Ok(()) } else { self.numbers.close(ticket, token) };
+        let closed = if reason == Leaving::Usurped { Ok(()) } else { self.numbers.close(ticket, token, lasting == 0) };
         let links: Vec<Rc<Link>> = self.clients.into_values().collect();
         tokio::select! {
             () = flush(&links) => {}

@@ -22,7 +22,7 @@ use super::storage;
 use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::protocol::Ticket;
-use crate::store::{Database, Numbers};
+use crate::store::{Database, Machine, Numbers};
 
 /// Runs the daemon until it leaves; with `--detach`, starts it in the background.
 ///
@@ -100,8 +100,10 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         if let Err(error) = directory::prepare_done(&place.done, access) {
             warn!("users cannot leave word in {}: {error}", place.done.display());
         }
+        // What is kept in memory ends with the daemon.
+        let in_use = storage.database.is_some().then(|| Machine::this().boot_id);
         let last = storage.database.as_mut().map_or(Ok(Ticket(0)), Database::last_ticket)?;
-        let (numbers, next_ticket, next_token) = Numbers::open_above(&place.numbers, last)?;
+        let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers, last, in_use)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,
             None => listen::bind(&place, access)?,

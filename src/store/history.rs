@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::opening::connect;
+use super::inspect::connect;
 use super::problem::{Problem, problem};
 use super::row::{ENDED, checksum};
 use crate::protocol::{Domain, Ticket};

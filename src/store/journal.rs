@@ -25,18 +25,25 @@
 //!
 //! And when the database takes it in:
 //!
-//! 1. The transaction writes the rows and the journal's number. A kill before its end leaves both as they were.
-//! 2. A length of zero is stored, and then the next number. A kill before this leaves a journal whose number the
-//!    database has already: it is passed over.
+//! 1. The mark says so.
+//! 2. The transaction writes the rows and the journal's number. A kill before its end leaves both as they were.
+//! 3. A length of zero is stored, and then the next number, and that nothing is taken in any more. A kill before this
+//!    leaves a journal whose number the database has already: it is passed over.
 //!
-//! A journal that has another number than these two, or does not reach its length with all its checks right, means that
-//! a part of it or of the database is lost, or that one of them is of an earlier time. After a power cut only the database's word is good, for the pages of a file
-//! reach the disk in any order: the records of the number that is due count as far as their checks are right.
+//! Each daemon has it take in the journal that it begins with, even when nothing is in it. So a journal whose number the
+//! database has, with a mark that does not say that it was being taken in, is of an earlier time, as one of a smaller
+//! number is: what was told since is lost. One that has any other number than the one that is due, or does not reach its
+//! length with all its checks right, means that a part of it or of the database is lost. What cannot be told is a mark of
+//! an earlier moment of the very same journal: that is what a daemon leaves that was killed then.
+//!
+//! After a power cut only the database's word is good, for the pages of a file reach the disk in any order: the records
+//! of the number that is due count as far as their checks are right.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use super::digest::first_eight;
 use super::fault;
 use super::mark::{Mark, Seen};
 use super::row::Row;
@@ -77,7 +84,7 @@ impl Journal {
         }
         let bytes = seen.journal.get(..seen.journal_length()?)?;
         if seen.journal_number == taken_in {
-            return Some(Journal::new(due));
+            return seen.may_be_taken_in.then(|| Journal::new(due));
         }
         let found = Journal::read(bytes, due);
         (seen.journal_number == due && found.bytes.len() == bytes.len()).then_some(found)
@@ -180,9 +187,7 @@ fn check_of(before: u64, rows: &[Row<'_>]) -> u64 {
         digest.update(numbers_of(row));
         digest.update(row.domain);
     }
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest.finalize()[..8]);
-    u64::from_ne_bytes(first)
+    u64::from_ne_bytes(first_eight(digest))
 }
 
 /// The rows and the check of the first record, and what comes after it; nothing when there is no whole one.

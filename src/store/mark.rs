@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::digest::first_eight;
 use super::file;
 use super::journal;
 use super::machine::Machine;
@@ -20,8 +21,9 @@ use crate::sys::Words;
 
 /// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, how
 /// long the history is, plus one, whether the last to use it closed it, a ticket below which none lives, whether the
-/// database was just being turned over to this run of the machine, the journal's number, its length in bytes, and the
-/// version of all this, which is stored last. Each is sealed but the two summaries, which are checked by what is found.
+/// database was just being turned over to this run of the machine, the journal's number, its length in bytes, the version
+/// of all this, which is stored last, and whether the database was just taking the journal in. Each is sealed but the two
+/// summaries, which are checked by what is found.
 const BOOT: usize = 0;
 const SETTLED: usize = 1;
 const ANNOUNCED: usize = 3;
@@ -32,14 +34,18 @@ const TURNING: usize = 8;
 const NUMBER: usize = 9;
 const LENGTH: usize = 10;
 const FORMAT: usize = 11;
+const TAKING: usize = 12;
 /// Where the journal begins.
 const JOURNAL: usize = 16;
 const WORDS: usize = JOURNAL + journal::WORDS;
 
-const SEALED: [usize; 8] = [BOOT, HISTORY, CLOSED, OLDEST, TURNING, NUMBER, LENGTH, FORMAT];
+const SEALED: [usize; 9] = [BOOT, HISTORY, CLOSED, OLDEST, TURNING, NUMBER, LENGTH, FORMAT, TAKING];
 
 /// The version of the words; none in a file whose words have no seals.
-const SEALED_FORMAT: u64 = 1;
+const SEALED_FORMAT: u64 = 2;
+
+/// The first version that says whether the database was taking the journal in.
+const TAKING_FORMAT: u64 = 2;
 
 /// How long the file was before there was a journal in it. Its words have no seals.
 const EARLIER_WORDS: usize = 9;
@@ -116,6 +122,8 @@ pub(super) struct Seen {
     oldest: u64,
     /// Whether the database was being turned over to this run of the machine, so that it may say another one still.
     pub(super) was_turning: bool,
+    /// Whether the database may have the journal already: it was taking it in.
+    pub(super) may_be_taken_in: bool,
     pub(super) journal_number: u64,
     length: u64,
     /// All that is where the journal is.
@@ -169,7 +177,9 @@ impl Mark {
         let is_blank = (0..JOURNAL).all(|index| word(index) == 0);
         let is_sealed = word(FORMAT) != 0;
         let is_whole = content.len() >= WORDS * 8 || (!is_sealed && content.len() == EARLIER_WORDS * 8);
-        let is_sound = !is_sealed || SEALED.into_iter().all(|index| is_right(index, word(index)));
+        let says_taking = word(FORMAT) & VALUE_MAX >= TAKING_FORMAT;
+        let is_right = |index| is_right(index, word(index)) || (index == TAKING && !says_taking);
+        let is_sound = !is_sealed || SEALED.into_iter().all(is_right);
         let is_damaged = !is_whole || !is_sound;
         if !is_blank && is_damaged {
             return Ok(Seen { is_there: true, is_damaged: true, journal, ..Seen::default() });
@@ -189,6 +199,7 @@ impl Mark {
             was_closed: value(CLOSED) == 1,
             oldest: value(OLDEST),
             was_turning: value(TURNING) == 1,
+            may_be_taken_in: !says_taking || value(TAKING) == 1,
             journal_number: value(NUMBER),
             length: value(LENGTH),
             journal,
@@ -251,6 +262,11 @@ impl Mark {
         self.seal(TURNING, u64::from(is_turning));
     }
 
+    /// The database is about to take the journal in.
+    pub(super) fn take_in(&self) {
+        self.seal(TAKING, 1);
+    }
+
     /// The journal has this number and length now: those it had, or another number and nothing in it, unless the mark
     /// says nothing about this run of the machine yet.
     pub(super) fn begin_journal(&self, number: u64, length: usize) {
@@ -260,6 +276,8 @@ impl Mark {
         }
         self.seal(NUMBER, number);
         self.seal(LENGTH, length as u64);
+        // Last: under its old number it may be in the database already.
+        self.seal(TAKING, 0);
     }
 
     /// Writes a record into the journal, `at` its end.
@@ -274,6 +292,13 @@ impl Mark {
     /// The database is closed.
     pub(super) fn close(self) {
         self.seal(CLOSED, 1);
+    }
+
+    /// Makes it one of before there was a word about taking in.
+    #[cfg(test)]
+    pub(super) fn as_first_format(&self) {
+        self.words.store(TAKING, 0);
+        self.seal(FORMAT, 1);
     }
 
     fn seal(&self, index: usize, value: u64) {
@@ -314,10 +339,7 @@ fn sealed_boot(boot_id: &str) -> u64 {
 
 /// A word that stands for a run of the machine; never zero, as a new file has it.
 fn boot_word(boot_id: &str) -> u64 {
-    let digest = Sha256::digest(boot_id.as_bytes());
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    u64::from_be_bytes(first) | 1
+    u64::from_be_bytes(first_eight(Sha256::new_with_prefix(boot_id))) | 1
 }
 
 #[cfg(test)]

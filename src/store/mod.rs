@@ -1,12 +1,16 @@
 //! What must outlive the process: a database, usually beside the socket, and a few small files.
 
+mod change;
 mod database;
-mod opening;
+mod open;
+mod inspect;
+mod commit;
 mod schema;
 mod machine;
 mod mark;
 mod journal;
 mod row;
+mod digest;
 mod checkpoint;
 mod history;
 mod saved;
@@ -19,13 +23,15 @@ mod fault;
 #[cfg(test)]
 mod tests;
 
-pub use database::{Change, Database, Found, Retention};
+pub use change::{Change, Found, Retention};
+pub use database::Database;
 pub(crate) use fault::point as fault_point;
 pub use history::History;
 pub use machine::Machine;
 pub use mark::outlives_a_daemon;
 pub use notes::{DoneNote, FoundNote, find_note, read_notes};
 pub use numbers::Numbers;
+pub use open::Files;
 pub use problem::Problem;
 pub use saved::{LeftTicket, ProcessIdentity, SavedTicket};
 pub use setting::{Setting, SettingKind};

@@ -1,23 +1,27 @@
-//! Notes of clients about turns whose end they could not tell: there was no daemon to hear it.
+//! Notes of clients about turns whose end they could not tell: there was no daemon to hear it, or no room to write.
+//!
+//! A note is a symbolic link that leads nowhere: its name is the ticket, and where its target would be stands what there
+//! is to say. It is there all at once, and it needs no block of the disk, so that one can be left where all is full.
+//! Earlier versions left files.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags, fstat, readlinkat};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::protocol::Ticket;
 
-/// Bytes of a note, at most.
+/// Bytes of a file that is a note, at most.
 const NOTE_BYTES_MAX: u64 = 4_096;
 
 /// Notes that one start of a daemon takes, at most. The rest is for the next.
 const NOTES_MAX: usize = 10_000;
 
-/// One file, named by its ticket.
+/// What a client has to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoneNote {
     /// The ticket.
@@ -31,12 +35,36 @@ pub struct DoneNote {
     pub ended_at_ms: i64,
 }
 
+impl DoneNote {
+    /// Leaves it in a folder, in the place of an earlier one about the same ticket.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let it.
+    pub fn leave(&self, folder: &Path) -> io::Result<()> {
+        let status = self.exit_status.map_or("-".to_owned(), |status| status.to_string());
+        let path = folder.join(self.ticket.to_string());
+        // In a shared folder another user's cannot be removed.
+        _ = fs::remove_file(&path);
+        symlink(format!("{status} {} {}", self.ended_at_ms, self.secret), path)
+    }
+
+    /// What the link at `path` says; nothing when it is none of these.
+    fn of_link(path: &Path, target: &str) -> Option<DoneNote> {
+        let ticket = path.file_name()?.to_str()?.parse().ok()?;
+        let (status, rest) = target.split_once(' ')?;
+        let (ended_at, secret) = rest.split_once(' ')?;
+        let exit_status = if status == "-" { None } else { Some(status.parse().ok()?) };
+        Some(DoneNote { ticket, secret: secret.to_owned(), exit_status, ended_at_ms: ended_at.parse().ok()? })
+    }
+}
+
 /// A note, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundNote {
-    /// Its file.
+    /// Where it is.
     pub path: PathBuf,
-    /// Whose file it is.
+    /// Whose it is.
     pub uid: u32,
     /// What it says.
     pub note: DoneNote,
@@ -52,7 +80,7 @@ pub fn read_notes(folder: &Path) -> Vec<FoundNote> {
             return Vec::new();
         }
     };
-    // A name with a dot is a file that is being written.
+    // A name with a dot is a file that an earlier version had begun to write.
     let is_note =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
     let paths = entries.flatten().map(|entry| entry.path()).filter(is_note).take(NOTES_MAX);
@@ -67,6 +95,19 @@ pub fn find_note(folder: &Path, ticket: Ticket) -> Option<FoundNote> {
 }
 
 fn read_note(path: &Path) -> io::Result<FoundNote> {
+    // What is looked at is one and the same all the time, whoever puts another in its place.
+    let entry = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = fstat(&entry)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Symlink {
+        return read_file(path);
+    }
+    let target = readlinkat(&entry, "", Vec::new())?;
+    let note = target.to_str().ok().and_then(|target| DoneNote::of_link(path, target));
+    let note = note.ok_or_else(|| io::Error::other("it is a link that says nothing"))?;
+    Ok(FoundNote { path: path.to_owned(), uid: found.st_uid, note })
+}
+
+fn read_file(path: &Path) -> io::Result<FoundNote> {
     // Other users may put into the folder what they like.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
@@ -93,12 +134,41 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         let note = DoneNote { ticket: 5, secret: "s".to_owned(), exit_status: Some(7), ended_at_ms: 1 };
         fs::write(at("5"), serde_json::to_vec(&note).unwrap()).unwrap();
-        std::os::unix::fs::symlink(at("5"), at("6")).unwrap();
+        symlink(at("5"), at("6")).unwrap();
         fs::write(at("7"), vec![b' '; 5_000]).unwrap();
         fs::create_dir(at("8")).unwrap();
         // Whoever opened this to read would wait for a writer.
-        rustix::fs::mknodat(rustix::fs::CWD, at("9"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("9"), FileType::Fifo, 0o600.into(), 0).unwrap();
         let found: Vec<_> = read_notes(folder.path()).into_iter().map(|found| found.note).collect();
         assert_eq!(found, [note]);
+    }
+
+    #[test]
+    fn a_note_is_read_as_it_was_left_and_takes_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = "f".repeat(32);
+        for exit_status in [None, Some(0), Some(255)] {
+            let earlier = DoneNote { ticket: 5, secret: String::new(), exit_status, ended_at_ms: -1 };
+            earlier.leave(folder.path()).unwrap();
+            let note = DoneNote { secret: secret.clone(), ended_at_ms: 1_800_000_000_000, ..earlier };
+            note.leave(folder.path()).unwrap();
+            let me = rustix::process::getuid().as_raw();
+            let path = folder.path().join("5");
+            // What is longer than this is kept in a block of its own by some file systems (ext4: 60 bytes).
+            assert!(fs::read_link(&path).unwrap().as_os_str().len() < 60);
+            assert_eq!(fs::symlink_metadata(&path).unwrap().blocks(), 0);
+            let found = FoundNote { path, uid: me, note };
+            assert_eq!(find_note(folder.path(), Ticket(5)).as_ref(), Some(&found));
+            assert_eq!(read_notes(folder.path()), [found]);
+        }
+    }
+
+    #[test]
+    fn a_link_that_says_something_else_is_no_note() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, target) in [("6", "7 1"), ("7", "x 1 s"), ("8", "7 x s"), ("99999999999999999999", "7 1 s")] {
+            symlink(target, folder.path().join(name)).unwrap();
+        }
+        assert!(read_notes(folder.path()).is_empty());
     }
 }

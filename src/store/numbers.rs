@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::file;
+use super::machine::Machine;
 use crate::error::{Cure, Error};
 use crate::protocol::{Ticket, Token};
 
@@ -23,18 +24,31 @@ const FORMAT: u32 = 1;
 #[derive(Debug)]
 pub struct Numbers {
     path: PathBuf,
+    /// The run of the machine that the file names as long as it is open.
+    in_use: Option<String>,
     /// What is on disk.
     mark: Mark,
     /// What will be on disk when this thread has ended.
     writing: Option<(Mark, JoinHandle<io::Result<()>>)>,
 }
 
-/// What the file holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The numbers that come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mark {
+    ticket: u64,
+    token: u64,
+}
+
+/// What the file holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Content {
     format: u32,
     ticket: u64,
     token: u64,
+    /// The run of the machine in which somebody may have a turn, or wait; nothing when nobody does, and in files of
+    /// earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    in_use: Option<String>,
 }
 
 impl Numbers {
@@ -47,26 +61,31 @@ impl Numbers {
         look(path).map(drop)
     }
 
-    /// Opens the file at `path`, reserves a first block, and says which ticket and token come next.
+    /// Whether somebody may have a turn or wait in this run of the `machine`, by what the file at `path` says, now that
+    /// no daemon uses it.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Numbers::check).
+    pub(super) fn may_be_in_use(path: &Path, machine: &Machine) -> Result<bool, Error> {
+        Ok(look(path)?.in_use.as_ref() == Some(&machine.boot_id))
+    }
+
+    /// Opens the file at `path`, reserves a first block, and says which ticket and token come next. From now on it says
+    /// that the numbers are `in_use` in that run of the machine.
+    ///
+    /// The largest ticket in the database beside it is `last`. A file that is missing, or of an earlier time, says too
+    /// little then: the numbers go on above that ticket, a block later, for there may have been others of which nothing
+    /// is left. No token was ever larger than the ticket that it was for.
     ///
     /// # Errors
     ///
     /// When the file cannot be read or written, or does not hold what it should.
-    pub fn open(path: &Path) -> Result<(Numbers, Ticket, Token), Error> {
-        Numbers::open_above(path, Ticket(0))
-    }
-
-    /// As [`open`](Numbers::open), beside a database in which `last` is the largest ticket. A file that is missing, or of
-    /// an earlier time, says too little then: the numbers go on above that ticket, a block later, for there may have
-    /// been others of which nothing is left. No token was ever larger than the ticket that it was for.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Numbers::open).
-    pub fn open_above(path: &Path, last: Ticket) -> Result<(Numbers, Ticket, Token), Error> {
-        let mut next = look(path)?;
+    pub fn open(path: &Path, last: Ticket, in_use: Option<String>) -> Result<(Numbers, Ticket, Token), Error> {
+        let Content { ticket, token, .. } = look(path)?;
+        let mut next = Mark { ticket, token };
         if next.ticket <= last.0 {
-            next = Mark { ticket: last.0 + 1, token: next.token.max(last.0 + 1), ..next }.after(BLOCK);
+            next = Mark { ticket: last.0 + 1, token: next.token.max(last.0 + 1) }.after(BLOCK);
             let path = path.display();
             warn!(
                 "{path} is missing or of an earlier time: tickets go on at {}, tokens at {}",
@@ -74,8 +93,8 @@ impl Numbers {
             );
         }
         let mark = next.after(BLOCK);
-        write(path, mark).map_err(|error| failed("write", path, &error))?;
-        let numbers = Numbers { path: path.to_owned(), mark, writing: None };
+        write(path, mark, in_use.as_deref()).map_err(|error| failed("write", path, &error))?;
+        let numbers = Numbers { path: path.to_owned(), in_use, mark, writing: None };
         Ok((numbers, Ticket(next.ticket), Token(next.token)))
     }
 
@@ -86,7 +105,7 @@ impl Numbers {
     /// When the file cannot be written: nothing of this batch may be told. Where there was no room it may be called
     /// again, for then all of the file is written anew.
     pub fn cover(&mut self, ticket: Ticket, token: Token) -> Result<(), Error> {
-        let next = Mark { format: FORMAT, ticket: ticket.0, token: token.0 };
+        let next = Mark { ticket: ticket.0, token: token.0 };
         if next.after(BLOCK / 2).is_covered_by(self.mark) {
             return Ok(());
         }
@@ -97,12 +116,12 @@ impl Numbers {
         }
         if !next.is_covered_by(self.mark) {
             let mark = next.after(BLOCK);
-            write(&self.path, mark).map_err(|error| failed("write", &self.path, &error))?;
+            self.write(mark)?;
             self.mark = mark;
         }
         if self.writing.is_none() && !next.after(BLOCK / 2).is_covered_by(self.mark) {
-            let (mark, path) = (next.after(BLOCK), self.path.clone());
-            self.writing = Some((mark, std::thread::spawn(move || write(&path, mark))));
+            let (mark, path, in_use) = (next.after(BLOCK), self.path.clone(), self.in_use.clone());
+            self.writing = Some((mark, std::thread::spawn(move || write(&path, mark, in_use.as_deref()))));
         }
         Ok(())
     }
@@ -116,20 +135,27 @@ impl Numbers {
         if let Some((mark, thread)) = self.writing.take() {
             self.finish(mark, thread)?;
         }
-        write(&self.path, self.mark).map_err(|error| failed("write", &self.path, &error))
+        self.write(self.mark)
     }
 
-    /// Gives the unused numbers back: the next daemon starts with `ticket` and `token`.
+    /// Gives the unused numbers back: the next daemon starts with `ticket` and `token`. If the daemon `is_idle` nobody
+    /// has a turn or waits.
     ///
     /// # Errors
     ///
     /// When the file cannot be written; the rest of the block is skipped then.
-    pub fn close(mut self, ticket: Ticket, token: Token) -> Result<(), Error> {
+    pub fn close(mut self, ticket: Ticket, token: Token, is_idle: bool) -> Result<(), Error> {
         if let Some((mark, thread)) = self.writing.take() {
             self.finish(mark, thread)?;
         }
-        let next = Mark { format: FORMAT, ticket: ticket.0, token: token.0 };
-        write(&self.path, next).map_err(|error| failed("write", &self.path, &error))
+        if is_idle {
+            self.in_use = None;
+        }
+        self.write(Mark { ticket: ticket.0, token: token.0 })
+    }
+
+    fn write(&self, mark: Mark) -> Result<(), Error> {
+        write(&self.path, mark, self.in_use.as_deref()).map_err(|error| failed("write", &self.path, &error))
     }
 
     fn finish(&mut self, mark: Mark, thread: JoinHandle<io::Result<()>>) -> Result<(), Error> {
@@ -142,7 +168,7 @@ impl Numbers {
 
 impl Mark {
     fn after(self, count: u64) -> Mark {
-        Mark { ticket: self.ticket.saturating_add(count), token: self.token.saturating_add(count), ..self }
+        Mark { ticket: self.ticket.saturating_add(count), token: self.token.saturating_add(count) }
     }
 
     fn is_covered_by(self, mark: Mark) -> bool {
@@ -151,21 +177,23 @@ impl Mark {
 }
 
 /// What comes next by the file at `path`.
-fn look(path: &Path) -> Result<Mark, Error> {
+fn look(path: &Path) -> Result<Content, Error> {
     match file::read(path).map_err(|error| failed("read", path, &error))? {
-        None => Ok(Mark { format: FORMAT, ticket: 1, token: 1 }),
+        None => Ok(Content { format: FORMAT, ticket: 1, token: 1, in_use: None }),
         Some(content) => parse(&content).map_err(|reason| damaged(path, &reason)),
     }
 }
 
-fn write(path: &Path, mark: Mark) -> io::Result<()> {
-    let mut content = serde_json::to_vec(&mark)?;
+fn write(path: &Path, mark: Mark, in_use: Option<&str>) -> io::Result<()> {
+    let Mark { ticket, token } = mark;
+    let mut content =
+        serde_json::to_vec(&Content { format: FORMAT, ticket, token, in_use: in_use.map(str::to_owned) })?;
     content.push(b'\n');
     file::replace(path, &content)
 }
 
-fn parse(content: &[u8]) -> Result<Mark, String> {
-    let mark: Mark = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+fn parse(content: &[u8]) -> Result<Content, String> {
+    let mark: Content = serde_json::from_slice(content).map_err(|error| error.to_string())?;
     if mark.format != FORMAT {
         return Err(format!("format {} is not {FORMAT}, the one that this version knows", mark.format));
     }
@@ -196,7 +224,7 @@ mod tests {
     use super::*;
 
     fn open(path: &Path) -> (Numbers, u64, u64) {
-        let (numbers, ticket, token) = Numbers::open(path).unwrap();
+        let (numbers, ticket, token) = Numbers::open(path, Ticket(0), None).unwrap();
         (numbers, ticket.0, token.0)
     }
 
@@ -206,7 +234,7 @@ mod tests {
         let path = directory.path().join("numbers");
         let (numbers, ticket, token) = open(&path);
         assert_eq!((ticket, token), (1, 1));
-        numbers.close(Ticket(7), Token(5)).unwrap();
+        numbers.close(Ticket(7), Token(5), true).unwrap();
 
         let (numbers, ticket, token) = open(&path);
         assert_eq!((ticket, token), (7, 5));
@@ -221,13 +249,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("numbers");
         let open_above = |last| {
-            let (_, ticket, token) = Numbers::open_above(&path, Ticket(last)).unwrap();
+            let (_, ticket, token) = Numbers::open(&path, Ticket(last), None).unwrap();
             (ticket.0, token.0)
         };
         assert_eq!(open_above(12), (10_013, 10_013));
-        write(&path, Mark { format: FORMAT, ticket: 12, token: 9 }).unwrap();
+        write(&path, Mark { ticket: 12, token: 9 }, None).unwrap();
         assert_eq!(open_above(12), (10_013, 10_013));
-        write(&path, Mark { format: FORMAT, ticket: 13, token: 9 }).unwrap();
+        write(&path, Mark { ticket: 13, token: 9 }, None).unwrap();
         assert_eq!(open_above(12), (13, 9));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(open_above(0), (1, 1));
@@ -246,6 +274,28 @@ mod tests {
     }
 
     #[test]
+    fn it_is_in_use_until_it_is_closed_with_nothing_to_keep_or_the_machine_starts_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("numbers");
+        let in_use = |boot_id: &str| {
+            let machine = Machine { boot_id: boot_id.to_owned(), host: String::new(), host_name: String::new() };
+            Numbers::may_be_in_use(&path, &machine).unwrap()
+        };
+        let open = || Numbers::open(&path, Ticket(0), Some("boot".to_owned())).unwrap();
+        assert!(!in_use("boot"));
+        let (mut numbers, ..) = open();
+        assert!(in_use("boot") && !in_use("another"));
+        numbers.cover(Ticket(1_000_000), Token(1)).unwrap();
+        assert!(in_use("boot"));
+        numbers.close(Ticket(7), Token(7), false).unwrap();
+        assert!(in_use("boot"));
+        let (numbers, ticket, token) = open();
+        assert_eq!((ticket, token), (Ticket(7), Token(7)));
+        numbers.close(ticket, token, true).unwrap();
+        assert!(!in_use("boot"));
+    }
+
+    #[test]
     fn a_damaged_file_is_refused_with_its_name_and_the_way_out_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("numbers");
@@ -255,7 +305,7 @@ mod tests {
             cut_short.chain([&br#"{"format":2,"ticket":1,"token":1}"#[..], br#"{"format":1,"ticket":0,"token":1}"#])
         {
             std::fs::write(&path, content).unwrap();
-            let error = Numbers::open(&path).unwrap_err().to_string();
+            let error = Numbers::open(&path, Ticket(0), None).unwrap_err().to_string();
             assert!(error.starts_with(&format!("the number file {} is damaged (", path.display())), "{error}");
             assert!(
                 error.ends_with("restore it, or move it away: the numbers go on above those in the database"),

@@ -54,7 +54,7 @@ impl Problem {
         }
         Error::failure(format_args!(
             "{mark} is missing, which says what the database {path} held last: restore it, or, once no command runs \
-             under seq any more, move the database away"
+             under seq any more, move the database away and make an empty file {mark}"
         ))
     }
 
@@ -63,7 +63,7 @@ impl Problem {
         let (path, mark) = (path.display(), mark.display());
         Error::failure(format_args!(
             "{mark} is damaged, which says what the database {path} held last: restore it, or, once no command runs \
-             under seq any more, move it and the database away"
+             under seq any more, move the database away and empty it"
         ))
     }
 
@@ -71,9 +71,18 @@ impl Problem {
     pub(super) fn missing(path: &Path, mark: &Path) -> Problem {
         Error::failure(format_args!(
             "the database {} is missing or empty, and {} says that it was not: restore it, or, once no command runs \
-             under seq any more, move the latter away too",
+             under seq any more, empty the latter",
             path.display(),
             mark.display()
+        ))
+    }
+
+    /// There is neither a database nor a mark, but there was a daemon which did not end with nothing to keep.
+    pub(super) fn all_missing(path: &Path, mark: &Path, numbers: &Path) -> Problem {
+        let (path, mark, numbers) = (path.display(), mark.display(), numbers.display());
+        Error::failure(format_args!(
+            "the database {path} and {mark} are missing or empty, and {numbers} says that somebody may have a turn: \
+             restore them, or, once no command runs under seq any more, make an empty file {mark}"
         ))
     }
 
@@ -108,7 +117,7 @@ impl Problem {
     pub(super) fn newer(path: &Path, found: i32, known: i32) -> Problem {
         Error::failure(format_args!(
             "the database {} has version {found}, and this seqd knows versions up to {known}: \
-             use the newer seq, or, once no command runs under seq any more, move it and the seq.mark beside it away",
+             use the newer seq, or, once no command runs under seq any more, move it away and empty the seq.mark beside it",
             path.display()
         ))
     }
@@ -124,7 +133,7 @@ impl Problem {
 
 /// What to do about a database that cannot be trusted. Nobody but the user knows whether old commands still run.
 const WAY_OUT: &str =
-    "restore it, or, once no command runs under seq any more, move it and the seq.mark beside it away";
+    "restore it, or, once no command runs under seq any more, move it away and empty the seq.mark beside it";
 
 /// What SQLite has to say.
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` has")]

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
-use super::database::Change;
+use super::change::Change;
+use super::digest::first_eight;
 use crate::protocol::Ticket;
 
 /// States of a row.
@@ -66,10 +67,8 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The first eight bytes of a SHA-256 over all that a row says.
+/// Over all that a row says.
 pub(super) fn checksum(ticket: Ticket, state: u8, body: &[u8]) -> i64 {
-    let digest = Sha256::new().chain_update(ticket.0.to_be_bytes()).chain_update([state]).chain_update(body).finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    i64::from_be_bytes(first)
+    let digest = Sha256::new().chain_update(ticket.0.to_be_bytes()).chain_update([state]).chain_update(body);
+    i64::from_be_bytes(first_eight(digest))
 }

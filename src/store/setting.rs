@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
+use super::digest::first_eight;
 use super::mark::Summary;
 use super::problem::{Problem, problem};
 
@@ -93,16 +94,13 @@ pub(super) fn read(connection: &Connection, path: &Path) -> Result<Vec<(Setting,
     Ok(found)
 }
 
-/// The first eight bytes of a SHA-256 over all that a row says.
+/// Over all that a row says.
 pub(super) fn checksum(kind: SettingKind, name: &str, body: &[u8]) -> i64 {
     let length = (name.len() as u64).to_be_bytes();
     let digest = Sha256::new()
         .chain_update((kind as u64).to_be_bytes())
         .chain_update(length)
         .chain_update(name)
-        .chain_update(body)
-        .finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    i64::from_be_bytes(first)
+        .chain_update(body);
+    i64::from_be_bytes(first_eight(digest))
 }

@@ -1,4 +1,4 @@
-//! Opening the database file: how, and what must be true of it before it is believed.
+//! The database file: how it is opened, and what must be true of it before it is believed.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -11,9 +11,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use rustix::io::Errno;
 
-use super::database::Found;
+use super::change::Found;
 use super::machine::Machine;
 use super::mark::{Seen, Summary};
+use super::open::Files;
 use super::problem::{Problem, problem};
 use super::row::{LIVE, checksum};
 use super::schema::APPLICATION_ID;
@@ -36,7 +37,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: u64 = 100;
 
 /// What can be said of the file before SQLite has touched it, and the log beside it.
-pub(super) fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Problem> {
+pub(super) fn check_file(path: &Path, must_hold: impl Fn() -> Option<Problem>) -> Result<(), Problem> {
     let failed = |error: std::io::Error| Problem::file("read", path, &error);
     let mut start = Vec::new();
     match File::open(path) {
@@ -45,13 +46,12 @@ pub(super) fn check_file(path: &Path, seen: &Seen, mark: &Path) -> Result<(), Pr
         Err(error) => return Err(failed(error)),
     }
     if start.is_empty() {
-        if seen.holds_something() {
-            return Err(Problem::missing(path, mark));
-        }
         // SQLite would remove what belongs to no database.
         let log = log_of(path);
-        if std::fs::metadata(&log).is_ok_and(|found| found.len() > 0) {
-            return Err(Problem::without_database(path, &log));
+        let has_log = std::fs::metadata(&log).is_ok_and(|found| found.len() > 0);
+        let without = || has_log.then(|| Problem::without_database(path, &log));
+        if let Some(problem) = must_hold().or_else(without) {
+            return Err(problem);
         }
         // Made here, for SQLite would let others read it.
         let made = File::options().append(true).create(true).mode(0o600).open(path);
@@ -95,8 +95,9 @@ pub(super) fn check_owner(
     before: &Machine,
     machine: &Machine,
     (found, has_live): (Summary, bool),
-    (path, mark): (&Path, &Path),
+    files: &Files,
 ) -> Result<(), Problem> {
+    let (path, mark) = (&files.database, &files.mark);
     if (seen.is_current || before.boot_id == machine.boot_id) && !seen.knows(found) {
         let lost = || Problem::lost(path, mark, seen.is_there);
         return Err(if seen.is_damaged { Problem::damaged_mark(path, mark) } else { lost() });
