@@ -358,6 +358,15 @@ fn what_would_wait_in_a_circle_is_refused_and_told_how() {
 }
 
 #[test]
+fn a_command_does_not_wait_for_its_own_turn_to_end() {
+    let home = Home::new();
+    let within_a = |command: &str| home.seq(&["run", "-d", "a", "--", "sh", "-c", command]);
+    within_a("exec \"$SEQ\" wait -d a").complains(125, "a deadlock: ticket 1 (pid ");
+    within_a("exec \"$SEQ\" run -d b -- \"$SEQ\" wait -d a").complains(125, "a deadlock: ticket 2 (pid ");
+    within_a("exec \"$SEQ\" wait -d b").is_silent(0);
+}
+
+#[test]
 fn a_request_within_a_turn_takes_no_more_than_that() {
     let home = Home::new();
     quietly(&home, "policy set foo.com --concurrency 3");

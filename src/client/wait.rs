@@ -11,6 +11,7 @@ use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::link::{Link, LinkError, check_version};
+use super::nested::outer_turn;
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::refusal::{is_leaving, is_restarting, refused};
 
@@ -26,6 +27,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             domain: args.domain.clone(),
             request_id: None,
             max_wait_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            within: outer_turn(&daemon.place().socket),
         });
         let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {
             Ok(Some(heard)) => heard,

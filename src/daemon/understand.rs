@@ -18,7 +18,7 @@ use crate::protocol::limits::{
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
-    Request, RequestId, Resume, Sequence, Started, Ticket, Token,
+    Request, RequestId, Resume, Sequence, Started, Ticket,
 };
 use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, Secret, Which, Wishes, Within};
 use crate::words::counted;
@@ -64,7 +64,7 @@ fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
         supersede: group.map(Arc::from),
         cancel_running: sequence.cancel_running,
         also: also(sequence, domain)?,
-        within: sequence.within.map(|outer| Within { ticket: Ticket(outer.ticket), token: Token(outer.token) }),
+        within: sequence.within.map(Within::from),
     })
 }
 
@@ -134,7 +134,8 @@ impl Caller<'_> {
                 let domain = Domain::parse(&wait.domain);
                 let domain = domain.map_err(|error| Refusal::from(error).of(wait.request_id.as_deref()))?;
                 let max_wait = wait.max_wait_ms.map(Duration::from_millis);
-                Ok(Ask::Input(Input::Wait { connection, domain, max_wait, request_id: wait.request_id }))
+                let within = wait.within.map(Within::from);
+                Ok(Ask::Input(Input::Wait { connection, peer, domain, max_wait, within, request_id: wait.request_id }))
             }
             Request::Info(info) => Ok(other(Other::Info(info.request_id))),
             Request::Log(log) => Ok(other(Other::Log(LogAsk {

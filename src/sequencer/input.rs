@@ -99,10 +99,14 @@ pub enum Input {
     Wait {
         /// Who asks.
         connection: ConnectionId,
+        /// The peer of that connection.
+        peer: Peer,
         /// The line.
         domain: Domain,
         /// How long at most.
         max_wait: Option<Duration>,
+        /// The turn that it is asked within. Refused with `would_deadlock` if that has the line, or any turn around it.
+        within: Option<Within>,
         /// Repeated in the reply.
         request_id: Option<String>,
     },

@@ -211,8 +211,10 @@ impl Sequencer {
             Input::Release { connection, peer, which, request_id } => {
                 self.release(now, connection, peer, (which, request_id), out);
             }
-            Input::Wait { connection, domain, max_wait, request_id } => {
-                self.wait(now, connection, domain, (max_wait, request_id), out);
+            Input::Wait { connection, peer, domain, max_wait, within, request_id } => {
+                let deadline = max_wait.map(|max_wait| now + max_wait);
+                let wait = PendingWait { connection, domain, request_id, since: now, deadline };
+                self.wait(wait, (peer.uid, within), out);
             }
             Input::Disconnected { connection } => self.disconnected(now, connection, out),
             Input::PipeClosed { ticket } => self.pipe_closed(now, ticket, out),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Domain, RequestId, Ticket, Token};
+use crate::protocol::{Domain, OuterTurn, RequestId, Ticket, Token};
 
 use super::ticket::{Entry, Turn};
 use super::{Enqueue, Sequencer, Wishes};
@@ -16,6 +16,12 @@ pub struct Within {
     pub ticket: Ticket,
     /// Its fencing number, which proves it.
     pub token: Token,
+}
+
+impl From<OuterTurn> for Within {
+    fn from(outer: OuterTurn) -> Within {
+        Within { ticket: Ticket(outer.ticket), token: Token(outer.token) }
+    }
 }
 
 /// A line that a request need not stand in, for a turn that it is within has it. Both have the same slots there, which

@@ -35,6 +35,7 @@ pub(super) enum Refusal {
     SharedOutside { domain: Domain, host: Ticket },
     TakesMoreThanOuter { domain: Domain, take: u32, host: Ticket, has: u32 },
     WouldDeadlock { links: Vec<Link>, passed: Option<Domain>, would_wait_for: Domain },
+    WaitsForOuter { domain: Domain, outer: Ticket, pid: u32 },
     OtherLines { request_id: RequestId, ticket: Ticket },
     NotFound { which: Which },
     NotAttached { ticket: Ticket },
@@ -89,7 +90,9 @@ impl Refusal {
             | Refusal::Paused { .. } => ErrorCode::Busy,
             Refusal::Superseded { .. } | Refusal::TurnSuperseded { .. } => ErrorCode::Superseded,
             Refusal::TakeTooLarge { .. } | Refusal::TakesMoreThanOuter { .. } => ErrorCode::TakeTooLarge,
-            Refusal::SharedOutside { .. } | Refusal::WouldDeadlock { .. } => ErrorCode::WouldDeadlock,
+            Refusal::SharedOutside { .. } | Refusal::WouldDeadlock { .. } | Refusal::WaitsForOuter { .. } => {
+                ErrorCode::WouldDeadlock
+            }
             Refusal::TooManyPolicies { .. } => ErrorCode::TooManyPolicies,
             Refusal::SeveralHolders { .. } => ErrorCode::SeveralHolders,
             Refusal::TimedOut { .. } | Refusal::StillInUse { .. } => ErrorCode::TimedOut,
@@ -178,6 +181,7 @@ impl fmt::Display for Refusal {
             Refusal::WouldDeadlock { links, passed, would_wait_for } => {
                 would_deadlock(links, (passed.as_ref(), would_wait_for), f)
             }
+            Refusal::WaitsForOuter { domain, outer, pid } => waits_for_outer(domain, (*outer, *pid), f),
             Refusal::OtherLines { request_id, ticket } => {
                 write!(f, "request id {request_id} belongs to ticket {ticket}, for other domains: use another one")
             }
@@ -260,6 +264,14 @@ fn would_deadlock(
         Some(passed) => write!(f, "; this request would be ahead in {passed} and wait for {would_wait_for}"),
         None => Ok(()),
     }
+}
+
+fn waits_for_outer(domain: &Domain, (outer, pid): (Ticket, u32), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "a deadlock: ticket {outer} (pid {pid}) has {domain}, and what is called within it would wait for {domain} \
+         to be idle: wait after it has ended"
+    )
 }
 
 fn paused(domain: &Domain, reason: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,7 +1,5 @@
 //! Waiting until a domain is idle.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
@@ -11,8 +9,9 @@ use super::connections::Attached;
 use super::leaving::Leaving;
 use super::refusal::{About, Refusal};
 use super::spoken::Spoken;
+use super::ticket::Entry;
 use super::timers::Timer;
-use super::{ConnectionId, Effect, Sequencer};
+use super::{ConnectionId, Effect, Sequencer, Within};
 
 /// A `Wait` that is not answered yet. Its domain is in use as long as it is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,16 +31,8 @@ impl PendingWait {
 }
 
 impl Sequencer {
-    pub(super) fn wait(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        domain: Domain,
-        (max_wait, request_id): (Option<Duration>, Option<String>),
-        out: &mut Vec<Effect>,
-    ) {
-        let deadline = max_wait.map(|max_wait| now + max_wait);
-        let wait = PendingWait { connection, domain, request_id, since: now, deadline };
+    pub(super) fn wait(&mut self, wait: PendingWait, (uid, within): (u32, Option<Within>), out: &mut Vec<Effect>) {
+        let PendingWait { connection, deadline, .. } = wait;
         if self.leaving != Leaving::Not {
             out.push(wait.refuse(&Refusal::Leaving));
             return;
@@ -51,7 +42,8 @@ impl Sequencer {
             out.push(Effect::Tell { connection, reply });
             return;
         }
-        if let Some(refusal) = self.refusal_of_one_more(connection) {
+        let refusal = self.refusal_of_one_more(connection);
+        if let Some(refusal) = refusal.or_else(|| self.refusal_of_wait_within(&wait.domain, (uid, within))) {
             out.push(wait.refuse(&refusal));
             return;
         }
@@ -61,6 +53,13 @@ impl Sequencer {
         self.connections.attach(connection, Attached::Wait(id));
         self.lines.entry(wait.domain.clone()).or_default().waits.insert(id);
         self.waits.insert(id, wait);
+    }
+
+    /// Why a `Wait` would wait for whom it is asked within, if so.
+    fn refusal_of_wait_within(&self, domain: &Domain, (uid, within): (u32, Option<Within>)) -> Option<Refusal> {
+        let has_line = |outer: &&Entry| outer.names().any(|name| name == domain);
+        let outer = self.ancestors(uid, within).find(has_line)?;
+        Some(Refusal::WaitsForOuter { domain: domain.clone(), outer: outer.ticket, pid: outer.pid })
     }
 
     pub(super) fn wait_due(&mut self, now: Time, id: u64, out: &mut Vec<Effect>) {

@@ -96,7 +96,14 @@ impl World {
             }
             65..68 => Input::Started { connection, ticket, pid: pid(rng), watched: rng.bool() },
             68..70 => Input::Confirm { connection, ticket },
-            82..86 => Input::Wait { connection, domain: self.domain(rng), max_wait: duration(rng), request_id },
+            82..86 => Input::Wait {
+                connection,
+                peer: peer(rng),
+                domain: self.domain(rng),
+                max_wait: duration(rng),
+                within: if rng.bool() { within(rng, disk) } else { None },
+                request_id,
+            },
             86..89 => Input::Disconnected { connection },
             89..92 => Input::PipeClosed { ticket },
             92..96 => Input::ProcessGone { ticket },

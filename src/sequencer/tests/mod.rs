@@ -96,7 +96,8 @@ impl Story {
     }
 
     fn wait(&mut self, connection: u64, max_wait: Option<Duration>) -> Vec<String> {
-        self.take(Input::Wait { connection: ConnectionId(connection), domain: foo(), max_wait, request_id: None })
+        let (connection, peer) = (ConnectionId(connection), operator());
+        self.take(Input::Wait { connection, peer, domain: foo(), max_wait, within: None, request_id: None })
     }
 
     /// Milliseconds until the next time-out.

@@ -308,7 +308,7 @@ impl Model {
 
     pub(super) fn wait(
         &mut self,
-        connection: ConnectionId,
+        (connection, waits_for_outer): (ConnectionId, bool),
         domain: Domain,
         max_wait: Option<Duration>,
         id: Option<String>,
@@ -319,6 +319,8 @@ impl Model {
             self.tell(connection, Reply::Idle(Idle { domain, request_id: id }));
         } else if self.hanging_on(connection) >= self.limits.tickets_per_connection {
             self.error(connection, ErrorCode::TooManyRequests, Some(domain), id, None);
+        } else if waits_for_outer {
+            self.error(connection, ErrorCode::WouldDeadlock, Some(domain), id, None);
         } else {
             let deadline = max_wait.map(|max_wait| self.now + max_wait);
             self.waits.push(Waiting { number: self.next_wait, connection, domain, id, deadline });

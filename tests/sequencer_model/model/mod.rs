@@ -250,8 +250,10 @@ impl Model {
             Input::Release { connection, peer, which, request_id } => {
                 self.release(connection, peer, &which, request_id);
             }
-            Input::Wait { connection, domain, max_wait, request_id } => {
-                self.wait(connection, domain, max_wait, request_id);
+            Input::Wait { connection, peer, domain, max_wait, within, request_id } => {
+                let outer = self.ancestors(peer.uid, within);
+                let waits_for_outer = outer.into_iter().any(|index| self.requests[index].is_in(&domain));
+                self.wait((connection, waits_for_outer), domain, max_wait, request_id);
             }
             Input::Disconnected { connection } => self.disconnected(connection),
             Input::PipeClosed { ticket } => {

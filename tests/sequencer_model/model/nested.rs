@@ -15,7 +15,7 @@ impl Model {
         })
     }
 
-    fn ancestors(&self, uid: u32, within: Option<Within>) -> Vec<usize> {
+    pub(super) fn ancestors(&self, uid: u32, within: Option<Within>) -> Vec<usize> {
         let mut ancestors = Vec::new();
         let mut next = self.parent(uid, within);
         while let Some(index) = next {
