@@ -386,7 +386,7 @@ impl Owner {
     fn note_rest(&mut self, change: &PastChange) {
         let policies = self.sequencer.policies();
         let (PastChange::Started { domain, .. } | PastChange::Ended { domain, .. }) = change;
-        let keep = policies.resolve(domain).rate.map_or(1, |rate| rate.starts as usize);
+        let keep = policies.resolve(domain).starts_that_count();
         let now = self.batch.now;
         let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
         let noted = self.rests.note(change, keep, clock);

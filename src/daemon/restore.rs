@@ -82,7 +82,7 @@ impl Owner {
     fn rest_after_all(&mut self, domain: Domain, at: Time, clock: &WallClock) {
         let policy = self.sequencer.policies().resolve(&domain);
         if policy.rests() {
-            let keep = policy.rate.map_or(1, |rate| rate.starts as usize);
+            let keep = policy.starts_that_count();
             let noted = self.rests.note(&PastChange::Ended { domain: domain.clone(), at }, keep, clock);
             self.ledger.set_all(noted);
             let past = self.rests.past_starts(domain);

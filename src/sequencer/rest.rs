@@ -47,8 +47,7 @@ impl Past {
     }
 
     fn forget(&mut self, policy: &Policy) {
-        let starts = policy.rate.map_or(1, |rate| rate.starts as usize).max(1);
-        while self.starts.len() > starts {
+        while self.starts.len() > policy.starts_that_count() {
             self.starts.pop_front();
         }
     }
@@ -209,6 +208,11 @@ impl Sequencer {
 }
 
 impl Policy {
+    /// How many of the last starts may make a turn wait; at least the last one.
+    pub fn starts_that_count(&self) -> usize {
+        self.rate.map_or(1, |rate| rate.starts as usize).max(1)
+    }
+
     /// Whether a turn may have to wait for a while though nobody is there.
     pub fn rests(&self) -> bool {
         self.min_interval.is_some() || self.cooldown.is_some() || self.rate.is_some()
