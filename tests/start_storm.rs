@@ -141,3 +141,37 @@ fn control_the_naive_way_gets_more_than_one() {
         .collect();
     assert!(daemons.iter().any(|count| *count > 1), "this machine does not show what the locks are for: {daemons:?}");
 }
+
+/// A process that has the lock through which clients go to start a daemon, as one of them has on its way.
+fn on_its_way(home: &Home, then: &str) -> Running {
+    home.seq(&["run", "-d", "warm", "--", "true"]).is_silent(0);
+    home.seq(&["stop"]).is_silent(0);
+    let script = format!("exec 9>>.local/state/seq/start.lock; flock 9; echo $$ >has_lock; {then}");
+    let running = home.launch(home.command("sh").args(["-c", &script]));
+    home.await_file("has_lock");
+    running
+}
+
+#[test]
+fn a_client_that_is_stopped_on_its_way_holds_up_nobody() {
+    let home = Home::new();
+    let stopped = on_its_way(&home, "kill -STOP $$");
+    let clients = storm(&home, 10);
+    all_served_by_one(&home, clients);
+    stopped.kill();
+}
+
+#[test]
+fn max_wait_is_kept_while_another_client_is_on_its_way() {
+    let home = Home::new();
+    let busy = on_its_way(&home, "exec sleep 1000");
+    let way_out = format!("another client (pid {}) is starting it and does not end: try again, or end it", busy.pid());
+    for arguments in
+        [&["run", "-d", "a", "-w", "1s", "--", "true"][..], &["sequence", "-d", "a", "-w", "1s", "--lease", "1h"]]
+    {
+        let ended = home.seq(arguments);
+        ended.complains(75, &way_out);
+        assert!(ended.took.as_secs() < 4, "{arguments:?} took {:?}", ended.took);
+    }
+    busy.kill();
+}

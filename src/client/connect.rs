@@ -11,17 +11,18 @@ use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use rustix::process::{Pid, geteuid};
+use rustix::process::geteuid;
 
 use crate::cli::Global;
 use crate::clock::Time;
 use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory};
-use crate::error::{Error, status};
+use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
 use crate::store::outlives_a_daemon;
 
 use super::link::{Link, LinkError};
+use super::process::is_stopped;
 use super::refusal::unless_leaving;
 use super::start::{await_departure, start};
 
@@ -104,9 +105,23 @@ impl Daemon {
         match self.connect_once() {
             Ok(link) => Ok(link),
             Err(Refusal::Wrong(error)) => Err(error),
-            Err(Refusal::Absent) if self.may_start() => start(&self.place, || self.connect_if_up()),
+            Err(Refusal::Absent) if self.may_start() => self.start(),
             Err(Refusal::Absent) => Err(self.absent()),
         }
+    }
+
+    /// Starts a daemon and connects to it. One that takes longer to start than who asks wants to wait gives no turn in
+    /// time.
+    fn start(&self) -> Result<Link, Error> {
+        start(&self.place, self.patience(), || self.connect_if_up()).map_err(|error| match error.cure() {
+            Cure::Unknown if self.is_late() => Error::new(status::NO_TURN, error),
+            _ => error,
+        })
+    }
+
+    /// Whether who asks has waited for as long as it wants to.
+    fn is_late(&self) -> bool {
+        self.give_up.is_some_and(|give_up| give_up <= Time::now())
     }
 
     /// Connects and sends a request, again if the daemon is just leaving: until the first reply is here nothing was
@@ -348,7 +363,7 @@ impl Daemon {
 
     /// A daemon that takes no connection, or gives no answer, in time.
     fn silent(&self) -> Error {
-        let is_late = self.give_up.is_some_and(|give_up| give_up <= Time::now());
+        let is_late = self.is_late();
         let how_long = if is_late { "in time".to_owned() } else { format!("for {} s", self.patience.as_secs()) };
         Error::new(if is_late { status::NO_TURN } else { status::FAILURE }, self.silence(&how_long))
     }
@@ -409,10 +424,4 @@ fn own_socket() -> Result<PathBuf, Error> {
 
 fn no_home() -> Error {
     Error::failure("there is no home directory to keep the socket in: set HOME, or name a socket with --socket")
-}
-
-/// Whether a process is stopped, by a signal or a debugger (`proc_pid_stat(5)`).
-fn is_stopped(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.and_then(super::process::Stat::of).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
 }

@@ -1,5 +1,7 @@
 //! What `/proc` tells of processes.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use rustix::process::Pid;
@@ -69,6 +71,27 @@ pub(super) fn ancestry() -> Vec<u32> {
 pub(super) fn arguments(pid: u32) -> Vec<String> {
     let text = read(pid, "cmdline").unwrap_or_default();
     text.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
+}
+
+/// Whether a process is stopped, by a signal or a debugger (`proc_pid_stat(5)`).
+pub(super) fn is_stopped(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.and_then(Stat::of).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
+}
+
+/// The process that has the lock of `flock(2)` on a file, as far as this user may see (`proc_pid_fdinfo(5)`).
+pub(super) fn lock_holder(path: &Path) -> Option<u32> {
+    let file = std::fs::metadata(path).ok()?;
+    let holds = |pid: u32| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let same = |found: std::fs::Metadata| (found.dev(), found.ino()) == (file.dev(), file.ino());
+        let mut open = open.filter(|entry| std::fs::metadata(entry.path()).is_ok_and(same));
+        open.any(|entry| {
+            let info = read(pid, &format!("fdinfo/{}", entry.file_name().display())).unwrap_or_default();
+            info.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"lock:"))
+        })
+    };
+    Stat::all().iter().map(|stat| stat.pid.as_raw_nonzero().get().unsigned_abs()).find(|pid| holds(*pid))
 }
 
 /// What a process runs, for people; nothing when it is gone or has no arguments.

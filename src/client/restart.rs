@@ -19,7 +19,7 @@ use super::link::{Link, LinkError, timespec};
 use super::pause::Pause;
 use super::process::arguments;
 use super::refusal::{refused, unless_leaving};
-use super::start::{await_departure, forbid_start, start_through};
+use super::start::{START_TIMEOUT, await_departure, forbid_start, start_through};
 
 /// The daemon that is to go.
 struct Old {
@@ -49,7 +49,7 @@ fn replace(daemon: &Daemon) -> Result<Link, Error> {
                 return Err(Error::new(status::OK, format_args!("nothing to restart: no daemon listens at {socket}")));
             }
             match &lock {
-                Some(lock) => return start_through(lock, daemon.place(), || daemon.connect_if_up()),
+                Some(lock) => return start_through(lock, daemon.place(), START_TIMEOUT, || daemon.connect_if_up()),
                 None if daemon.may_start() => lock = Some(forbid_start(daemon.place())?),
                 None => return Err(daemon.absent()),
             }
@@ -177,7 +177,7 @@ fn next(daemon: &Daemon, old: &Old, lock: Option<&File>) -> Result<Link, Error> 
         thread::sleep(pause.next());
     }
     match lock {
-        Some(lock) => start_through(lock, daemon.place(), || daemon.connect_if_up()),
+        Some(lock) => start_through(lock, daemon.place(), START_TIMEOUT, || daemon.connect_if_up()),
         None => Err(Error::failure(format_args!(
             "the daemon has made room, and nobody has started the next one within {} s: {}",
             ANSWER_TIMEOUT.as_secs(),

@@ -13,18 +13,23 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
-use crate::daemon::{Place, prepare_own_directory, with_modes_as_given};
+use crate::daemon::{DAEMON_START_TIMEOUT, Place, prepare_own_directory, with_modes_as_given};
 use crate::error::{Cure, Error, way_to_write, with_limit};
 
 use super::link::timespec;
+use super::process::{is_stopped, lock_holder};
 
-/// How long a daemon may take to start, and another client to start it.
-const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a daemon may take to start, and another client to start it: longer than what a daemon gives itself, so that
+/// what it says of that is heard.
+pub(super) const START_TIMEOUT: Duration = DAEMON_START_TIMEOUT.saturating_add(Duration::from_millis(500));
 
 /// How long to wait before looking again whether somebody else's daemon is there. The pause doubles up to the longest,
 /// so that many who wait do not keep the daemon from starting.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const LOOK_AGAIN_LONGEST: Duration = Duration::from_millis(16);
+
+/// How often to look whether the client that keeps the others from starting a daemon is stopped.
+const LOOK_FOR_STOPPED: Duration = Duration::from_millis(250);
 
 /// How long to wait before another daemon is started after one died while it started: it may have been killed, or die of
 /// something that lasts. The pause doubles with each.
@@ -48,9 +53,18 @@ enum Answer {
 /// Starts a daemon at `place` unless `connect` finds one, and gives the connection to it.
 ///
 /// Clients that come at the same time go one by one through `start.lock`; each looks again before it starts one
-/// (ssh-agent and tmux users know what happens otherwise).
-pub(super) fn start<T>(place: &Place, connect: impl FnMut() -> Result<Option<T>, Error>) -> Result<T, Error> {
-    start_through(&open_lock(place)?, place, connect)
+/// (ssh-agent and tmux users know what happens otherwise). One that is stopped on its way through holds up nobody: the
+/// lock is for order alone, what lets in one daemon only is that daemon's own.
+///
+/// # Errors
+///
+/// When there is no daemon within `patience`.
+pub(super) fn start<T>(
+    place: &Place,
+    patience: Duration,
+    connect: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<T, Error> {
+    start_through(&open_lock(place)?, place, patience, connect)
 }
 
 /// Keeps every other client from starting a daemon at `place` for as long as what it gives lives.
@@ -59,7 +73,7 @@ pub(super) fn forbid_start(place: &Place) -> Result<File, Error> {
     let lock = open_lock(place)?;
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         if Time::now() >= deadline {
-            return Err(failed(place, None, "another client is starting it and does not end"));
+            return Err(failed(place, None, &hindrance(place)));
         }
         thread::sleep(LOOK_AGAIN);
     }
@@ -70,19 +84,25 @@ pub(super) fn forbid_start(place: &Place) -> Result<File, Error> {
 pub(super) fn start_through<T>(
     lock: &File,
     place: &Place,
+    patience: Duration,
     mut connect: impl FnMut() -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
-    let deadline = Time::now() + START_TIMEOUT;
+    let deadline = Time::now() + patience.min(START_TIMEOUT);
     let mut last = None;
+    let mut look_at = Time::now() + LOOK_FOR_STOPPED;
     let (mut pause, mut pause_after_death) = (LOOK_AGAIN, START_AGAIN);
     // What it says is behind this in the log.
     let mut spawned_at = None;
     loop {
-        let locked = flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let mut may_start = flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !may_start && look_at <= Time::now() {
+            may_start = lock_holder(&place.start_lock).is_some_and(is_stopped);
+            look_at = Time::now() + LOOK_FOR_STOPPED;
+        }
         if let Some(link) = connect()? {
             return Ok(link);
         }
-        if locked {
+        if may_start {
             spawned_at = Some(log_bytes(place));
             match spawn(place, deadline)? {
                 Answer::Failed(why) => {
@@ -103,11 +123,26 @@ pub(super) fn start_through<T>(
             }
         }
         if Time::now() >= deadline {
-            let why = last.unwrap_or("another client is starting it and does not end");
-            return Err(failed(place, spawned_at, why));
+            let why = last.map_or_else(|| hindrance(place), str::to_owned);
+            return Err(failed(place, spawned_at, &why));
         }
         thread::sleep(pause);
         pause = LOOK_AGAIN_LONGEST.min(pause * 2);
+    }
+}
+
+/// Who kept this client from starting a daemon, and the way out.
+fn hindrance(place: &Place) -> String {
+    match lock_holder(&place.start_lock) {
+        Some(pid) if is_stopped(pid) => {
+            format!("another client (pid {pid}) is starting it and is stopped: let it go on with 'kill -CONT {pid}'")
+        }
+        Some(pid) => {
+            format!(
+                "another client (pid {pid}) is starting it and does not end: try again, or end it with 'kill {pid}'"
+            )
+        }
+        None => "another client is starting it and does not end: try again".to_owned(),
     }
 }
 
@@ -147,7 +182,10 @@ fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
         Some(stdout) => read_answer(stdout, deadline),
         None => Answer::Silent("it has no standard output".to_owned()),
     };
-    // The process that was started only starts the daemon, and ends at once.
+    // The process that was started only starts the daemon, and ends at once if that does not hang.
+    if let Answer::Silent(_) = answer {
+        _ = child.kill();
+    }
     _ = child.wait();
     Ok(answer)
 }
@@ -158,7 +196,7 @@ fn read_answer(mut stdout: ChildStdout, deadline: Time) -> Answer {
     while !said.ends_with(b"\n") {
         let left = timespec(deadline.since(Time::now()));
         match poll(&mut [PollFd::new(&stdout, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Answer::Silent(format!("it did not get ready within {} s", START_TIMEOUT.as_secs())),
+            Ok(0) => return Answer::Silent("it did not get ready in time".to_owned()),
             Ok(_) => {}
             Err(_) => continue,
         }
@@ -213,9 +251,9 @@ mod tests {
         let mut place = Place::of_socket(&directory.path().join("seq/seqd.sock")).unwrap();
         // No program can be given this argument.
         place.socket = "no\0daemon".into();
-        assert_eq!(start(&place, || Ok(Some("the daemon"))).unwrap(), "the daemon");
+        assert_eq!(start(&place, START_TIMEOUT, || Ok(Some("the daemon"))).unwrap(), "the daemon");
         let mut looks = 0;
-        let nobody = start(&place, || {
+        let nobody = start(&place, START_TIMEOUT, || {
             looks += 1;
             Ok(None::<()>)
         });
@@ -232,7 +270,7 @@ mod tests {
     fn another_daemon_is_started_however_many_have_died() {
         let directory = tempfile::tempdir().unwrap();
         let mut looks = 0;
-        let found = start(&deadly_place(directory.path()), || {
+        let found = start(&deadly_place(directory.path()), START_TIMEOUT, || {
             looks += 1;
             // Before and after each of seven daemons.
             Ok((looks == 14).then_some("the daemon"))
@@ -246,7 +284,7 @@ mod tests {
         let place = deadly_place(directory.path());
         prepare_own_directory(&place.directory).unwrap();
         std::fs::write(&place.log, "INFO an earlier one serves\n").unwrap();
-        let failed = start(&place, || Ok(None::<()>)).unwrap_err();
+        let failed = start(&place, START_TIMEOUT, || Ok(None::<()>)).unwrap_err();
         assert_eq!(failed.to_string(), "cannot start the daemon: it ended before it was ready");
         assert_eq!(last_words(&place, 0).as_deref(), Some("INFO an earlier one serves"));
         assert_eq!(last_words(&place, 1_000).as_deref(), Some("INFO an earlier one serves"), "a new log");

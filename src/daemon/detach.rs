@@ -17,8 +17,8 @@ use super::place::Place;
 use crate::clock::Time;
 use crate::error::Error;
 
-/// How long the first stage waits for the second: as long as a client that starts it.
-const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first stage waits for the second.
+pub const DAEMON_START_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The first stage: runs this same program again, in a session of its own, and gives what that has to say on how the
 /// start went; nothing when it hangs or is killed. Whoever comes after the first stage is done finds the daemon there.
@@ -51,7 +51,7 @@ pub(super) fn spawn_second_stage(args: &SeqdArgs, place: &Place) -> Result<Optio
 
 /// The one line that the second stage says; nothing when it says none in time.
 fn read_line(mut stdout: ChildStdout) -> io::Result<Option<String>> {
-    let deadline = Time::now() + START_TIMEOUT;
+    let deadline = Time::now() + DAEMON_START_TIMEOUT;
     let (mut said, mut bytes) = (Vec::new(), [0; 512]);
     while !said.ends_with(b"\n") {
         let left = Timespec::try_from(deadline.since(Time::now())).map_err(io::Error::other)?;
