@@ -12,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{CWD, RenameFlags};
 use tempfile::TempDir;
 use wire::{Client, Daemon, seqd, until};
 
@@ -325,6 +326,51 @@ fn a_directory_that_is_taken_away_is_put_back_and_there_is_still_one_daemon() {
     assert_eq!(refusal(&daemon.socket), "busy\n");
     assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
     until("the numbers are back", || daemon.file("numbers").exists().then_some(()));
+}
+
+/// Nothing tells that what is in the way has gone.
+#[test]
+fn a_directory_that_cannot_be_put_back_at_once_is_put_back_later() {
+    let daemon = Daemon::start();
+    let mut before = daemon.connect();
+    before.takes_turn("a");
+    let directory = daemon.socket.parent().unwrap();
+    let away = directory.with_file_name("away");
+    // Both at once: there is no moment in which it could be put back.
+    fs::write(&away, "").unwrap();
+    rustix::fs::renameat_with(CWD, directory, CWD, &away, RenameFlags::EXCHANGE).unwrap();
+    until("it cannot be put back", || {
+        let log = fs::read_to_string(away.join("seqd.log")).unwrap_or_default();
+        log.contains("cannot put back what somebody had removed").then_some(())
+    });
+    fs::remove_file(directory).unwrap();
+    until("the socket is back", || fs::symlink_metadata(&daemon.socket).ok());
+    assert_eq!(refusal(&daemon.socket), "busy\n");
+    assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+}
+
+/// As where a user has as many watches as the system allows (`inotify(7)`).
+#[test]
+fn a_directory_that_cannot_be_watched_is_put_back_all_the_same() {
+    let (_home, socket) = home();
+    let mut command = Command::new("unshare");
+    let unwatched = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
+    command.args(["--user", "--map-root-user", "sh", "-c", unwatched]).arg(env!("CARGO_BIN_EXE_seqd"));
+    // Where no user namespace can be made there is nothing to be shown.
+    let is_possible =
+        Command::new("unshare").args(["--user", "--map-root-user", "true"]).stderr(Stdio::null()).status();
+    if !is_possible.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let daemon = Daemon::start_as(command, &socket, &[]).unwrap();
+    assert!(daemon.log().contains("cannot watch"), "{}", daemon.log());
+    let mut before = daemon.connect();
+    before.takes_turn("a");
+    let directory = socket.parent().unwrap();
+    fs::rename(directory, directory.with_file_name("away")).unwrap();
+    until("the socket is back", || fs::symlink_metadata(&socket).ok());
+    assert_eq!(refusal(&socket), "busy\n");
+    assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
 }
 
 #[test]

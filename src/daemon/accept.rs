@@ -10,7 +10,8 @@ use rustix::net::SendFlags;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::{Notify, oneshot};
-use tracing::{error, info, warn};
+use tokio::time::MissedTickBehavior;
+use tracing::{info, warn};
 
 use super::client::{self, ReadBuffer};
 use super::crowd::{Room, too_many};
@@ -36,6 +37,12 @@ const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How often everybody else is let go on before a connection counts as open that is being closed.
 const ROUNDS_TO_CLOSE: u32 = 16;
+
+/// How often to look whether the place is this daemon's still, while nothing tells when it is not.
+const PLACE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How many looks in a row may find another lock, of which it cannot be told whose it is, before the daemon leaves.
+const DOUBTS_MAX: u32 = 5;
 
 /// Between two lines of the log about those who are turned away.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -72,6 +79,8 @@ pub(super) struct Door {
     /// See [`Listening::identity`].
     pub(super) identity: Option<(u64, u64)>,
     pub(super) place_watch: Option<PlaceWatch>,
+    /// How often in a row the place could not be put back.
+    pub(super) failures: u32,
     /// Given up for a moment to turn a client away when there is no other descriptor.
     pub(super) spare: Option<File>,
     pub(super) connections_max: usize,
@@ -87,11 +96,18 @@ pub(super) struct Door {
 impl Door {
     /// Lets clients in until `stop`, then gives itself back.
     pub(super) async fn run(mut self, stop: Rc<Notify>) -> Door {
+        let mut looks = tokio::time::interval(PLACE_LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let is_told = self.place_watch.is_some() && self.failures == 0;
             tokio::select! {
                 biased;
                 () = stop.notified() => return self,
                 () = PlaceWatch::changed(&mut self.place_watch) => self.check_place().await,
+                _ = looks.tick(), if !is_told => {
+                    self.watch_place();
+                    self.check_place().await;
+                }
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => self.welcome(stream).await,
                     Err(error) => self.cannot_accept(&error).await,
@@ -195,20 +211,37 @@ impl Door {
         }
     }
 
+    /// Without it the daemon looks now and then instead.
+    pub(super) fn watch_place(&mut self) {
+        let directory = &self.place.directory;
+        if !self.place_watch.as_mut().is_some_and(|watch| watch.look_at(directory).is_ok()) {
+            self.place_watch = PlaceWatch::new(directory).ok();
+        }
+    }
+
     /// A cleaner may have removed the socket, the lock or the whole directory: puts them back. Without the lock there
     /// would be a second daemon.
     async fn check_place(&mut self) {
         let is_bound = self.identity.is_none() || listen::identity_at(&self.place.socket) == self.identity;
         if is_bound && self.lock.is_in_place() {
+            self.failures = 0;
             return;
         }
         match self.restore_place(is_bound) {
             Ok(true) => {
+                self.failures = 0;
                 info!("put {} back, which somebody had removed", self.place.socket.display());
                 let _ = self.owner.send(Wake::PutBack).await;
             }
             Ok(false) => _ = self.owner.send(Wake::Usurped).await,
-            Err(error) => error!("{error}"),
+            Err(error) => {
+                self.complaint.say(|| format!("cannot put back what somebody had removed: {error}"));
+                self.failures += 1;
+                // Where there is no lock at all nobody else can have it.
+                if self.failures >= DOUBTS_MAX && self.lock.is_replaced() {
+                    let _ = self.owner.send(Wake::Usurped).await;
+                }
+            }
         }
     }
 
@@ -216,9 +249,7 @@ impl Door {
     fn restore_place(&mut self, is_bound: bool) -> Result<bool, Error> {
         directory::prepare(&self.place.directory, self.access)?;
         // First, so that nothing that is put there is taken away unseen.
-        if let Some(watch) = &mut self.place_watch {
-            watch.look_at(&self.place.directory).map_err(Error::failure)?;
-        }
+        self.watch_place();
         if !self.lock.is_in_place() {
             match LifeLock::take(&self.place.life_lock)? {
                 Taken::Mine(lock) => self.lock = lock,

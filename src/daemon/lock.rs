@@ -97,6 +97,11 @@ impl LifeLock {
         (mine.dev(), mine.ino()) == (there.dev(), there.ino())
     }
 
+    /// Whether another file is at its path, which another daemon may have locked.
+    pub(super) fn is_replaced(&self) -> bool {
+        !self.is_in_place() && std::fs::symlink_metadata(&self.path).is_ok()
+    }
+
     fn say_who(&self) -> io::Result<()> {
         let Machine { boot_id, host: machine, host_name: host } = Machine::this();
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -223,7 +228,9 @@ mod tests {
         assert!(lock.is_in_place());
         assert!(matches!(LifeLock::take(&path), Ok(Taken::Busy(Some(pid))) if pid == std::process::id()));
         std::fs::remove_file(&path).unwrap();
-        assert!(!lock.is_in_place());
+        assert!(!lock.is_in_place() && !lock.is_replaced());
+        std::fs::write(&path, "").unwrap();
+        assert!(lock.is_replaced());
     }
 
     #[test]

@@ -109,6 +109,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
         listener: into_tokio(listener).map_err(failed)?,
         identity,
         place_watch: watch_place(&facts),
+        failures: 0,
         spare: File::open("/dev/null").ok(),
         connections_max: facts.connections_max,
         budget,
@@ -138,7 +139,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     Ok((owner, door))
 }
 
-/// Without it the daemon serves all the same, only nothing would put its socket back.
+/// Without it the door looks now and then whether all is in its place.
 fn watch_place(facts: &Facts) -> Option<PlaceWatch> {
     let watch = PlaceWatch::new(&facts.place.directory);
     watch.inspect_err(|error| warn!("cannot watch {}: {error}", facts.place.directory.display())).ok()
