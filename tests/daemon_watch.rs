@@ -36,6 +36,43 @@ fn a_watcher_hears_what_happens_in_its_domain() {
 }
 
 #[test]
+fn a_watcher_hears_of_the_policies_and_pauses_of_its_domain() {
+    let daemon = Daemon::start();
+    let (mut watcher, mut client) = (daemon.connect(), daemon.connect());
+    watcher.send(r#"{"op":"watch","domain":"app/a"}"#);
+    assert_eq!([watcher.reply()["type"].take(), watcher.reply()["type"].take()], ["watching", "status"]);
+    let requests = [
+        r#"{"op":"policy_set","pattern":"other/*","policy":{"concurrency":9}}"#,
+        r#"{"op":"policy_set","pattern":"app/*","policy":{"concurrency":3}}"#,
+        r#"{"op":"pause","domain":"app/b"}"#,
+        r#"{"op":"pause","domain":"app/a","reason":"dinner"}"#,
+        r#"{"op":"resume","domain":"app/a"}"#,
+        r#"{"op":"policy_unset","pattern":"app/*"}"#,
+    ];
+    for request in requests {
+        assert_ne!(client.ask(request), "");
+    }
+    daemon.signal(rustix::process::Signal::HUP);
+    let uid = rustix::process::geteuid().as_raw();
+    let expected = [
+        json!({"event":"policy_set","uid":uid,"pattern":"app/*","policy":{"concurrency":3}}),
+        json!({"event":"paused","uid":uid,"domain":"app/a","reason":"dinner"}),
+        json!({"event":"resumed","uid":uid,"domain":"app/a"}),
+        json!({"event":"policy_unset","uid":uid,"pattern":"app/*"}),
+        json!({"event":"reloaded"}),
+    ];
+    for mut expected in expected {
+        let mut event = watcher.reply();
+        let at = event.as_object_mut().unwrap().remove("at").unwrap();
+        assert!(at.as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{at}");
+        event.as_object_mut().unwrap().remove("config");
+        expected["type"] = "policy_event".into();
+        assert_eq!(event, expected);
+    }
+    watcher.hears_nothing();
+}
+
+#[test]
 fn a_watcher_of_all_domains_is_told_how_things_stand_first() {
     let daemon = Daemon::start();
     let (mut watcher, mut client) = (daemon.connect(), daemon.connect());

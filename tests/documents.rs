@@ -168,10 +168,11 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
     let enums = [
         ("request", "Request", 16),
         ("request", "Binding", 3),
-        ("reply", "Reply", 21),
+        ("reply", "Reply", 24),
         ("error", "ErrorCode", 27),
         ("event", "EventKind", 5),
         ("event", "Outcome", 7),
+        ("event", "PolicyEventKind", 5),
         ("status", "HolderState", 4),
         ("status", "HeadWait", 8),
     ];

@@ -145,8 +145,7 @@ fn of_domain(reply: &PolicyShowReply) -> Vec<[String; 3]> {
 fn of_all(reply: &PolicyShowReply) -> Vec<[String; 3]> {
     let mut rows = vec![["PATTERN", "POLICY", "FROM"].map(str::to_owned)];
     for policy in &reply.policies {
-        let values: Vec<String> = shown(&policy.policy).iter().map(|(name, value)| format!("{name} {value}")).collect();
-        rows.push([printable(&policy.pattern), values.join(", "), origin(reply, policy.line)]);
+        rows.push([printable(&policy.pattern), shown_values(&policy.policy), origin(reply, policy.line)]);
     }
     rows
 }
@@ -157,6 +156,12 @@ fn origin(reply: &PolicyShowReply, line: Option<u32>) -> String {
         (Some(line), Some(config)) => format!("({}:{line})", printable(config)),
         (Some(line), None) => format!("(line {line} of the config file)"),
     }
+}
+
+/// The values that are set, in one line.
+pub(super) fn shown_values(values: &PolicyValues) -> String {
+    let values: Vec<String> = shown(values).iter().map(|(name, value)| format!("{name} {value}")).collect();
+    values.join(", ")
 }
 
 /// The values that are set, by their names, as people write them.

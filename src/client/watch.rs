@@ -10,16 +10,17 @@ use crate::cli::{self, show_duration};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Event, EventKind, Outcome, Reply, Request, Watch};
+use crate::protocol::{Domain, Event, EventKind, Outcome, PolicyEvent, PolicyEventKind, Reply, Request, Watch};
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
 use super::log::several;
 use super::moment::clock;
 use super::pause::{Pause, RETURN_TIMEOUT};
+use super::policy::shown_values;
 use super::refusal::{refused, unless_leaving};
 use super::status::{Users, describe, json, milliseconds, shown_command};
-use super::table::Screen;
+use super::table::{Screen, printable};
 
 /// Prints until the reader of standard output or the user has had enough. When the daemon leaves or dies the next one
 /// is watched, from what it shows first.
@@ -114,6 +115,7 @@ fn show(reply: &Reply, users: &Users) -> String {
         Reply::Status(status) if status.domains.is_empty() => String::new(),
         Reply::Status(status) => describe(status, screen, users),
         Reply::Event(event) => format!("{}\n", screen.cut(&describe_event(event))),
+        Reply::PolicyEvent(event) => format!("{}\n", screen.cut(&describe_policy_event(event, users))),
         Reply::Stalled(stalled) => format!("{}: nothing is told until then\n", stalled.message),
         Reply::Lagged(lagged) => format!("{} events were missed: what is now follows\n", lagged.missed),
         _ => String::new(),
@@ -132,6 +134,36 @@ fn describe_event(event: &Event) -> String {
     let (at, domain) = (clock(&event.at), several(&event.domain, &event.also));
     let (ticket, pid) = (event.ticket, event.pid);
     format!("{at}  {domain}  ticket {ticket} {what}  (pid {pid}: {})", shown_command(event.command.as_deref()))
+}
+
+fn describe_policy_event(event: &PolicyEvent, users: &Users) -> String {
+    let PolicyEvent { event: kind, at, uid, domain, reason, pattern, policy, config, mistake } = event;
+    let at = clock(at);
+    let who = uid.map(|uid| format!(" by {}", users.name(uid))).unwrap_or_default();
+    let what = domain.as_ref().map(Domain::as_str).or(pattern.as_deref()).or(config.as_deref());
+    let what = what.map_or_else(|| "the policies".to_owned(), printable);
+    match kind {
+        PolicyEventKind::Paused => {
+            let why = reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+            format!("{at}  {what}  is paused{who}{why}")
+        }
+        PolicyEventKind::Resumed => format!("{at}  {what}  goes on, resumed{who}"),
+        PolicyEventKind::PolicySet => {
+            let values = policy.as_ref().map(shown_values).unwrap_or_default();
+            format!("{at}  {what}  has a policy, set{who}: {values}")
+        }
+        PolicyEventKind::PolicyUnset => format!("{at}  {what}  has no policy any more, unset{who}"),
+        PolicyEventKind::Reloaded => match mistake {
+            None => format!("{at}  {what}  was read again"),
+            Some(mistake) => {
+                format!(
+                    "{at}  {what}  was not read again: {}; what it said before goes on to count",
+                    printable(mistake)
+                )
+            }
+        },
+        PolicyEventKind::Unknown => format!("{at}  {what}  changed{who}"),
+    }
 }
 
 fn after(milliseconds_ago: Option<u64>) -> String {

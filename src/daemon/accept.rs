@@ -214,7 +214,7 @@ impl Door {
     /// Without it the daemon looks now and then instead.
     pub(super) fn watch_place(&mut self) {
         let directory = &self.place.directory;
-        if !self.place_watch.as_mut().is_some_and(|watch| watch.look_at(directory).is_ok()) {
+        if self.place_watch.as_mut().is_none_or(|watch| watch.look_at(directory).is_err()) {
             self.place_watch = PlaceWatch::new(directory).ok();
         }
     }

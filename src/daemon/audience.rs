@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::link::Link;
 use crate::protocol::limits::{OUTBOX_BYTES_MAX, TICKETS_PER_CONNECTION_MAX};
 use crate::protocol::{Domain, Reply, encode};
-use crate::sequencer::ConnectionId;
+use crate::sequencer::{ConnectionId, Pattern};
 
 /// All watchers.
 #[derive(Debug, Default)]
@@ -32,6 +32,17 @@ pub(super) struct Scope {
     pub(super) all: bool,
     /// These.
     pub(super) domains: BTreeSet<Domain>,
+}
+
+/// The lines that an event is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Concerned<'a> {
+    /// These.
+    Lines(&'a [&'a Domain]),
+    /// All that the pattern is for, whether they are in use or not.
+    Matching(&'a Pattern),
+    /// Each there is.
+    All,
 }
 
 impl Audience {
@@ -62,12 +73,11 @@ impl Audience {
         self.watchers.remove(&connection);
     }
 
-    /// Tells an event to all who watch one of its lines. `reached` is called for each connection that has something to send
-    /// now.
-    pub(super) fn hear(&mut self, lines: &[&Domain], event: &Reply, mut reached: impl FnMut(&Rc<Link>)) {
+    /// Tells an event to all who watch one of the lines that it is about. `reached` is called for each connection that has
+    /// something to send now.
+    pub(super) fn hear(&mut self, concerned: Concerned<'_>, event: &Reply, mut reached: impl FnMut(&Rc<Link>)) {
         self.line.clear();
-        let hears = |watching: &&mut Watching| lines.iter().any(|line| watching.scope.includes(line));
-        for watching in self.watchers.values_mut().filter(hears) {
+        for watching in self.watchers.values_mut().filter(|watching| watching.scope.includes(concerned)) {
             if watching.missed > 0 || watching.link.outbox_bytes() > OUTBOX_BYTES_MAX {
                 watching.missed += 1;
                 watching.link.is_lagging.set(true);
@@ -90,7 +100,12 @@ impl Audience {
 }
 
 impl Scope {
-    fn includes(&self, domain: &Domain) -> bool {
-        self.all || self.domains.contains(domain)
+    fn includes(&self, concerned: Concerned<'_>) -> bool {
+        self.all
+            || match concerned {
+                Concerned::Lines(lines) => lines.iter().any(|line| self.domains.contains(*line)),
+                Concerned::Matching(pattern) => self.domains.iter().any(|domain| pattern.matches(domain)),
+                Concerned::All => true,
+            }
     }
 }

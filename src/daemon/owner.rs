@@ -11,7 +11,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc::Receiver;
 use tracing::{error, info};
 
-use super::audience::Audience;
+use super::audience::{Audience, Concerned};
 use super::config::Config;
 use super::crowd::{Placeless, Seeks};
 use super::facts::Facts;
@@ -31,7 +31,7 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::OUTBOX_BYTES_MAX;
 use crate::protocol::{Domain, Reply, Ticket};
-use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
+use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, PolicyChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
 use crate::words::counted;
 
@@ -286,6 +286,7 @@ impl Owner {
                     let setting = settings::of_change(&change, self.wall_clock());
                     self.ledger.set(setting);
                     self.forget_restless();
+                    self.announce(&change);
                 }
                 Effect::Past(change) => self.note_rest(&change),
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
@@ -344,11 +345,31 @@ impl Owner {
         }
         if !self.audience.is_empty() {
             let event = report::event(&record, self.wall_clock());
-            let dirty = &mut self.batch.dirty;
             let lines: Vec<&Domain> = std::iter::once(&record.domain).chain(&record.also).collect();
-            self.audience.hear(&lines, &event, |link| mark(dirty, link));
+            self.tell_audience(Concerned::Lines(&lines), &event);
         }
         self.ledger.note(record);
+    }
+
+    /// Tells watchers of a policy or a pause.
+    fn announce(&mut self, change: &PolicyChange) {
+        if self.audience.is_empty() {
+            return;
+        }
+        let event = report::policy_event(change, self.wall_clock());
+        match change {
+            PolicyChange::Set { pattern, .. } | PolicyChange::Unset { pattern, .. } => {
+                self.tell_audience(Concerned::Matching(pattern), &event);
+            }
+            PolicyChange::Paused { domain, .. } | PolicyChange::Resumed { domain, .. } => {
+                self.tell_audience(Concerned::Lines(&[domain]), &event);
+            }
+        }
+    }
+
+    fn tell_audience(&mut self, concerned: Concerned<'_>, event: &Reply) {
+        let dirty = &mut self.batch.dirty;
+        self.audience.hear(concerned, event, |link| mark(dirty, link));
     }
 
     fn tell(&mut self, connection: ConnectionId, reply: &Reply) {
@@ -410,6 +431,10 @@ impl Owner {
             }
             Err(mistake) => error!("{mistake}; what it said before goes on to count"),
         }
+        let now = self.batch.now;
+        let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
+        let event = report::reloaded(&self.config, clock);
+        self.tell_audience(Concerned::All, &event);
     }
 
     fn set_timer(&mut self) -> Result<(), Error> {

@@ -11,10 +11,12 @@ use super::kept::Kept;
 use crate::clock::Time;
 use crate::protocol::{
     Domain, DomainStatus, EndedTurn, Event, EventKind, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus,
-    PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply, Token, ValueSet, WaiterStatus,
-    WishesStatus,
+    PolicyEvent, PolicyEventKind, PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply,
+    Token, ValueSet, WaiterStatus, WishesStatus,
 };
-use crate::sequencer::{Change, LineView, Obstacle, Pause, Policies, PolicySource, Record, TicketView, Wishes};
+use crate::sequencer::{
+    Change, LineView, Obstacle, Pause, Policies, PolicyChange, PolicySource, Record, TicketView, Wishes,
+};
 
 /// The time of day, by which people go, beside the clock that the sequencer goes by.
 #[derive(Clone, Debug)]
@@ -48,7 +50,7 @@ impl WallClock {
         text(wall, &self.zone)
     }
 
-    /// The same in milliseconds since 1970.
+    /// Milliseconds since 1970 at `time`.
     pub(super) fn milliseconds(&self, time: Time) -> i64 {
         let age = i64::try_from(self.now.since(time).as_millis()).unwrap_or(i64::MAX);
         self.wall.as_millisecond().saturating_sub(age)
@@ -276,6 +278,42 @@ pub(super) fn event(record: &Record, clock: &WallClock) -> Reply {
         }
     }
     Reply::Event(event)
+}
+
+/// What watchers hear of a policy or a pause.
+pub(super) fn policy_event(change: &PolicyChange, clock: &WallClock) -> Reply {
+    let event = |event, uid| event_without_details(event, clock.text(clock.now), Some(uid));
+    Reply::PolicyEvent(match change {
+        PolicyChange::Paused { domain, pause } => PolicyEvent {
+            domain: Some(domain.clone()),
+            reason: pause.reason.as_deref().map(str::to_owned),
+            ..event(PolicyEventKind::Paused, pause.uid)
+        },
+        PolicyChange::Resumed { domain, uid } => {
+            PolicyEvent { domain: Some(domain.clone()), ..event(PolicyEventKind::Resumed, *uid) }
+        }
+        PolicyChange::Set { pattern, policy, uid } => PolicyEvent {
+            pattern: Some(pattern.to_string()),
+            policy: Some(PolicyValues::from(policy)),
+            ..event(PolicyEventKind::PolicySet, *uid)
+        },
+        PolicyChange::Unset { pattern, uid } => {
+            PolicyEvent { pattern: Some(pattern.to_string()), ..event(PolicyEventKind::PolicyUnset, *uid) }
+        }
+    })
+}
+
+/// What watchers hear when the config file was read again.
+pub(super) fn reloaded(config: &Config, clock: &WallClock) -> Reply {
+    Reply::PolicyEvent(PolicyEvent {
+        config: config.path().map(|path| path.display().to_string()),
+        mistake: config.mistake().map(ToString::to_string),
+        ..event_without_details(PolicyEventKind::Reloaded, clock.text(clock.now), None)
+    })
+}
+
+fn event_without_details(event: PolicyEventKind, at: String, uid: Option<u32>) -> PolicyEvent {
+    PolicyEvent { event, at, uid, domain: None, reason: None, pattern: None, policy: None, config: None, mistake: None }
 }
 
 /// The history's line of a turn that has ended; nothing for one that never began.

@@ -102,10 +102,10 @@ pub(super) fn of_change(change: &PolicyChange, clock: &WallClock) -> Change {
         SavedPause { uid: *uid, since_ms, reason: reason.clone() }
     };
     let (kind, name, body) = match change {
-        PolicyChange::Set { pattern, policy } => (SettingKind::Policy, pattern.to_string(), Some(form(policy))),
-        PolicyChange::Unset { pattern } => (SettingKind::Policy, pattern.to_string(), None),
+        PolicyChange::Set { pattern, policy, .. } => (SettingKind::Policy, pattern.to_string(), Some(form(policy))),
+        PolicyChange::Unset { pattern, .. } => (SettingKind::Policy, pattern.to_string(), None),
         PolicyChange::Paused { domain, pause } => (SettingKind::Pause, domain.to_string(), Some(form(&saved(pause)))),
-        PolicyChange::Resumed { domain } => (SettingKind::Pause, domain.to_string(), None),
+        PolicyChange::Resumed { domain, .. } => (SettingKind::Pause, domain.to_string(), None),
     };
     Change::Setting { kind, name, body }
 }

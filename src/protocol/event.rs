@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::name::{Domain, RequestId, Ticket, Token};
+use super::values::PolicyValues;
 
 /// Body of `watching`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,55 @@ pub enum Outcome {
     /// The daemon left.
     Stopped,
     /// An outcome that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Body of `policy_event`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyEvent {
+    /// What happened.
+    pub event: PolicyEventKind,
+    /// When, for people: RFC 3339.
+    pub at: String,
+    /// The user who did it; with `reloaded` nobody is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The line, with `paused` and `resumed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Domain>,
+    /// Why, with `paused`, if a reason was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Which domains, with `policy_set` and `policy_unset`, in its normal form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// All that is set for the pattern now, with `policy_set`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyValues>,
+    /// The config file, with `reloaded`, if the daemon looks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// What is wrong with it, with `reloaded`, so that what it said before goes on to count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mistake: Option<String>,
+}
+
+/// What can happen to a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyEventKind {
+    /// Nobody is given a turn in a domain.
+    Paused,
+    /// Turns are given there again.
+    Resumed,
+    /// A policy was set.
+    PolicySet,
+    /// A policy is not set any more.
+    PolicyUnset,
+    /// The config file was read again.
+    Reloaded,
+    /// A kind that this version does not know.
     #[serde(other)]
     Unknown,
 }

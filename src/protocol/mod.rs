@@ -16,7 +16,7 @@ mod frame;
 pub mod limits;
 
 pub use error::{ErrorCode, ErrorReply};
-pub use event::{Event, EventKind, Lagged, Outcome, Watching};
+pub use event::{Event, EventKind, Lagged, Outcome, PolicyEvent, PolicyEventKind, Watching};
 pub use frame::{Framed, LineBuffer, encode};
 pub use info::{Counts, InfoReply, Limits};
 pub use log::{EndedTurn, LogReply};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::ErrorReply;
-use super::event::{Event, Lagged, Watching};
+use super::event::{Event, Lagged, PolicyEvent, Watching};
 use super::info::InfoReply;
 use super::log::LogReply;
 use super::name::{Domain, RequestId, Ticket, Token};
@@ -36,6 +36,8 @@ pub enum Reply {
     Watching(Watching),
     /// Something happened in a line.
     Event(Event),
+    /// Something happened to a policy.
+    PolicyEvent(PolicyEvent),
     /// This watcher read too slowly: events are missing, a fresh `status` follows.
     Lagged(Lagged),
     /// The domain is idle.

@@ -28,7 +28,8 @@ pub enum Effect {
         /// The ticket.
         ticket: Ticket,
     },
-    /// A policy or a pause has changed: write that down too, before any `Tell` that comes after it.
+    /// A policy or a pause has changed: write that down too, before any `Tell` that comes after it. It is also what
+    /// watchers hear.
     Policy(PolicyChange),
     /// A turn has begun or ended in a domain whose policy makes it rest after that: write that down too, before any
     /// `Tell` that comes after it. Comes again for what is known already when a policy begins to make a domain rest.
@@ -51,11 +52,15 @@ pub enum PolicyChange {
         pattern: Pattern,
         /// What.
         policy: Policy,
+        /// The user who set it.
+        uid: u32,
     },
     /// Nothing is set for it any more by hand.
     Unset {
         /// Which domains.
         pattern: Pattern,
+        /// The user who unset it.
+        uid: u32,
     },
     /// A domain is paused, so and not otherwise: [`Input::PastPause`](super::Input::PastPause).
     Paused {
@@ -68,6 +73,8 @@ pub enum PolicyChange {
     Resumed {
         /// The line.
         domain: Domain,
+        /// The user who resumed it.
+        uid: u32,
     },
 }
 

@@ -66,7 +66,7 @@ impl Sequencer {
         }
         let was_paused = self.pauses.remove(&domain).is_some();
         if was_paused {
-            out.push(Effect::Policy(PolicyChange::Resumed { domain: domain.clone() }));
+            out.push(Effect::Policy(PolicyChange::Resumed { domain: domain.clone(), uid: peer.uid }));
         }
         let reply = Reply::Resumed(Resumed { domain: domain.clone(), was_paused, request_id });
         out.push(Effect::Tell { connection, reply });

@@ -25,7 +25,7 @@ impl Sequencer {
             return;
         }
         let policy = self.policies.set(pattern.clone(), policy);
-        out.push(Effect::Policy(PolicyChange::Set { pattern: pattern.clone(), policy }));
+        out.push(Effect::Policy(PolicyChange::Set { pattern: pattern.clone(), policy, uid: peer.uid }));
         let values = PolicyValues::from(&policy);
         let reply = Reply::PolicySet(PolicySetReply { pattern: pattern.to_string(), policy: values, request_id });
         out.push(Effect::Tell { connection, reply });
@@ -45,7 +45,7 @@ impl Sequencer {
         }
         let was_set = self.policies.unset(pattern);
         if was_set {
-            out.push(Effect::Policy(PolicyChange::Unset { pattern: pattern.clone() }));
+            out.push(Effect::Policy(PolicyChange::Unset { pattern: pattern.clone(), uid: peer.uid }));
         }
         let reply = Reply::PolicyUnset(PolicyUnsetReply { pattern: pattern.to_string(), was_set, request_id });
         out.push(Effect::Tell { connection, reply });

@@ -92,10 +92,10 @@ impl Disk {
 
     fn change(&mut self, change: PolicyChange) {
         match change {
-            PolicyChange::Set { pattern, policy } => _ = self.policies.insert(pattern, policy),
-            PolicyChange::Unset { pattern } => _ = self.policies.remove(&pattern),
+            PolicyChange::Set { pattern, policy, .. } => _ = self.policies.insert(pattern, policy),
+            PolicyChange::Unset { pattern, .. } => _ = self.policies.remove(&pattern),
             PolicyChange::Paused { domain, pause } => _ = self.pauses.insert(domain, pause),
-            PolicyChange::Resumed { domain } => _ = self.pauses.remove(&domain),
+            PolicyChange::Resumed { domain, .. } => _ = self.pauses.remove(&domain),
         }
     }
 

@@ -205,14 +205,17 @@ fn words(effect: &Effect) -> String {
 
 fn policy_changed(change: &PolicyChange) -> String {
     match change {
-        PolicyChange::Set { pattern, policy } => {
-            format!("{pattern} has {}", serde_json::to_string(&PolicyValues::from(policy)).unwrap().replace('"', ""))
+        PolicyChange::Set { pattern, policy, uid } => {
+            format!(
+                "{pattern} has {} by {uid}",
+                serde_json::to_string(&PolicyValues::from(policy)).unwrap().replace('"', "")
+            )
         }
-        PolicyChange::Unset { pattern } => format!("{pattern} has nothing"),
+        PolicyChange::Unset { pattern, uid } => format!("{pattern} has nothing by {uid}"),
         PolicyChange::Paused { domain, pause } => {
             format!("{domain} paused by {}: {}", pause.uid, pause.reason.as_deref().unwrap_or("-"))
         }
-        PolicyChange::Resumed { domain } => format!("{domain} resumed"),
+        PolicyChange::Resumed { domain, uid } => format!("{domain} resumed by {uid}"),
     }
 }
 

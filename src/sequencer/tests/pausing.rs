@@ -23,7 +23,12 @@ fn who_runs_ends_in_peace_and_who_comes_waits() {
     assert_eq!(story.done(1, Which::Ticket(Ticket(1))).last().unwrap(), "c1: done #1");
     assert_eq!(
         story.resume(),
-        ["foo.com resumed", "c0: resumed foo.com, true", "#2 active, token 2, waited 0ns", "c2: active #2, token 2"]
+        [
+            "foo.com resumed by 0",
+            "c0: resumed foo.com, true",
+            "#2 active, token 2, waited 0ns",
+            "c2: active #2, token 2"
+        ]
     );
 }
 

@@ -28,7 +28,7 @@ impl Story {
 fn as_many_have_a_turn_as_there_are_slots() {
     let mut story = Story::new();
     let set = story.set("Foo.*", concurrency(2));
-    assert_eq!(set, ["foo.* has {concurrency:2}", "c0: set for foo.*"], "written down before it is told");
+    assert_eq!(set, ["foo.* has {concurrency:2} by 0", "c0: set for foo.*"], "written down before it is told");
     story.ask(1, "a");
     assert_eq!(story.ask(2, "b").last().unwrap(), "c2: active #2, token 2");
     assert_eq!(story.ask(3, "c").last().unwrap(), "c3: queued #3, position 1, ahead 2");
@@ -86,7 +86,7 @@ fn lowering_takes_no_turn_and_raising_lets_heads_in_at_once() {
     assert_eq!(
         unset,
         [
-            "foo.com has nothing",
+            "foo.com has nothing by 0",
             "c0: unset for foo.com, true",
             "#3 active, token 3, waited 0ns",
             "c3: active #3, token 3",

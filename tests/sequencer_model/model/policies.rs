@@ -148,7 +148,7 @@ impl Model {
         }
         let before = self.in_use_and_resting_by_policy();
         let policy = self.set(pattern, policy);
-        self.out.push(Effect::Policy(PolicyChange::Set { pattern: pattern.clone(), policy }));
+        self.out.push(Effect::Policy(PolicyChange::Set { pattern: pattern.clone(), policy, uid: peer.uid }));
         let reply = PolicySetReply { pattern: pattern.to_string(), policy: on_the_wire(&policy), request_id };
         self.tell(connection, Reply::PolicySet(reply));
         self.look_anew(Some(pattern), &before);
@@ -169,7 +169,7 @@ impl Model {
         self.rules.retain(|rule| rule.pattern != *pattern || rule.source != PolicySource::Set);
         let was_set = self.rules.len() < rules;
         if was_set {
-            self.out.push(Effect::Policy(PolicyChange::Unset { pattern: pattern.clone() }));
+            self.out.push(Effect::Policy(PolicyChange::Unset { pattern: pattern.clone(), uid: peer.uid }));
         }
         let reply = PolicyUnsetReply { pattern: pattern.to_string(), was_set, request_id };
         self.tell(connection, Reply::PolicyUnset(reply));
@@ -237,7 +237,7 @@ impl Model {
         let was_paused = self.pause_of(&domain).is_some();
         if was_paused {
             self.pauses.retain(|(paused, _)| *paused != domain);
-            self.out.push(Effect::Policy(PolicyChange::Resumed { domain: domain.clone() }));
+            self.out.push(Effect::Policy(PolicyChange::Resumed { domain: domain.clone(), uid: peer.uid }));
         }
         let reply = Resumed { domain: domain.clone(), was_paused, request_id };
         self.tell(connection, Reply::Resumed(reply));
