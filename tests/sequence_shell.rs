@@ -137,7 +137,7 @@ fn max_wait_gives_75_and_leaves_no_turn_behind() {
 fn a_late_done_with_a_request_id_or_ticket_never_ends_somebody_elses_turn() {
     let home = Home::new();
     let gate = home.gate("gate");
-    let turn = home.seq(&["sequence", "-d", "foo.com", "--request-id", "mine", "--lease", "1ms", "--json"]);
+    let turn = home.seq(&["sequence", "-d", "foo.com", "--request-id", "mine", "--lease", "500ms", "--json"]);
     let turn: serde_json::Value = serde_json::from_str(&turn.stdout()).expect("JSON");
     let other = home.hold("foo.com", "other", "gate");
     // Too late: the lease is over, and somebody else has the turn.
