@@ -169,7 +169,7 @@ fn the_protocol_page_has_every_word_of_the_protocol() {
         ("request", "Request", 16),
         ("request", "Binding", 3),
         ("reply", "Reply", 24),
-        ("error", "ErrorCode", 27),
+        ("error", "ErrorCode", 28),
         ("event", "EventKind", 5),
         ("event", "Outcome", 7),
         ("event", "PolicyEventKind", 5),

@@ -101,3 +101,11 @@ fn a_domain_that_would_turn_a_line_around_is_written_out() {
     let log = home.seq(&["log"]).stdout();
     assert!(log.contains("  a\\u{202e}b\\u{200b}  ") && !log.contains('\u{202e}'), "{log}");
 }
+
+#[test]
+fn a_history_that_cannot_be_read_is_a_failure() {
+    let home = Home::new();
+    home.seq(&["run", "-d", "foo.com", "--", "true"]).is_silent(0);
+    std::fs::rename(home.state().join("seq.db"), home.file("away")).unwrap();
+    home.seq(&["log"]).complains(125, "seq.db");
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
+use tracing::error;
 
 use super::report::wall_text;
 use super::wake::Wake;
@@ -91,7 +92,8 @@ fn answer(path: &Path, shown: Shown, ask: LogAsk) -> Reply {
             Reply::Log(LogReply { request_id, turns })
         }
         Err(error) => {
-            let (code, message) = (ErrorCode::NotFound, error.to_string());
+            error!("{error}");
+            let (code, message) = (ErrorCode::Storage, error.to_string());
             Reply::Error(ErrorReply { code, message, domain, request_id, ticket: None })
         }
     }

@@ -128,6 +128,13 @@ impl Kept {
         self.tickets.get(&ticket)?.heir
     }
 
+    /// Something keeps this ticket that cannot be watched.
+    pub(super) fn lose_sight(&mut self, ticket: Ticket, role: Role, identity: Option<Identity>) {
+        if let Some(keeper) = self.tickets.get_mut(&ticket) {
+            keeper.unseen.extend(identity.map(|identity| (role, identity)));
+        }
+    }
+
     /// Whether all that keeps this ticket is out of sight.
     pub(super) fn is_unseen(&self, ticket: Ticket) -> bool {
         let keeper = self.tickets.get(&ticket);

@@ -26,7 +26,7 @@ use super::sight;
 use super::stall::Stall;
 use super::timer::Timer;
 use super::wake::{Ask, Leaving, Signal, Wake};
-use super::watch::{Role, Watcher};
+use super::watch::{Role, Watcher, identify};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::OUTBOX_BYTES_MAX;
@@ -138,7 +138,9 @@ impl Owner {
                 self.take(wake)?;
             }
             for (connection, ask) in self.take_placeless() {
-                self.ask(connection, ask);
+                if !self.is_unheard(connection, &ask) {
+                    self.ask(connection, ask);
+                }
             }
             self.end_batch()?;
             if let Some(reason) = self.batch.leaving {
@@ -312,16 +314,24 @@ impl Owner {
         after.extend(self.watch(ticket, role, descriptor));
     }
 
-    /// Watches what keeps a ticket. What cannot be watched has to count as gone, and what is watched already must not
-    /// count twice; that input is given back.
+    /// Watches what keeps a ticket. What is watched already must not count twice; that input is given back. What cannot
+    /// be watched is taken to be there.
     pub(super) fn watch(&mut self, ticket: Ticket, role: Role, descriptor: Option<OwnedFd>) -> Option<Input> {
-        match self.watcher.watch(role, descriptor?, ticket) {
+        let descriptor = descriptor?;
+        let identity = identify(role, &descriptor);
+        match self.watcher.watch(role, descriptor, ticket) {
             Ok(watch) if self.kept.watches(ticket, &watch) => {}
             Ok(watch) => {
                 self.kept.watch(ticket, watch);
                 return None;
             }
-            Err(error) => error!("cannot watch what keeps ticket {ticket}: {error}"),
+            Err(error) => {
+                error!(
+                    "cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that"
+                );
+                self.kept.lose_sight(ticket, role, identity);
+                return None;
+            }
         }
         Some(if role == Role::Pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } })
     }

@@ -116,14 +116,14 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
         complaint: Complaint::default(),
         open: Rc::new(()),
         owner: sender.clone(),
-        buffer: Rc::clone(&buffer),
+        buffer,
         last_id: 0,
         place,
     };
     let sequencer = Sequencer::new(next.0, next.1);
     let timer = Timer::new().map_err(failed)?;
     let Storage { database, tickets, past, settings, ended } = storage;
-    let watcher = Watcher::new(sender.clone(), buffer);
+    let watcher = Watcher::new(sender.clone()).map_err(failed)?;
     let ledger = Ledger::new(database, facts.place.done.clone(), Time::now());
     let librarian = Librarian::new(sender.clone());
     let mut owner = Owner::new(sequencer, (numbers, ledger), librarian, (timer, watcher), (facts, config));

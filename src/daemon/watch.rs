@@ -1,21 +1,25 @@
 //! What keeps a turn besides its connection: a pipe, a process.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::DupFlags;
+use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
-use super::client::ReadBuffer;
 use super::pipes::oldest_writer;
 use super::process;
 use super::wake::{Wake, WatchEnd};
 use crate::protocol::Ticket;
 use crate::store::ProcessIdentity;
+
+/// Bytes that are thrown away at once: what a pipe holds.
+const SPLICE_BYTES: usize = 64 * 1024;
 
 /// What is watched for a ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +52,32 @@ pub(super) struct Watch {
     task: AbortHandle,
 }
 
+/// Who it is that a descriptor is of; none when it has ended by now, or cannot be told.
+pub(super) fn identify(role: Role, descriptor: &OwnedFd) -> Option<Identity> {
+    match role {
+        Role::Pipe => rustix::fs::fstat(descriptor).ok().map(|found| Identity::Pipe(found.st_ino)),
+        Role::Worker | Role::Asker => process::identify(descriptor).map(Identity::Process),
+    }
+}
+
 /// Makes watches.
 #[derive(Debug)]
 pub(super) struct Watcher {
     owner: Sender<Wake>,
-    buffer: ReadBuffer,
+    /// Where what comes out of the pipes goes.
+    nowhere: Rc<File>,
     last_number: u64,
 }
 
 impl Watcher {
-    /// `owner` is told; `buffer` takes what comes out of the pipes.
-    pub(super) fn new(owner: Sender<Wake>, buffer: ReadBuffer) -> Watcher {
-        Watcher { owner, buffer, last_number: 0 }
+    /// `owner` is told.
+    ///
+    /// # Errors
+    ///
+    /// When there is nowhere to throw away what comes out of the pipes.
+    pub(super) fn new(owner: Sender<Wake>) -> io::Result<Watcher> {
+        let nowhere = Rc::new(File::options().write(true).open("/dev/null")?);
+        Ok(Watcher { owner, nowhere, last_number: 0 })
     }
 
     /// Watches something for `ticket`.
@@ -71,7 +89,7 @@ impl Watcher {
         if role == Role::Pipe {
             return self.pipe(descriptor, ticket);
         }
-        let identity = process::identify(&descriptor).map(Identity::Process);
+        let identity = identify(role, &descriptor);
         let pidfd = crate::sys::readable(descriptor)?;
         let (number, task) = self.spawn(ticket, role, async move {
             // A pidfd is readable once its process has ended (`pidfd_open(2)`); there is nothing to read from it.
@@ -94,9 +112,9 @@ impl Watcher {
 
     fn pipe(&mut self, pipe: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
         let pipe = own_description(pipe)?;
-        let identity = Some(Identity::Pipe(rustix::fs::fstat(&pipe)?.st_ino));
-        let (pipe, buffer) = (crate::sys::readable(pipe)?, Rc::clone(&self.buffer));
-        let ended = async move { until_closed(&pipe, &buffer).await };
+        let identity = identify(Role::Pipe, &pipe);
+        let (pipe, nowhere) = (crate::sys::readable(pipe)?, Rc::clone(&self.nowhere));
+        let ended = async move { until_closed(&pipe, &nowhere).await };
         let (number, task) = self.spawn(ticket, Role::Pipe, ended);
         Ok(Watch { number, role: Role::Pipe, identity, task })
     }
@@ -120,9 +138,10 @@ impl Drop for Watch {
     }
 }
 
-/// Reads and throws away what comes, until the last writer is gone.
-async fn until_closed(pipe: &AsyncFd<OwnedFd>, buffer: &ReadBuffer) {
-    let read = |pipe: &OwnedFd| Ok(rustix::io::read(pipe, &mut **buffer.borrow_mut())?);
+/// Throws away what comes, until the last writer is gone. Never waits in the system, whatever a client that has the same
+/// description makes of it: `SPLICE_F_NONBLOCK` goes with the call (`splice(2)`).
+async fn until_closed(pipe: &AsyncFd<OwnedFd>, nowhere: &File) {
+    let read = |pipe: &OwnedFd| Ok(splice(pipe, None, nowhere, None, SPLICE_BYTES, SpliceFlags::NONBLOCK)?);
     // Before waiting for the first time: a fifo that lost its writers before it was opened never becomes ready.
     let mut last: io::Result<usize> = read(pipe.get_ref());
     loop {
@@ -138,8 +157,8 @@ async fn until_closed(pipe: &AsyncFd<OwnedFd>, buffer: &ReadBuffer) {
     }
 }
 
-/// The same pipe, opened anew: the client may still have the description that it sent, and could make a read from
-/// that one wait for ever. Another user's pipe cannot be opened; then what was sent must do.
+/// The same pipe, opened anew, so that it is nobody else's. Another user's pipe cannot be opened; then what was sent must
+/// do.
 fn own_description(mut pipe: OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     if let Ok(own) = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {

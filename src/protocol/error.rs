@@ -85,6 +85,8 @@ pub enum ErrorCode {
     WouldDeadlock,
     /// The domain alone does not say whose turn is meant: several have one.
     SeveralHolders,
+    /// What is stored cannot be read.
+    Storage,
     /// The daemon is leaving.
     Leaving,
     /// The daemon makes room for the next one, where this request has its place or turn still: connect again, and
