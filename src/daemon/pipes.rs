@@ -8,18 +8,21 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{process, sight};
 
 /// What looking through all processes has shown.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
-    /// Where each pipe that is wanted can be opened.
-    paths: HashMap<u64, PathBuf>,
+    /// Where each pipe that is wanted can be opened: at every process that has it.
+    paths: HashMap<u64, Vec<PathBuf>>,
     /// Those whose descriptors this process may not look at.
     closed_books: Vec<ClosedBook>,
     /// Whether the processes of other users do not show at all (`hidepid`, `proc(5)`).
     is_hidden: bool,
+    /// Whether the system did not let all be looked at, as when there are no descriptors left.
+    is_partial: bool,
 }
 
 /// A process whose descriptors nobody here may see.
@@ -60,34 +63,98 @@ impl Pipes {
             return pipes;
         }
         pipes.is_hidden = !Path::new("/proc/1").exists();
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
-            match fs::read_dir(format!("/proc/{pid}/fd")) {
-                Ok(descriptors) => pipes.look_at(descriptors, wanted),
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    pipes.closed_books.extend(closed_book(pid));
-                }
-                // It has just ended.
-                Err(_) => {}
-            }
+        pipes.look_around(wanted);
+        // A process that began behind the look, of one that ended before it, shows in a second one.
+        let missing: Vec<u64> = wanted.iter().copied().filter(|inode| !pipes.paths.contains_key(inode)).collect();
+        if !missing.is_empty() {
+            pipes.look_around(&missing);
         }
         pipes
     }
 
-    fn look_at(&mut self, descriptors: fs::ReadDir, wanted: &[u64]) {
-        for descriptor in descriptors.flatten() {
-            let target = fs::read_link(descriptor.path()).unwrap_or_default();
+    fn look_around(&mut self, wanted: &[u64]) {
+        let Some(processes) = self.seen(fs::read_dir("/proc")) else { return };
+        for entry in processes {
+            let Some(entry) = self.seen(entry) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            match fs::read_dir(entry.path().join("fd")) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.close_book(pid),
+                descriptors => {
+                    if let Some(descriptors) = self.seen(descriptors) {
+                        self.look_at(pid, descriptors, wanted);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, pid: u32, descriptors: fs::ReadDir, wanted: &[u64]) {
+        for descriptor in descriptors {
+            let Some(descriptor) = self.seen(descriptor) else { continue };
+            let target = fs::read_link(descriptor.path());
+            if target.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+                // They may be counted, and not be looked at.
+                return self.close_book(pid);
+            }
+            let Some(target) = self.seen(target) else { continue };
             let inode = target.to_str().and_then(|target| target.strip_prefix("pipe:[")?.strip_suffix(']'));
             if let Some(inode) = inode.and_then(|inode| inode.parse().ok()).filter(|inode| wanted.contains(inode)) {
-                self.paths.entry(inode).or_insert_with(|| descriptor.path());
+                self.paths.entry(inode).or_default().push(descriptor.path());
+            }
+        }
+    }
+
+    fn close_book(&mut self, pid: u32) {
+        if self.closed_books.iter().all(|book| book.pid != pid) {
+            self.closed_books.extend(closed_book(pid));
+        }
+    }
+
+    /// What a look at a process has shown; nothing when that has just ended, or was not to be seen.
+    fn seen<T>(&mut self, look: io::Result<T>) -> Option<T> {
+        match look {
+            Ok(shown) => Some(shown),
+            Err(error) => {
+                self.is_partial |= !has_ended(&error);
+                None
             }
         }
     }
 
     /// What is to be said of one pipe, of a request of user `uid` that is there since `since` in seconds since boot.
     pub(super) fn find(&self, inode: u64, uid: u32, since: u64) -> PipeLook {
-        if let Some(pipe) = self.paths.get(&inode).and_then(|path| open_pipe(inode, path)) {
-            return PipeLook::Open(pipe);
+        match self.look_again(inode) {
+            PipeLook::Closed if self.paths.contains_key(&inode) => {
+                // Those that had it have ended since. Whoever has inherited it shows by now.
+                let now = Pipes::look_for(&[inode]);
+                match now.look_again(inode) {
+                    PipeLook::Closed if now.paths.contains_key(&inode) => PipeLook::Unknown(Vec::new()),
+                    PipeLook::Closed => now.suspect(uid, since),
+                    look => look,
+                }
+            }
+            PipeLook::Closed => self.suspect(uid, since),
+            look => look,
+        }
+    }
+
+    /// Opens it where it was seen.
+    fn look_again(&self, inode: u64) -> PipeLook {
+        let mut is_doubtful = false;
+        for path in self.paths.get(&inode).into_iter().flatten() {
+            match open_pipe(inode, path) {
+                Ok(Some(pipe)) => return PipeLook::Open(pipe),
+                Ok(None) => {}
+                Err(error) => is_doubtful |= !has_ended(&error),
+            }
+        }
+        if is_doubtful { PipeLook::Unknown(Vec::new()) } else { PipeLook::Closed }
+    }
+
+    /// What is to be said of a pipe that was not seen.
+    fn suspect(&self, uid: u32, since: u64) -> PipeLook {
+        if self.is_partial {
+            return PipeLook::Unknown(Vec::new());
         }
         if self.is_hidden && uid != rustix::process::geteuid().as_raw() {
             return PipeLook::Unknown(Vec::new());
@@ -96,8 +163,13 @@ impl Pipes {
         let ticks = since.saturating_sub(1).saturating_mul(rustix::param::clock_ticks_per_second());
         let may_have_it = |book: &&ClosedBook| book.uid == uid && book.started >= ticks;
         let suspects = self.closed_books.iter().filter(may_have_it);
-        let suspects: Vec<OwnedFd> = suspects.filter_map(|book| process::open(book.pid).ok()).collect();
-        if suspects.is_empty() { PipeLook::Closed } else { PipeLook::Unknown(suspects) }
+        let opened =
+            suspects.map(|book| process::open(book.pid)).filter(|opened| !opened.as_ref().is_err_and(has_ended));
+        match opened.collect::<io::Result<Vec<OwnedFd>>>() {
+            Ok(suspects) if suspects.is_empty() => PipeLook::Closed,
+            Ok(suspects) => PipeLook::Unknown(suspects),
+            Err(_) => PipeLook::Unknown(Vec::new()),
+        }
     }
 }
 
@@ -133,11 +205,18 @@ fn closed_book(pid: u32) -> Option<ClosedBook> {
     Some(ClosedBook { pid, uid, started: process::started(pid)? })
 }
 
-/// The reading end of a pipe of which some process has an end. One that nobody can write to tells so by itself.
-fn open_pipe(inode: u64, path: &Path) -> Option<OwnedFd> {
+/// The reading end of a pipe of which some process has an end; nothing when that has another file there by now. One
+/// that nobody can write to tells so by itself.
+fn open_pipe(inode: u64, path: &Path) -> io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let pipe = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    (pipe.metadata().ok()?.ino() == inode).then(|| pipe.into())
+    let pipe = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    Ok((pipe.metadata()?.ino() == inode).then(|| pipe.into()))
+}
+
+/// Whether a look at a process failed because there is none: it has ended, or what has its number is a thread.
+fn has_ended(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::NOENT | Errno::SRCH | Errno::INVAL))
 }
 
 #[cfg(test)]
@@ -160,6 +239,28 @@ mod tests {
             assert!(Time::now() < deadline, "somebody has the pipe still");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_pipe_is_found_with_those_who_live_on() {
+        let (reading, _writing) = io::pipe().unwrap();
+        let inode = rustix::fs::fstat(&reading).unwrap().st_ino;
+        let mut pipes = Pipes::look_for(&[inode]);
+        let gone = PathBuf::from("/proc/4194305/fd/0");
+        pipes.paths.get_mut(&inode).unwrap().insert(0, gone.clone());
+        assert!(matches!(pipes.find(inode, 0, 0), PipeLook::Open(_)), "the second has it still");
+        pipes.paths.insert(inode, vec![gone]);
+        assert!(matches!(pipes.find(inode, 0, 0), PipeLook::Open(_)), "somebody else has it by now");
+    }
+
+    #[test]
+    fn a_pipe_is_not_closed_where_not_all_could_be_looked_at() {
+        let mut pipes = Pipes::default();
+        assert!(matches!(pipes.find(1, 7, 0), PipeLook::Closed));
+        assert!(pipes.seen::<()>(Err(io::Error::from(Errno::NOENT))).is_none());
+        assert!(matches!(pipes.find(1, 7, 0), PipeLook::Closed), "a process has ended meanwhile");
+        assert!(pipes.seen::<()>(Err(io::Error::from(Errno::MFILE))).is_none());
+        assert!(matches!(pipes.find(1, 7, 0), PipeLook::Unknown(suspects) if suspects.is_empty()));
     }
 
     #[test]
