@@ -7,6 +7,7 @@ mod support;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use support::{Home, seq_program, seqd_program};
 
@@ -102,6 +103,17 @@ fn xdg_state_home_makes_no_second_daemon() {
     assert_eq!(home.daemons().len(), 1);
 }
 
+/// Runs a script of sh in a container of its own; none where no container can be made, so that there is nothing to see.
+fn container(home: &Home) -> Option<Command> {
+    let container = || {
+        let mut command = home.command("unshare");
+        command.args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c"]);
+        command
+    };
+    let can_be_made = is_root() && home.finish(container().arg("mount -t tmpfs tmpfs /run")).status.success();
+    can_be_made.then(container)
+}
+
 /// In a container of its own, which all ends with: a daemon for the whole system, and a stranger to its group.
 const STRANGER: &str = r#"
 mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib || exit 77
@@ -114,18 +126,10 @@ HOME=$FOREIGN setpriv --reuid=40001 --regid=40001 --groups=54321 "$1" run -d foo
 #[test]
 fn who_may_not_use_the_daemon_of_all_gets_none_of_its_own() {
     let home = Home::new();
-    if !is_root() {
-        return;
-    }
-    let container = ["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c"];
-    let probe = home.finish(home.command("unshare").args(container).arg("mount -t tmpfs tmpfs /run"));
-    if !probe.status.success() {
-        return; // Where no container can be made there is nothing to see.
-    }
+    let Some(mut command) = container(&home) else { return };
     let foreign = foreign_home(&home);
     let program = reachable(&home, &seq_program());
-    let mut command = home.command("unshare");
-    command.args(container).args([STRANGER, "sh"]).arg(program).env("SEQD", seqd_program()).env("FOREIGN", &foreign);
+    command.args([STRANGER, "sh"]).arg(program).env("SEQD", seqd_program()).env("FOREIGN", &foreign);
     home.finish(&mut command).says(
         0,
         "status 125\nmember\n",
@@ -153,16 +157,8 @@ done
 #[test]
 fn the_daemon_of_all_keeps_its_policies_history_and_numbers_when_run_is_emptied() {
     let home = Home::new();
-    if !is_root() {
-        return;
-    }
-    let container = ["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c"];
-    let probe = home.finish(home.command("unshare").args(container).arg("mount -t tmpfs tmpfs /run"));
-    if !probe.status.success() {
-        return; // Where no container can be made there is nothing to see.
-    }
-    let mut command = home.command("unshare");
-    let ended = home.finish(command.args(container).args([RUN_EMPTIED, "sh"]).env("SEQD", seqd_program()));
+    let Some(mut command) = container(&home) else { return };
+    let ended = home.finish(command.args([RUN_EMPTIED, "sh"]).env("SEQD", seqd_program()));
     let said = ended.stdout();
     let token = |line: Option<&str>| line.and_then(|line| line.strip_prefix("token ")?.parse::<u64>().ok());
     let mut lines = said.lines();

@@ -319,7 +319,7 @@ impl Owner {
     pub(super) fn watch(&mut self, ticket: Ticket, role: Role, descriptor: Option<OwnedFd>) -> Option<Input> {
         let descriptor = descriptor?;
         let identity = identify(role, &descriptor);
-        match self.watcher.watch(role, descriptor, ticket) {
+        match self.watcher.watch(role, identity, descriptor, ticket) {
             Ok(watch) if self.kept.watches(ticket, &watch) => {}
             Ok(watch) => {
                 self.kept.watch(ticket, watch);

@@ -80,16 +80,21 @@ impl Watcher {
         Ok(Watcher { owner, nowhere, last_number: 0 })
     }
 
-    /// Watches something for `ticket`.
+    /// Watches something for `ticket`, which [`identify`] knows.
     ///
     /// # Errors
     ///
     /// When the system cannot watch it.
-    pub(super) fn watch(&mut self, role: Role, descriptor: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
+    pub(super) fn watch(
+        &mut self,
+        role: Role,
+        identity: Option<Identity>,
+        descriptor: OwnedFd,
+        ticket: Ticket,
+    ) -> io::Result<Watch> {
         if role == Role::Pipe {
-            return self.pipe(descriptor, ticket);
+            return self.pipe(identity, descriptor, ticket);
         }
-        let identity = identify(role, &descriptor);
         let pidfd = crate::sys::readable(descriptor)?;
         let (number, task) = self.spawn(ticket, role, async move {
             // A pidfd is readable once its process has ended (`pidfd_open(2)`); there is nothing to read from it.
@@ -110,9 +115,8 @@ impl Watcher {
         });
     }
 
-    fn pipe(&mut self, pipe: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
+    fn pipe(&mut self, identity: Option<Identity>, pipe: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
         let pipe = own_description(pipe)?;
-        let identity = identify(Role::Pipe, &pipe);
         let (pipe, nowhere) = (crate::sys::readable(pipe)?, Rc::clone(&self.nowhere));
         let ended = async move { until_closed(&pipe, &nowhere).await };
         let (number, task) = self.spawn(ticket, Role::Pipe, ended);
