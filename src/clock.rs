@@ -82,6 +82,23 @@ impl fmt::Display for Time {
     }
 }
 
+/// A duration for people, in at most two units: `350ms`, `4.2s`, `1m 5s`, `3m`, `2h 3m`, `1d 4h`.
+pub fn show_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match (seconds, duration.subsec_millis() / 100) {
+        (0, _) => format!("{}ms", duration.as_millis()),
+        (1..10, tenths @ 1..) => format!("{seconds}.{tenths}s"),
+        (1..60, _) => format!("{seconds}s"),
+        (60..3_600, _) => two_units(seconds / 60, "m", seconds % 60, "s"),
+        (3_600..86_400, _) => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+        _ => two_units(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
+fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
+    if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit} {small}{small_unit}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +109,23 @@ mod tests {
         assert_eq!(boottime_of(offsets), 86_400_000_000_007);
         assert_eq!(boottime_of("monotonic 1 1\nboottime -3600 0\n"), -3_600_000_000_000);
         assert_eq!(boottime_of(""), 0);
+    }
+
+    #[test]
+    fn durations_are_shown_in_at_most_two_units() {
+        let cases = [
+            (0, "0ms"),
+            (999, "999ms"),
+            (4_000, "4s"),
+            (4_250, "4.2s"),
+            (59_999, "59s"),
+            (65_000, "1m 5s"),
+            (180_000, "3m"),
+            (7_380_000, "2h 3m"),
+            (100_800_000, "1d 4h"),
+        ];
+        for (milliseconds, shown) in cases {
+            assert_eq!(show_duration(Duration::from_millis(milliseconds)), shown);
+        }
     }
 }

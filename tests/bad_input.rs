@@ -149,6 +149,11 @@ fn a_mistyped_subcommand_gets_a_suggestion_and_starts_nothing() {
 #[test]
 fn a_home_that_is_not_there_is_said_so() {
     let home = Home::new();
+    home.finish(home.seq_command(&["run", "-d", "foo.com", "--", "true"]).env("HOME", "/dev/null")).says(
+        125,
+        "",
+        "seq: the home directory /dev/null is not a directory: set HOME to yours, or name a socket with --socket\n",
+    );
     let mut command = home.seq_command(&["run", "-d", "foo.com", "--", "true"]);
     home.finish(command.env("HOME", "/proc/no/such/home")).complains(125, "/proc/no/such/home");
 }

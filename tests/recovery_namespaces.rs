@@ -7,12 +7,14 @@
 mod wire;
 
 use std::io::{BufRead, BufReader, PipeWriter};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FlockOperation;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use wire::{Client, Daemon, Sleeper, until};
 
 /// Another pid namespace, with a `/proc` of its own. Who is not root needs a user namespace for that.
@@ -76,6 +78,13 @@ fn is_possible() -> bool {
 /// Whether this process sees all of the machine (`PID_NS_INIT_INO`, `linux/nsfs.h`).
 fn sees_everything() -> bool {
     std::fs::metadata("/proc/self/ns/pid").unwrap().ino() == 0xEFFF_FFFC
+}
+
+/// The first process of the namespace that `unshare` has made.
+fn first_process(unshare: &Child) -> OwnedFd {
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let child = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    pidfd_open(Pid::from_raw(child).unwrap(), PidfdFlags::empty()).unwrap()
 }
 
 fn holder(client: &mut Client) -> serde_json::Value {
@@ -230,8 +239,11 @@ fn what_lived_in_a_namespace_that_is_gone_is_gone_for_a_daemon_that_sees_everyth
     let mut said = String::new();
     BufReader::new(container.stdout.take().unwrap()).read_line(&mut said).unwrap();
     assert_eq!(said, "there\n");
+    let first = first_process(&container);
     container.kill().unwrap();
     container.wait().unwrap();
+    // It ends last of all that live in the container, and not in the same instant.
+    poll(&mut [PollFd::new(&first, PollFlags::IN)], None).unwrap();
     let lock = std::fs::File::open(socket.with_file_name("life.lock")).unwrap();
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).unwrap();
     drop(lock);

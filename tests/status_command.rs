@@ -2,6 +2,7 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::json;
 use support::{Home, Running, Terminal};
 
@@ -83,4 +84,35 @@ fn a_narrow_terminal_loses_nothing_of_why_nobody_begins() {
     let piped = home.seq(&["status"]).stdout();
     assert!(piped.lines().any(|line| line.contains("begin for another 19h 59m, until 20")), "{piped}");
     assert!(piped.starts_with(&format!("{DOMAIN}: nobody waits")), "{piped}");
+}
+
+#[test]
+fn who_was_stopped_is_shown_with_the_way_to_let_it_go_on() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let first = home.hold("foo.com", "a", "gate");
+    let second = home.queue("foo.com", "b", 1);
+    second.signal(Signal::STOP);
+    home.await_fact("it is stopped", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", second.pid())).ok()?;
+        stat.contains(") T ").then_some(())
+    });
+    gate.open();
+    first.wait().is_silent(0);
+    let pid = second.pid();
+    home.await_holder("foo.com", "attached");
+    let shown = home.seq(&["status"]).stdout();
+    assert!(shown.lines().any(|line| line.trim_start().starts_with("suspended")), "{shown}");
+    assert!(
+        shown.ends_with(&format!("  ticket 2: pid {pid} is suspended, 'kill -CONT {pid}' lets it go on\n")),
+        "{shown}"
+    );
+    let waiting = home.start(&["run", "-d", "foo.com", "-v", "--", "true"]);
+    home.await_fact("it says so", || {
+        let said = waiting.stderr_so_far();
+        said.contains(&format!("is suspended: 'kill -CONT {pid}' lets it go on")).then_some(())
+    });
+    second.signal(Signal::CONT);
+    second.wait().is_silent(0);
+    assert_eq!(waiting.wait().status.code(), Some(0));
 }

@@ -28,7 +28,35 @@ fn wrong_values_are_named_with_right_ones() {
         "",
         "seq: nobody has the turn in foo.com: there is nothing to end\n",
     );
+    usage(home.seq(&["cancel", "-1"]), 2, &format!("'-1' {ticket}"));
+    for pid in ["abc", "-1", "0", "99999999999999"] {
+        let ended = home.seq(&["sequence", "-d", "foo.com", "--for-pid", pid]);
+        usage(ended, 2, &format!("'{pid}' is no process: give its number, as ps shows it"));
+    }
+    for number in ["abc", "-1"] {
+        let ended = home.seq(&["log", "-n", number]);
+        usage(ended, 2, &format!("'{number}' is no number of turns: give 0 or more"));
+    }
     home.seq(&["log", "-n", "0"]).is_silent(0);
+}
+
+#[test]
+fn what_cannot_be_executed_says_why() {
+    let home = Home::new();
+    fs::write(home.file("text"), "echo hello\n").expect("a file");
+    let run = |command: &str| home.seq(&["run", "-d", "foo.com", "--", command]);
+    run("./text").says(126, "", "seq: cannot run ./text: it is not executable: 'chmod +x ./text' makes it so\n");
+    run("/tmp").says(126, "", "seq: cannot run /tmp: it is a directory: name a program in it\n");
+}
+
+#[test]
+fn too_few_descriptors_to_connect_are_named() {
+    let home = Home::new();
+    home.warm();
+    for limit in 3..7 {
+        let ended = home.sh(&format!("ulimit -n {limit}; exec \"$SEQ\" run -d foo.com -- true"));
+        ended.complains(125, "raise the limit on open files (ulimit -n)");
+    }
 }
 
 #[test]

@@ -45,23 +45,6 @@ fn parse_number(text: &str) -> Option<f64> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// A duration for people, in at most two units: `350ms`, `4.2s`, `1m 5s`, `3m`, `2h 3m`, `1d 4h`.
-pub fn show_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds, duration.subsec_millis() / 100) {
-        (0, _) => format!("{}ms", duration.as_millis()),
-        (1..10, tenths @ 1..) => format!("{seconds}.{tenths}s"),
-        (1..60, _) => format!("{seconds}s"),
-        (60..3_600, _) => two_units(seconds / 60, "m", seconds % 60, "s"),
-        (3_600..86_400, _) => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
-        _ => two_units(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
-    }
-}
-
-fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
-    if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit} {small}{small_unit}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,23 +80,5 @@ mod tests {
             );
         }
         assert_eq!(parse_duration("99999999999").unwrap_err(), "'99999999999' is too long: use at most 10000d");
-    }
-
-    #[test]
-    fn durations_are_shown_in_at_most_two_units() {
-        let cases = [
-            (0, "0ms"),
-            (999, "999ms"),
-            (4_000, "4s"),
-            (4_250, "4.2s"),
-            (59_999, "59s"),
-            (65_000, "1m 5s"),
-            (180_000, "3m"),
-            (7_380_000, "2h 3m"),
-            (100_800_000, "1d 4h"),
-        ];
-        for (milliseconds, shown) in cases {
-            assert_eq!(show_duration(Duration::from_millis(milliseconds)), shown);
-        }
     }
 }

@@ -6,7 +6,7 @@ mod values;
 mod parse;
 mod handover;
 
-pub use duration::{parse_duration, show_duration};
+pub use duration::parse_duration;
 pub use handover::is_for_coreutils;
 pub use parse::{UsageError, lines, parse};
 pub use since::{Since, parse_since};
@@ -173,10 +173,10 @@ pub struct Sequence {
     #[command(flatten)]
     pub wishes: Wishes,
     /// Keep the turn until this process ends, instead of the calling shell
-    #[arg(long, value_name = "PID", conflicts_with = "lease", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "PID", conflicts_with = "lease", value_parser = values::pid, allow_negative_numbers = true)]
     pub for_pid: Option<u32>,
     /// Keep the turn for this long, instead of until the calling shell ends
-    #[arg(long, value_name = "DURATION", value_parser = values::lease)]
+    #[arg(long, value_name = "DURATION", value_parser = values::lease, allow_negative_numbers = true)]
     pub lease: Option<Duration>,
     /// Print the turn as JSON
     #[arg(long)]
@@ -197,7 +197,7 @@ pub struct Done {
     #[arg(long, value_name = "ID", value_parser = values::request_id, requires = "domain")]
     pub request_id: Option<String>,
     /// The ticket to end
-    #[arg(long, value_name = "TICKET", value_parser = values::ticket)]
+    #[arg(long, value_name = "TICKET", value_parser = values::ticket, allow_negative_numbers = true)]
     pub ticket: Option<u64>,
 }
 
@@ -231,13 +231,14 @@ pub struct Log {
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
     pub domain: Option<String>,
     /// Show those only that ended since then: 2h for two hours ago, or a date and time
-    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_since, allow_negative_numbers = true)]
     pub since: Option<Since>,
     /// Show those only that did not end well: with another status than 0, or without one
     #[arg(long)]
     pub failed: bool,
     /// Show so many at most, the newest of them
     #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = values::LOG_TURNS_SHOWN)]
+    #[arg(value_parser = values::turns, allow_negative_numbers = true)]
     pub turns: usize,
     /// Print JSON, one object a line
     #[arg(long)]
@@ -260,7 +261,7 @@ pub struct Wait {
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ticket", "domain"]))]
 pub struct Cancel {
     /// The ticket to take out of its line
-    #[arg(value_name = "TICKET", value_parser = values::ticket)]
+    #[arg(value_name = "TICKET", value_parser = values::ticket, allow_negative_numbers = true)]
     pub ticket: Option<u64>,
     /// The line in which the request waits
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
@@ -276,7 +277,7 @@ pub struct Cancel {
 #[command(group = clap::ArgGroup::new("which").required(true).args(["ticket", "domain"]))]
 pub struct Release {
     /// The ticket whose turn to take away
-    #[arg(value_name = "TICKET", value_parser = values::ticket)]
+    #[arg(value_name = "TICKET", value_parser = values::ticket, allow_negative_numbers = true)]
     pub ticket: Option<u64>,
     /// The line whose turn to take away
     #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]

@@ -18,6 +18,9 @@ use super::parse_duration;
 /// Shortest lease: the protocol counts milliseconds.
 const LEASE_MIN: Duration = Duration::from_millis(1);
 
+/// Largest process number of the system: `PID_MAX_LIMIT` of 64-bit Linux (`proc_sys_kernel(5)`).
+const PID_MAX: u32 = 4_194_304;
+
 /// Below `seq --help`.
 pub(super) const COREUTILS_NOTE: &str = "\
 Called with numbers, as 'seq 1 10', it hands over to the seq of coreutils.";
@@ -84,6 +87,17 @@ pub(super) fn exit_status(text: &str) -> Result<u8, String> {
 /// A ticket by its number.
 pub(super) fn ticket(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("'{text}' is no ticket: give a number, as 'seq status' shows it"))
+}
+
+/// A process by its number.
+pub(super) fn pid(text: &str) -> Result<u32, String> {
+    let pid = text.parse().ok().filter(|pid| (1..=PID_MAX).contains(pid));
+    pid.ok_or_else(|| format!("'{text}' is no process: give its number, as ps shows it"))
+}
+
+/// How many turns to show.
+pub(super) fn turns(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("'{text}' is no number of turns: give 0 or more"))
 }
 
 /// Keeps a request id, once it is known to be one.

@@ -16,7 +16,7 @@ use rustix::process::geteuid;
 use crate::cli::Global;
 use crate::clock::Time;
 use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory};
-use crate::error::{Cure, Error, status};
+use crate::error::{Cure, Error, status, with_limit};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
 use crate::store::outlives_a_daemon;
@@ -190,7 +190,9 @@ impl Daemon {
                 "what answers at {socket} is not a seqd that this seq understands ({what}): \
                  stop it, or name another socket with --socket"
             )),
-            LinkError::System(error) => Error::failure(format_args!("cannot talk to the daemon at {socket}: {error}")),
+            LinkError::System(error) => {
+                Error::failure(format_args!("cannot talk to the daemon at {socket}: {}", with_limit(&error)))
+            }
         }
     }
 
@@ -232,7 +234,7 @@ impl Daemon {
             Refusal::Wrong(Error::failure(format_args!(
                 "cannot connect to {}: {}",
                 socket.display(),
-                io::Error::from(errno)
+                with_limit(&errno.into())
             )))
         };
         let address = SocketAddrUnix::new(socket.as_path()).map_err(wrong)?;
@@ -316,9 +318,10 @@ impl Daemon {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Refusal::Wrong(self.no_permission())),
-            Err(error) => {
-                Err(Refusal::Wrong(Error::failure(format_args!("cannot look at {}: {error}", path.display()))))
-            }
+            Err(error) => Err(Refusal::Wrong(Error::failure(format_args!(
+                "cannot look at {}: {error}: name a socket elsewhere with --socket",
+                path.display()
+            )))),
         }
     }
 
@@ -412,6 +415,10 @@ fn own_socket() -> Result<PathBuf, Error> {
     let home = home_directory()?.ok_or_else(no_home)?;
     let me = geteuid().as_raw();
     match std::fs::metadata(&home) {
+        Ok(found) if !found.is_dir() => Err(Error::failure(format_args!(
+            "the home directory {} is not a directory: set HOME to yours, or name a socket with --socket",
+            home.display()
+        ))),
         Ok(found) if found.uid() != me && found.uid() != 0 => Err(Error::failure(format_args!(
             "the home directory {} belongs to user {}, not to you (user {me}): set HOME to yours (sudo -H does), \
              or name a socket with --socket",

@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use crate::cli::{self, Limit, PolicyArgs, PolicyCommand, show_duration};
+use crate::cli::{self, Limit, PolicyArgs, PolicyCommand};
+use crate::clock::show_duration;
 use crate::error::{Error, status};
 use crate::protocol::{
     Pause, PolicySet, PolicyShow, PolicyShowReply, PolicyUnset, PolicyValues, Reply, Request, Resume,

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
-use crate::cli::{self, show_duration};
+use crate::cli;
+use crate::clock::show_duration;
 use crate::error::Error;
 use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, Status};
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::show_duration;
-use crate::clock::Time;
+use crate::clock::{Time, show_duration};
 use crate::protocol::{DomainStatus, HeadWait, HolderState, HolderStatus, Ticket};
 
 use super::moment::short;
+use super::process;
 use super::table::{cut, ordinal, printable, with_short_name};
 
 /// Columns of a command below which it is left out rather than cut.
@@ -34,6 +34,7 @@ struct Holder {
     pid: u32,
     command: Option<String>,
     is_orphan: bool,
+    is_suspended: bool,
     /// Its ticket, if nothing of it can be seen from where the daemon is.
     unseen: Option<Ticket>,
     since: Time,
@@ -110,6 +111,11 @@ pub(super) fn cause(wait: HeadWait) -> Option<&'static str> {
     }
 }
 
+/// Whether what has the turn was stopped, by Ctrl-Z or SIGSTOP: nothing goes on until somebody lets it.
+pub(super) fn is_suspended(holder: &HolderStatus) -> bool {
+    !holder.unseen && holder.state != HolderState::Lease && process::is_stopped(holder.pid)
+}
+
 impl Holder {
     fn of(holder: &HolderStatus, now: Time) -> Holder {
         let held = Duration::from_millis(holder.held_ms);
@@ -117,6 +123,7 @@ impl Holder {
             pid: holder.pid,
             command: holder.command.as_deref().map(printable),
             is_orphan: holder.state == HolderState::Orphaned,
+            is_suspended: is_suspended(holder),
             unseen: holder.unseen.then_some(holder.ticket),
             since: Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX))),
             usual_end: holder.left_ms.map(|left| now + Duration::from_millis(left)),
@@ -129,6 +136,9 @@ impl Holder {
         }
         let command = self.command.as_ref().filter(|_| command_columns >= COMMAND_COLUMNS_MIN);
         let command = command.map(|command| format!(" ({})", cut(command, command_columns))).unwrap_or_default();
+        if self.is_suspended {
+            return format!("; pid {pid}{command} is suspended: 'kill -CONT {pid}' lets it go on", pid = self.pid);
+        }
         let verb = if self.is_orphan { "has lost its seq and runs on," } else { "runs" };
         format!("; pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))
     }

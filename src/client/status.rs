@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::time::Duration;
 
-use crate::cli::{self, show_duration};
+use crate::cli;
+use crate::clock::show_duration;
 use crate::error::{Error, status};
 use crate::protocol::{
     DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, Reply, Request, Status, StatusReply, WaiterStatus,
@@ -16,7 +17,7 @@ use super::connect::Daemon;
 use super::moment::short;
 use super::policy::shown;
 use super::refusal::refused;
-use super::standing::cause;
+use super::standing::{cause, is_suspended};
 use super::table::{Screen, Side, columns, ordinal, printable, with_short_name};
 
 /// Waiters shown for each domain; further ones are counted.
@@ -204,6 +205,10 @@ impl Page<'_> {
                 self.warn(&format!("ticket {ticket}: its seq was killed, what it started still runs;"));
                 self.warn(&format!("'seq release {ticket}' frees the turn"));
             }
+            if is_suspended(holder) {
+                let pid = holder.pid;
+                self.warn(&format!("ticket {ticket}: pid {pid} is suspended, 'kill -CONT {pid}' lets it go on"));
+            }
             if let Some(by) = holder.superseded_by.filter(|_| holder.state != HolderState::Attached) {
                 self.warn(&format!("ticket {ticket} is to make way for ticket {by}, but no seq is there to stop it"));
             }
@@ -226,6 +231,7 @@ fn heading(name: &str, line: &DomainStatus) -> String {
 
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     let state = match holder.state {
+        _ if is_suspended(holder) => "suspended",
         HolderState::Attached if holder.superseded_by.is_some() => "is stopped",
         HolderState::Attached => "runs",
         HolderState::Orphaned => "runs on",

@@ -7,8 +7,8 @@ use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::cli::{self, show_duration};
-use crate::clock::Time;
+use crate::cli;
+use crate::clock::{Time, show_duration};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};

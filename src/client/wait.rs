@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 
-use crate::cli::{self, show_duration};
-use crate::clock::Time;
+use crate::cli;
+use crate::clock::{Time, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 

@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use crate::cli::{self, show_duration};
-use crate::clock::Time;
+use crate::cli;
+use crate::clock::{Time, show_duration};
 use crate::error::Error;
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Domain, Event, EventKind, Outcome, PolicyEvent, PolicyEventKind, Reply, Request, Watch};

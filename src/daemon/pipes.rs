@@ -12,6 +12,9 @@ use rustix::io::Errno;
 
 use super::{process, sight};
 
+/// How often a pipe is looked for that was seen each time, with processes that had ended a moment later.
+const LOOKS_MAX: usize = 100;
+
 /// What looking through all processes has shown.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
@@ -126,12 +129,15 @@ impl Pipes {
         match self.look_again(inode) {
             PipeLook::Closed if self.paths.contains_key(&inode) => {
                 // Those that had it have ended since. Whoever has inherited it shows by now.
-                let now = Pipes::look_for(&[inode]);
-                match now.look_again(inode) {
-                    PipeLook::Closed if now.paths.contains_key(&inode) => PipeLook::Unknown(Vec::new()),
-                    PipeLook::Closed => now.suspect(uid, since),
-                    look => look,
+                for _ in 0..LOOKS_MAX {
+                    let now = Pipes::look_for(&[inode]);
+                    match now.look_again(inode) {
+                        PipeLook::Closed if now.paths.contains_key(&inode) => {}
+                        PipeLook::Closed => return now.suspect(uid, since),
+                        look => return look,
+                    }
                 }
+                PipeLook::Unknown(Vec::new())
             }
             PipeLook::Closed => self.suspect(uid, since),
             look => look,

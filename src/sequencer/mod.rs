@@ -39,7 +39,6 @@ mod rest;
 mod nested;
 mod cycle;
 mod refusal;
-mod spoken;
 mod check;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,6 @@ use super::line::Line;
 use super::policy::PolicyValue;
 use super::refusal::Refusal;
 use super::rest::Rest;
-use super::spoken::Spoken;
 use super::ticket::Entry;
 use super::{Policy, Sequencer, Wishes};
 
@@ -125,7 +124,7 @@ impl Sequencer {
             return Some(Refusal::Paused { domain, reason });
         }
         if let Obstacle::Rest(Rest { until, why }) = obstacle {
-            return Some(Refusal::Resting { domain, why, left: Spoken(until.since(self.now)) });
+            return Some(Refusal::Resting { domain, why, left: until.since(self.now) });
         }
         let line = line?;
         // Slots may be left to a request that waits for other lines.
@@ -139,7 +138,7 @@ impl Sequencer {
                 Some(Refusal::Ahead { domain, next: first.ticket, pid: first.pid })
             }
             (Some((holder, turn)), _) => {
-                let held = Spoken(self.now.since(turn.active_at));
+                let held = self.now.since(turn.active_at);
                 Some(Refusal::Busy { domain, holder: holder.ticket, pid: holder.pid, held })
             }
             (None, first) => first.map(|first| Refusal::Ahead { domain, next: first.ticket, pid: first.pid }),

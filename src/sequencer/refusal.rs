@@ -2,22 +2,23 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::clock::show_duration;
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
 use super::cycle::Link;
-use super::spoken::Spoken;
 use super::{ConnectionId, Effect, PolicyValue, Successor, Which};
 
 /// A refusal, or the end of a ticket that its client did not ask for, with what there is to say about it.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    Busy { domain: Domain, holder: Ticket, pid: u32, held: Spoken },
+    Busy { domain: Domain, holder: Ticket, pid: u32, held: Duration },
     Paused { domain: Domain, reason: Option<Arc<str>> },
-    Resting { domain: Domain, why: PolicyValue, left: Spoken },
+    Resting { domain: Domain, why: PolicyValue, left: Duration },
     TakeTooLarge { domain: Domain, take: u32, slots: u32 },
-    TimedOut { domain: Domain, waited: Spoken },
-    StillInUse { domain: Domain, waited: Spoken },
+    TimedOut { domain: Domain, waited: Duration },
+    StillInUse { domain: Domain, waited: Duration },
     QueueFull { domain: Domain, waiters: usize },
     TooManyDomains { domains: usize },
     TooManyPolicies { policies: usize },
@@ -28,7 +29,7 @@ pub(super) enum Refusal {
     Superseded { ticket: Ticket, by: Successor },
     TurnSuperseded { ticket: Ticket, by: Successor },
     Released { ticket: Ticket },
-    Expired { ticket: Ticket, held: Spoken },
+    Expired { ticket: Ticket, held: Duration },
     TakenOver { request_id: RequestId },
     AlreadyActive { request_id: RequestId, ticket: Ticket, pid: u32 },
     RequestIdTaken { domain: Domain, request_id: RequestId },
@@ -124,20 +125,22 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Busy { domain, holder, pid, held } => {
-                write!(f, "{domain} is busy: ticket {holder} (pid {pid}) has had the turn for {held}")
+                write!(f, "{domain} is busy: ticket {holder} (pid {pid}) has had the turn for {}", show_duration(*held))
             }
             Refusal::TimedOut { domain, waited } => {
+                let waited = show_duration(*waited);
                 write!(
                     f,
                     "no turn in {domain} after {waited}: allow a longer wait, or see what holds it up with `seq status`"
                 )
             }
             Refusal::StillInUse { domain, waited } => {
+                let waited = show_duration(*waited);
                 write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
             }
             Refusal::Paused { domain, reason } => paused(domain, reason.as_deref(), f),
             Refusal::Resting { domain, why, left } => {
-                write!(f, "{domain} is busy: its {why} lets no turn begin for another {left}")
+                write!(f, "{domain} is busy: its {why} lets no turn begin for another {}", show_duration(*left))
             }
             Refusal::TakeTooLarge { domain, take, slots } => {
                 write!(f, "{domain} has {slots} slots, so nobody can take {take}: take fewer, or raise its concurrency")
@@ -167,7 +170,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the turn of ticket {ticket} was taken away by `seq release`: stop working under it")
             }
             Refusal::Expired { ticket, held } => {
-                write!(f, "the lease of ticket {ticket} is over after {held}: stop working under it")
+                write!(f, "the lease of ticket {ticket} is over after {}: stop working under it", show_duration(*held))
             }
             Refusal::TakenOver { request_id } => {
                 write!(f, "request {request_id} came again by another connection, which has its place now")

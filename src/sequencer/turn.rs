@@ -8,7 +8,6 @@ use crate::protocol::{Binding, Domain, Idle, Outcome, Reply, Ticket, Token};
 use super::connections::Attached;
 use super::line::Line;
 use super::refusal::Refusal;
-use super::spoken::Spoken;
 use super::ticket::{Entry, State, Turn};
 use super::timers::Timer;
 use super::{Change, Effect, Guest, PastChange, Sequencer};
@@ -207,8 +206,8 @@ impl Sequencer {
         let outcome = if turn.is_some() { Outcome::Expired } else { Outcome::TimedOut };
         let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
         let refusal = match turn {
-            Some(turn) => Refusal::Expired { ticket, held: Spoken(now.since(turn.active_at)) },
-            None => Refusal::TimedOut { domain: entry.domain.clone(), waited: Spoken(entry.waited(now)) },
+            Some(turn) => Refusal::Expired { ticket, held: now.since(turn.active_at) },
+            None => Refusal::TimedOut { domain: entry.domain.clone(), waited: entry.waited(now) },
         };
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
         self.settle_lines_of(&entry, out);

@@ -8,7 +8,6 @@ use crate::protocol::{Domain, Idle, Reply};
 use super::connections::Attached;
 use super::leaving::Leaving;
 use super::refusal::{About, Refusal};
-use super::spoken::Spoken;
 use super::ticket::Entry;
 use super::timers::Timer;
 use super::{ConnectionId, Effect, Sequencer, Within};
@@ -64,7 +63,7 @@ impl Sequencer {
 
     pub(super) fn wait_due(&mut self, now: Time, id: u64, out: &mut Vec<Effect>) {
         let Some(wait) = self.remove_wait(id) else { return };
-        let waited = Spoken(now.since(wait.since));
+        let waited = now.since(wait.since);
         let refusal = Refusal::StillInUse { domain: wait.domain.clone(), waited };
         out.push(wait.refuse(&refusal));
     }

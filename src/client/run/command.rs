@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 
 use crate::cli;
-use crate::error::{Error, status};
+use crate::error::{Error, status, with_limit};
 use crate::protocol::{Active, Domain, Started};
 use crate::sys::was_sigpipe_ignored;
 
@@ -172,7 +172,10 @@ fn cannot_start(program: &OsStr, error: &io::Error) -> Error {
         return Error::new(status::NOT_FOUND, "cannot run a command without a name: say what to run behind '--'");
     }
     if error.kind() != io::ErrorKind::NotFound {
-        return Error::new(status::CANNOT_EXECUTE, format_args!("cannot run {shown}: {error}"));
+        return Error::new(
+            status::CANNOT_EXECUTE,
+            format_args!("cannot run {shown}: {}", cannot_execute(program, error)),
+        );
     }
     let why = if !program.as_encoded_bytes().contains(&b'/') {
         "there is no such command on PATH"
@@ -182,6 +185,21 @@ fn cannot_start(program: &OsStr, error: &io::Error) -> Error {
         "there is no such file"
     };
     Error::new(status::NOT_FOUND, format_args!("cannot run {shown}: {why}"))
+}
+
+/// Why what is there cannot be executed, and the way out where there is one.
+fn cannot_execute(program: &OsStr, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return with_limit(error);
+    }
+    let file = Path::new(program);
+    if file.is_dir() {
+        "it is a directory: name a program in it".to_owned()
+    } else if file.is_file() && access(file, Access::EXEC_OK).is_err() {
+        format!("it is not executable: 'chmod +x {}' makes it so", file.display())
+    } else {
+        error.to_string()
+    }
 }
 
 fn cannot_run(program: &OsStr, errno: Errno) -> Error {

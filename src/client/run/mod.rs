@@ -11,8 +11,8 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::time::Duration;
 
-use crate::cli::{self, show_duration};
-use crate::clock::Time;
+use crate::cli;
+use crate::clock::{Time, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{Active, Sequence};

@@ -10,8 +10,8 @@ use nix::unistd::{getpgid, getsid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, wait, waitpid};
 
-use crate::cli::{self, show_duration};
-use crate::clock::Time;
+use crate::cli;
+use crate::clock::{Time, show_duration};
 use crate::error::status;
 
 use super::super::link::timespec;

@@ -75,7 +75,7 @@ fn a_lease_lasts_from_its_grant_and_its_client_is_told() {
         story.later(60_000),
         [
             "#2 ended Expired, token 2, waited 1s, held 60s",
-            "c2: expired: the lease of ticket 2 is over after 1m 0s: stop working under it"
+            "c2: expired: the lease of ticket 2 is over after 1m: stop working under it"
         ]
     );
 }
@@ -93,7 +93,7 @@ fn a_lease_that_is_given_after_a_long_suspend_is_a_whole_one() {
         story.later(3_600_000),
         [
             "#1 ended Expired, token 1, waited 0ns, held 60s",
-            "c1: expired: the lease of ticket 1 is over after 1m 0s: stop working under it",
+            "c1: expired: the lease of ticket 1 is over after 1m: stop working under it",
             "#2 active, token 2, waited 3600s",
             "c2: active #2, token 2"
         ]
