@@ -123,10 +123,10 @@ impl Rests {
 
     /// What there is to write of a change, if the policy counts the last `keep` starts.
     pub(super) fn note(&mut self, change: &PastChange, keep: usize, clock: &WallClock) -> Vec<Change> {
-        let (PastChange::Started { domain, at } | PastChange::Ended { domain, at }) = change;
+        let (domain, at) = (change.domain(), change.at());
         let past = self.domains.entry(domain.clone()).or_default();
         self.by_last.remove(&(past.last, domain.clone()));
-        past.last = past.last.max(*at);
+        past.last = past.last.max(at);
         self.by_last.insert((past.last, domain.clone()));
         let row = |starts: &[Time], end| Row {
             boot_id: self.boot_id.clone(),
@@ -134,16 +134,29 @@ impl Rests {
             starts: starts.to_vec(),
             end,
         };
-        if let PastChange::Ended { .. } = change {
-            past.end = past.end.max(Some(*at));
-            return vec![set(end_name(domain), Some(form(&row(&[], past.end))))];
+        match change {
+            PastChange::Started { .. } => {}
+            PastChange::Moved { from, .. } => {
+                // A turn is mostly the last that began, or one of the last.
+                let Some(index) = past.blocks.iter().rposition(|block| block.contains(from)) else { return Vec::new() };
+                let block = &mut past.blocks[index];
+                if let Some(start) = block.iter_mut().rfind(|start| *start == from) {
+                    *start = at;
+                }
+                let number = past.first + index as u64;
+                return vec![set(block_name(domain, number), Some(form(&row(block, None))))];
+            }
+            PastChange::Ended { .. } => {
+                past.end = past.end.max(Some(at));
+                return vec![set(end_name(domain), Some(form(&row(&[], past.end))))];
+            }
         }
         if past.blocks.back().is_none_or(|block| block.len() >= BLOCK_STARTS) {
             past.blocks.push_back(Vec::with_capacity(BLOCK_STARTS));
         }
         let mut changes = Vec::new();
         if let Some(block) = past.blocks.back_mut() {
-            block.push(*at);
+            block.push(at);
             let number = past.first + past.blocks.len() as u64 - 1;
             let starts = past.blocks.back().map_or(&[][..], Vec::as_slice);
             changes.push(set(block_name(domain, number), Some(form(&row(starts, None)))));
