@@ -98,6 +98,14 @@ impl Owner {
         std::mem::take(&mut self.placeless).asks
     }
 
+    /// What this connection has waited to ask is not asked any more: it is read on, to its end.
+    pub(super) fn stop_owing(&self, connection: ConnectionId) {
+        if let Some(link) = self.clients.get(&connection) {
+            link.is_owed_snapshot.set(false);
+            link.wake();
+        }
+    }
+
     /// Lets the connection go that has asked for nothing for the longest time.
     pub(super) fn make_room(&mut self, seeks: Seeks) -> Room {
         loop {

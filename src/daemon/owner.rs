@@ -138,7 +138,9 @@ impl Owner {
                 self.take(wake)?;
             }
             for (connection, ask) in self.take_placeless() {
-                if !self.is_unheard(connection, &ask) {
+                if self.is_unheard(connection, &ask) {
+                    self.stop_owing(connection);
+                } else {
                     self.ask(connection, ask);
                 }
             }
