@@ -29,8 +29,9 @@ use crate::protocol::limits::CONNECTIONS_EXTRA;
 use crate::protocol::{ErrorCode, ErrorReply, Reply, encode};
 use crate::sequencer::{ConnectionId, Peer};
 
-/// How long to leave the door closed when the system has no descriptor left, not even the spare one.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long to leave the door closed when nobody can be let in: the system has no memory for that, or no descriptor
+/// left, not even the spare one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often to look whether somebody has left, while a client waits for room.
 const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -188,12 +189,16 @@ impl Door {
     }
 
     async fn cannot_accept(&mut self, error: &io::Error) {
-        let is_exhausted = matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE));
-        if !is_exhausted {
-            // The client was gone before it was let in.
+        // The client was gone before it was let in.
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return;
         }
         self.complaint.say(|| format!("cannot let a client in: {error}"));
+        let is_exhausted = matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE));
+        if !is_exhausted {
+            // Whatever it is, it is still there at the next try.
+            return tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
         if self.asks_for_room().await {
             for _ in 0..ROUNDS_TO_CLOSE {
                 tokio::task::yield_now().await;
@@ -201,13 +206,13 @@ impl Door {
             return;
         }
         if self.spare.take().is_some()
-            && let Ok(Ok((stream, _))) = tokio::time::timeout(EXHAUSTED_PAUSE, self.listener.accept()).await
+            && let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await
         {
             turn_away(&stream, ErrorCode::TooManyConnections, too_many(Rc::strong_count(&self.open) - 1));
         }
         self.spare = File::open("/dev/null").ok();
         if self.spare.is_none() {
-            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 
