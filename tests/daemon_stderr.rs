@@ -30,3 +30,18 @@ fn a_log_that_nobody_reads_any_more_is_no_reason_to_end() {
     client.ask(r#"{"op":"stop"}"#);
     assert!(daemon.0.wait().unwrap().success());
 }
+
+#[test]
+fn an_error_that_nobody_reads_has_its_exit_status() {
+    let home = tempfile::tempdir().unwrap();
+    // A file is in the place of the directory.
+    let file = home.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let socket = file.join("seqd.sock");
+    for (arguments, status) in [(&["--no-such-option"][..], 2), (&["--socket", socket.to_str().unwrap()], 125)] {
+        let mut command = seqd();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(command.args(arguments).stderr(writer).status().unwrap().code(), Some(status), "{arguments:?}");
+    }
+}
