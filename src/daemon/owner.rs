@@ -16,7 +16,7 @@ use super::config::Config;
 use super::crowd::{Placeless, Seeks};
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
-use super::kept::Kept;
+use super::kept::{Kept, gone};
 use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
@@ -205,8 +205,7 @@ impl Owner {
             }
             Wake::CaughtUp(connection) => self.refresh(connection),
             Wake::Ended(end) if self.kept.take_end(end) => {
-                let ticket = end.ticket;
-                self.input(if end.is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } });
+                self.input(gone(end.ticket, end.is_pipe));
             }
             // It was replaced, or its ticket has ended.
             Wake::Ended(_) => {}
@@ -310,9 +309,7 @@ impl Owner {
         // What it starts shows where it does.
         let namespace = if client.is_some_and(|link| link.peer.pid != 0) { sight::namespace() } else { 0 };
         // The client is back: what stood for it is needed no more.
-        for _ in 0..self.kept.admit(ticket, connection, asker, namespace) {
-            after.push(Input::ProcessGone { ticket });
-        }
+        after.extend(self.kept.admit(ticket, connection, asker, namespace));
         after.extend(self.watch(ticket, role, descriptor));
     }
 
@@ -335,7 +332,7 @@ impl Owner {
                 return None;
             }
         }
-        Some(if role == Role::Pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } })
+        Some(gone(ticket, role == Role::Pipe))
     }
 
     /// A client that was killed early has not named what it started: people are to see that, and not the client.
