@@ -161,10 +161,20 @@ impl Kept {
     /// Whether the end of a watch still matters: not when the watch was replaced or its ticket has ended. It is
     /// forgotten either way.
     pub(super) fn take_end(&mut self, end: WatchEnd) -> bool {
-        let Some(keeper) = self.tickets.get_mut(&end.ticket) else { return false };
-        let before = keeper.watches.len();
-        keeper.watches.retain(|watch| watch.number != end.watch);
-        keeper.watches.len() < before
+        self.take_watch(end).is_some()
+    }
+
+    /// What this watch watched cannot be watched any more, and keeps its ticket; false if that was over.
+    pub(super) fn take_blinded(&mut self, end: WatchEnd) -> bool {
+        let Some(watch) = self.take_watch(end) else { return false };
+        self.lose_sight(end.ticket, watch.role, watch.identity);
+        true
+    }
+
+    fn take_watch(&mut self, end: WatchEnd) -> Option<Watch> {
+        let watches = &mut self.tickets.get_mut(&end.ticket)?.watches;
+        let index = watches.iter().position(|watch| watch.number == end.watch)?;
+        Some(watches.remove(index))
     }
 
     /// This ticket has ended: nothing is watched for it any more.

@@ -207,8 +207,9 @@ impl Owner {
             Wake::Ended(end) if self.kept.take_end(end) => {
                 self.input(gone(end.ticket, end.is_pipe));
             }
+            Wake::Blinded(end, error) if self.kept.take_blinded(end) => say_blind(end.ticket, &error),
             // It was replaced, or its ticket has ended.
-            Wake::Ended(_) => {}
+            Wake::Ended(_) | Wake::Blinded(..) => {}
             Wake::Heir(ticket, heir) => self.kept.inherit(ticket, heir),
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::HangUp) => {
@@ -325,9 +326,7 @@ impl Owner {
                 return None;
             }
             Err(error) => {
-                error!(
-                    "cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that"
-                );
+                say_blind(ticket, &error);
                 self.kept.lose_sight(ticket, role, identity);
                 return None;
             }
@@ -470,6 +469,10 @@ fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
     if !link.is_dirty.replace(true) {
         dirty.push(Rc::clone(link));
     }
+}
+
+fn say_blind(ticket: Ticket, error: &io::Error) {
+    error!("cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that");
 }
 
 fn timer_failed(error: &io::Error) -> Error {

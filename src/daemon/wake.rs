@@ -1,6 +1,7 @@
 //! Everything that can wake the owner: one closed enum.
 
 use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -28,6 +29,8 @@ pub(super) enum Wake {
     CaughtUp(ConnectionId),
     /// What a watch waited for has happened.
     Ended(WatchEnd),
+    /// A watch cannot go on, so that nobody knows whether that has happened.
+    Blinded(WatchEnd, io::Error),
     /// This process was found to keep a turn whose client is gone.
     Heir(Ticket, u32),
     /// The history has been read for a client.
