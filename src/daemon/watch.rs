@@ -9,12 +9,16 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::DupFlags;
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
+use tracing::warn;
 
+use super::aside::aside;
 use super::pipes::oldest_writer;
 use super::process;
 use super::wake::{Wake, WatchEnd};
+use crate::error::with_limit;
 use crate::protocol::Ticket;
 use crate::store::ProcessIdentity;
 
@@ -66,6 +70,8 @@ pub(super) struct Watcher {
     owner: Sender<Wake>,
     /// Where what comes out of the pipes goes.
     nowhere: Rc<File>,
+    /// One looks for an heir at a time.
+    looks: Rc<Semaphore>,
     last_number: u64,
 }
 
@@ -77,7 +83,7 @@ impl Watcher {
     /// When there is nowhere to throw away what comes out of the pipes.
     pub(super) fn new(owner: Sender<Wake>) -> io::Result<Watcher> {
         let nowhere = Rc::new(File::options().write(true).open("/dev/null")?);
-        Ok(Watcher { owner, nowhere, last_number: 0 })
+        Ok(Watcher { owner, nowhere, looks: Rc::new(Semaphore::new(1)), last_number: 0 })
     }
 
     /// Watches something for `ticket`, which [`identify`] knows.
@@ -105,12 +111,14 @@ impl Watcher {
 
     /// Looks for the process that has the pipe of a turn whose client has named none; the owner is told by and by.
     pub(super) fn look_for_heir(&self, ticket: Ticket, pipe: u64) {
-        let owner = self.owner.clone();
+        let (owner, looks) = (self.owner.clone(), Rc::clone(&self.looks));
         tokio::task::spawn_local(async move {
-            let found = tokio::task::spawn_blocking(move || oldest_writer(pipe)).await;
-            if let Ok(Some(heir)) = found {
+            let Ok(_turn) = looks.acquire().await else { return };
+            match aside(move || oldest_writer(pipe)).await {
                 // The owner is gone only when the whole daemon is.
-                let _ = owner.send(Wake::Heir(ticket, heir)).await;
+                Ok(Some(heir)) => _ = owner.send(Wake::Heir(ticket, heir)).await,
+                Ok(None) => {}
+                Err(error) => warn!("cannot look for what keeps ticket {ticket}: {}", with_limit(&error)),
             }
         });
     }

@@ -139,7 +139,7 @@ impl Database {
         self.connection.execute("VACUUM INTO ?1", [beside.to_string_lossy()]).map_err(at)?;
         // Both connections of the file that is gone are closed before another has its name, and its log is never
         // taken for the new one's.
-        self.checkpointer = Checkpointer::start(Connection::open_in_memory().map_err(at)?);
+        self.checkpointer = Checkpointer::Ended;
         self.connection = Connection::open_in_memory().map_err(at)?;
         remove(&log).map_err(failed)?;
         std::fs::set_permissions(&beside, Permissions::from_mode(0o600)).map_err(failed)?;
@@ -147,7 +147,7 @@ impl Database {
         self.connection = connect(&self.path).map_err(at)?;
         // What SQLite has not read yet it looks for by its name, also when that is another file's by then.
         self.connection.query_row("SELECT count(*) FROM facts", [], |_| Ok(())).map_err(at)?;
-        self.checkpointer = Checkpointer::start(connect(&self.path).map_err(at)?);
+        self.checkpointer = Checkpointer::new(connect(&self.path).map_err(at)?);
         self.identity = identity_of(&self.path).map_err(|error| Problem::file("read", &self.path, &error))?;
         Ok(())
     }
