@@ -57,6 +57,8 @@ pub(super) struct Owner {
     pub(super) batch: Batch,
     /// Since when nothing uses the daemon.
     idle_since: Option<Time>,
+    /// Whether somebody removed the files, and they are not put back yet.
+    must_put_back: bool,
     /// What cannot be written at present, if so.
     pub(super) stall: Option<Stall>,
 }
@@ -111,6 +113,7 @@ impl Owner {
             audience: Audience::default(),
             batch: Batch { now: Time::now(), ..Batch::default() },
             idle_since: None,
+            must_put_back: false,
             stall: None,
         }
     }
@@ -135,7 +138,7 @@ impl Owner {
                 }
             }
             for wake in ready.drain(..) {
-                self.take(wake)?;
+                self.take(wake);
             }
             for (connection, ask) in self.take_placeless() {
                 if self.is_unheard(connection, &ask) {
@@ -175,6 +178,12 @@ impl Owner {
     }
 
     fn write_down(&mut self) -> Result<(), Error> {
+        // First, for nobody may be told what is written where no other daemon finds it.
+        if self.must_put_back {
+            self.numbers.put_back()?;
+            self.ledger.put_back()?;
+            self.must_put_back = false;
+        }
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
         if !self.ledger.is_empty() {
@@ -188,7 +197,7 @@ impl Owner {
         Ok(())
     }
 
-    fn take(&mut self, wake: Wake) -> Result<(), Error> {
+    fn take(&mut self, wake: Wake) {
         match wake {
             Wake::Asked(connection, ask) if self.is_unheard(connection, &ask) => {}
             Wake::Asked(connection, ask) => self.ask(connection, ask),
@@ -216,17 +225,14 @@ impl Owner {
                 self.facts.reopen_log();
                 self.reload_config();
             }
-            Wake::PutBack => {
-                self.numbers.put_back()?;
-                self.ledger.put_back()?;
-            }
+            Wake::PutBack => self.must_put_back = true,
             Wake::Read(connection, reply) => self.give_log(connection, &reply),
             Wake::Usurped => {
                 error!("somebody removed {}, and another daemon has it now", self.facts.place.life_lock.display());
                 self.batch.leaving = Some(Leaving::Usurped);
+                self.must_put_back = false;
             }
         }
-        Ok(())
     }
 
     fn ask(&mut self, connection: ConnectionId, ask: Ask) {

@@ -37,7 +37,7 @@ pub(super) enum Wake {
     Read(ConnectionId, Box<Reply>),
     /// The process is asked to do something by a signal.
     Signal(Signal),
-    /// Somebody removed what is beside the socket; it has been put back.
+    /// Somebody removed the socket or what is beside it. The socket has been put back.
     PutBack,
     /// Another daemon has the life lock, since somebody removed its file.
     Usurped,

@@ -1,5 +1,7 @@
 //! The database by itself, as it is left and found again.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::*;
 use crate::protocol::{Domain, Ticket};
 
@@ -447,4 +449,19 @@ fn a_history_that_is_to_keep_no_turn_never_shows_one() {
     drop(database);
     let (_, found) = place.open_keeping(keep, "here", "boot").unwrap();
     assert_eq!(found, [11, 12, 13]);
+}
+
+#[test]
+fn a_database_in_a_directory_with_any_name_is_put_back() {
+    let place = Place::new();
+    let directory = place.0.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+    std::fs::create_dir(&directory).unwrap();
+    let machine = Machine { boot_id: "boot".to_owned(), host: String::new(), host_name: String::new() };
+    let open = || Database::open(&Files::in_directory(&directory), &machine, KEEP, |_| None).unwrap();
+    let (mut database, _) = open();
+    database.commit(&[live(1)]).unwrap();
+    std::fs::remove_file(database.path()).unwrap();
+    database.put_back().unwrap();
+    drop(database);
+    assert_eq!(open().1.len(), 1);
 }
