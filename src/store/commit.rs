@@ -5,7 +5,7 @@ use super::database::{Database, oldest};
 use super::fault;
 use super::history::{self, PRUNE_ROWS_MAX};
 use super::mark::Summary;
-use super::problem::{Problem, problem};
+use super::problem::{Problem, problem, write_problem};
 use super::row::{ENDED, LEFT, LIVE, Row};
 use super::schema;
 use super::setting::{self, SettingKind};
@@ -79,7 +79,7 @@ impl Database {
 
     fn take_in_journal(&mut self) -> Result<(), Problem> {
         let rows: Vec<Row<'_>> = self.journal.rows().into_values().collect();
-        self.transact(&rows, &[]).map_err(|error| problem(&self.path, error)).map(|removed| self.took_in(removed))
+        self.transact(&rows, &[]).map_err(|error| write_problem(&self.path, error)).map(|removed| self.took_in(removed))
     }
 
     /// Writes settings, and what changed with them, past the journal: they are few. What was set for good is on the disk
@@ -119,7 +119,7 @@ impl Database {
                     };
                 }
                 (self.ended, self.summary) = (ended, summary);
-                return Err(problem(&self.path, error));
+                return Err(write_problem(&self.path, error));
             }
         }
         Ok(())

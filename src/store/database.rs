@@ -17,7 +17,7 @@ use super::history::{self, PRUNE_ROWS_MAX};
 use super::inspect::{connect, identity_of, log_of};
 use super::journal::Journal;
 use super::mark::{Mark, Summary};
-use super::problem::{Problem, problem};
+use super::problem::{Problem, problem, write_problem};
 use super::setting::{Setting, SettingSums};
 use crate::error::Cure;
 use crate::protocol::Ticket;
@@ -89,7 +89,7 @@ impl Database {
             0 => history::prune_age(&self.connection, before),
             surplus => history::prune_count(&self.connection, surplus.min(PRUNE_ROWS_MAX)),
         };
-        let removed = removed.map_err(|error| problem(&self.path, error))?;
+        let removed = removed.map_err(|error| write_problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
         self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         Ok(removed > 0)

@@ -465,3 +465,19 @@ fn a_database_in_a_directory_with_any_name_is_put_back() {
     drop(database);
     assert_eq!(open().1.len(), 1);
 }
+
+#[test]
+fn what_is_being_brought_to_a_slow_disk_is_waited_for() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5)]).unwrap();
+    database.connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let checkpoint = inspect::connect(database.path()).unwrap();
+    checkpoint.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for busy in [database.catch_up().unwrap_err(), database.prune(0).unwrap_err()] {
+        assert_eq!(busy.cure(), crate::error::Cure::Write);
+        assert!(busy.to_string().starts_with("the disk takes very long over the database "), "{busy}");
+    }
+    checkpoint.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(history(&mut database), ["ended 1"]);
+}
