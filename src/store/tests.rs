@@ -481,3 +481,27 @@ fn what_is_being_brought_to_a_slow_disk_is_waited_for() {
     checkpoint.execute_batch("ROLLBACK").unwrap();
     assert_eq!(history(&mut database), ["ended 1"]);
 }
+
+#[test]
+fn a_turn_whose_end_is_told_later_counts_once() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5), ended(2, 5), ended(3, 5)]).unwrap();
+    let domain = Domain::parse("foo.com").unwrap();
+    let amended = Change::Amended { ticket: Ticket(1), domain, ended_at: 4, body: b"amended 1".to_vec() };
+    for _ in 0..5 {
+        database.commit(std::slice::from_ref(&amended)).unwrap();
+        // Also past the journal.
+        database
+            .commit(&[amended.clone(), Change::Setting { kind: SettingKind::Rest, name: "a".to_owned(), body: None }])
+            .unwrap();
+    }
+    assert_eq!(database.surplus(), 0);
+    drop(database);
+    let (mut database, _) = place.open("boot").unwrap();
+    assert_eq!(database.surplus(), 0);
+    assert!(!database.prune(0).unwrap());
+    assert_eq!(history(&mut database).len(), 3);
+    database.commit(&[ended(4, 5)]).unwrap();
+    assert_eq!(database.surplus(), 1);
+}
