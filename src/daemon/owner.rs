@@ -449,7 +449,7 @@ impl Owner {
         match self.config.load() {
             Ok(policies) => {
                 info!("read the policies of {}", counted(policies.len() as u64, "pattern"));
-                self.ledger.set(settings::of_file(self.config.path(), &policies));
+                self.ledger.set(settings::of_file(&self.config, &policies));
                 self.input(Input::FilePolicies(policies));
                 self.forget_restless();
             }
