@@ -25,7 +25,7 @@ use super::place_watch::PlaceWatch;
 use super::wake::Wake;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::protocol::limits::CONNECTIONS_EXTRA;
+use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_EXTRA_OPERATORS};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, encode};
 use crate::sequencer::{ConnectionId, Peer};
 
@@ -139,12 +139,13 @@ impl Door {
             let message = format!("this daemon serves uid {me} only: run one of your own");
             return turn_away(&stream, ErrorCode::Forbidden, message);
         }
-        if !self.has_room().await && !self.await_room().await {
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        let peer = Peer { uid, pid, is_operator };
+        if !self.has_room(peer).await && !self.await_room(peer).await {
             return turn_away(&stream, ErrorCode::TooManyConnections, too_many(self.connections_max));
         }
-        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         self.last_id += 1;
-        let (id, peer) = (ConnectionId(self.last_id), Peer { uid, pid, is_operator });
+        let id = ConnectionId(self.last_id);
         let link = Rc::new(Link::new(id, peer, stream, Rc::clone(&self.open)));
         if self.owner.send(Wake::Opened(Rc::clone(&link))).await.is_ok() {
             tokio::task::spawn_local(client::serve(link, self.owner.clone(), Rc::clone(&self.buffer), self.budget));
@@ -152,8 +153,11 @@ impl Door {
     }
 
     /// Whether one more connection may be open. Those that are being closed for others are so in a few rounds.
-    async fn has_room(&self) -> bool {
-        let has_room = || Rc::strong_count(&self.open) <= self.connections_max + CONNECTIONS_EXTRA;
+    async fn has_room(&self, peer: Peer) -> bool {
+        // Where there is but one user, that one would take these, too.
+        let of_operators = if peer.is_operator && self.access.everybody { CONNECTIONS_EXTRA_OPERATORS } else { 0 };
+        let open_max = self.connections_max + CONNECTIONS_EXTRA + of_operators;
+        let has_room = || Rc::strong_count(&self.open) <= open_max;
         for _ in 0..ROUNDS_TO_CLOSE {
             if has_room() {
                 return true;
@@ -164,10 +168,10 @@ impl Door {
     }
 
     /// Waits until somebody has made room; gives up when nobody will.
-    async fn await_room(&mut self) -> bool {
+    async fn await_room(&mut self, peer: Peer) -> bool {
         self.complaint.say(|| format!("{}: who comes waits for room", too_many(self.connections_max)));
-        while self.asks_for_room().await {
-            if self.has_room().await {
+        while self.asks_for_room(Some(peer)).await {
+            if self.has_room(peer).await {
                 return true;
             }
         }
@@ -175,9 +179,9 @@ impl Door {
     }
 
     /// Lets somebody make room, or waits a moment for those who will; false when nobody will.
-    async fn asks_for_room(&self) -> bool {
+    async fn asks_for_room(&self, peer: Option<Peer>) -> bool {
         let (answer, answered) = oneshot::channel();
-        if self.owner.send(Wake::Crowded(answer)).await.is_err() {
+        if self.owner.send(Wake::Crowded(peer, answer)).await.is_err() {
             return false;
         }
         match answered.await {
@@ -199,7 +203,7 @@ impl Door {
             // Whatever it is, it is still there at the next try.
             return tokio::time::sleep(ACCEPT_PAUSE).await;
         }
-        if self.asks_for_room().await {
+        if self.asks_for_room(None).await {
             for _ in 0..ROUNDS_TO_CLOSE {
                 tokio::task::yield_now().await;
             }

@@ -209,7 +209,8 @@ impl Owner {
             Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
             // If it is not waited for any more, the daemon is about to leave.
-            Wake::Crowded(answer) => _ = answer.send(self.make_room(Seeks::Entry)),
+            Wake::Crowded(None, answer) => _ = answer.send(self.make_room(Seeks::Entry)),
+            Wake::Crowded(Some(peer), answer) => _ = answer.send(self.make_room_for(peer, Seeks::Entry)),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);

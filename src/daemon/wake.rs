@@ -11,7 +11,7 @@ use super::crowd::Room;
 use super::history::LogAsk;
 use super::link::Link;
 use crate::protocol::{Domain, ErrorReply, Reply, Ticket};
-use crate::sequencer::{ConnectionId, Enqueue, Input};
+use crate::sequencer::{ConnectionId, Enqueue, Input, Peer};
 
 /// One reason for the owner to act.
 #[derive(Debug)]
@@ -19,8 +19,9 @@ use crate::sequencer::{ConnectionId, Enqueue, Input};
 pub(super) enum Wake {
     /// A client has come.
     Opened(Rc<Link>),
-    /// A client is at the door, and there is no room; the answer says whether somebody makes some.
-    Crowded(oneshot::Sender<Room>),
+    /// A client is at the door, of whom nothing may be known yet, and there is no room; the answer says whether somebody
+    /// makes some.
+    Crowded(Option<Peer>, oneshot::Sender<Room>),
     /// A client has asked for something.
     Asked(ConnectionId, Ask),
     /// A client is gone, or will ask for nothing more.

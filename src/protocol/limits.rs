@@ -28,6 +28,9 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 /// `too_many_connections`.
 pub const CONNECTIONS_EXTRA: usize = 8;
 
+/// Connections beyond those, for errands of root and of the daemon's user, where it serves others, too.
+pub const CONNECTIONS_EXTRA_OPERATORS: usize = 4;
+
 /// How long a connection must have asked for nothing, while nothing hangs on it, to be closed when a newcomer has no
 /// place.
 pub const CONNECTION_IDLE_MIN: Duration = Duration::from_secs(1);
