@@ -36,6 +36,7 @@ mod stall;
 mod ledger;
 mod kept;
 mod watch;
+mod aside;
 mod process;
 mod sight;
 mod timer;

@@ -14,7 +14,7 @@ use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
     COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, DOMAINS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX,
-    LOG_TURNS_DEFAULT, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
+    LOG_TURNS_DEFAULT, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
@@ -76,9 +76,10 @@ fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
         if further != *domain && !also.contains(&further) {
             also.push(further);
         }
-    }
-    if also.len() >= DOMAINS_PER_REQUEST_MAX {
-        return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
+        // At once: a line has room for thousands, and each is compared with all before it.
+        if also.len() >= DOMAINS_PER_REQUEST_MAX {
+            return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
+        }
     }
     Ok(also)
 }
@@ -142,7 +143,7 @@ impl Caller<'_> {
                 domain: optional_domain(log.domain.as_deref(), log.request_id.as_deref())?,
                 since: log.since_ms.map(Duration::from_millis),
                 failed: log.failed,
-                turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT),
+                turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT).min(LOG_TURNS_MAX),
                 request_id: log.request_id,
             }))),
             Request::PolicySet(set) => self.policy_set(&set).map_err(|it| it.of(set.request_id.as_deref())),
