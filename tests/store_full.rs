@@ -285,8 +285,8 @@ fn a_stopped_daemon_on_a_full_disk_leaves_and_the_next_one_keeps_what_was_told()
     for running in [holder, waiter] {
         assert_eq!(running.wait().status.code(), Some(0));
     }
-    let log = ["start holder", "start other", "end other", "end holder", "start waiter", "end waiter"];
-    assert_eq!(home.log(), log);
+    let expected = ["start holder", "start other", "end other", "end holder", "start waiter", "end waiter"];
+    assert_eq!(home.log(), expected);
 }
 
 #[test]

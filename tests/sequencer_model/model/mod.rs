@@ -27,6 +27,7 @@ use rests::Past;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug)]
 struct Request {
     ticket: u64,
