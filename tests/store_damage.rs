@@ -427,3 +427,21 @@ fn a_database_of_each_version_that_there_was_is_opened_with_all_that_is_in_it() 
         assert_eq!(version_of(directory.path()), newest_version());
     }
 }
+
+#[test]
+fn a_damaged_database_of_an_earlier_version_is_left_as_it_was() {
+    for (version, ticket) in (1..=newest_version()).flat_map(|version| [(version, 1), (version, 2)]) {
+        let directory = of_version(version);
+        let path = directory.path().join("seq.db");
+        // Without a log, so that all of it is in the one file.
+        let connection = Connection::open(&path).unwrap();
+        connection.execute("UPDATE turns SET sum = sum + 1 WHERE ticket = ?1", [ticket]).unwrap();
+        connection.close().unwrap();
+        let before = fs::read(&path).unwrap();
+        let refused = open(directory.path()).err().unwrap().to_string();
+        assert!(refused.contains("has a wrong checksum"), "{refused}");
+        assert!(fs::read(&path).unwrap() == before, "version {version}");
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["seq.db"]);
+    }
+}
