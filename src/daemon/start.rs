@@ -97,7 +97,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
             directory::prepare(&place.state, Access::default())?;
         }
         Numbers::check(&place.numbers)?;
-        let mut storage = storage::open(args, &place)?;
+        let mut storage = storage::open(args, &place, budget)?;
         let mut config = Config::of(args);
         let policies = storage.settings.load(&mut config, args.detached)?;
         if let Err(error) = directory::prepare_done(&place.done, access) {
