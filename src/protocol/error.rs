@@ -85,7 +85,7 @@ pub enum ErrorCode {
     WouldDeadlock,
     /// The domain alone does not say whose turn is meant: several have one.
     SeveralHolders,
-    /// What is stored cannot be read.
+    /// What is stored cannot be read; or what happened last cannot be written, and nobody could take it over.
     Storage,
     /// The daemon is leaving.
     Leaving,
