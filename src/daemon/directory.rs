@@ -66,6 +66,11 @@ pub(super) fn prepare(directory: &Path, access: Access) -> Result<(), Error> {
     check(directory, &found, access)
 }
 
+/// Whether the folder `done` is there, if this is a daemon that has to make it.
+pub(super) fn has_done(done: &Path, access: Access) -> bool {
+    !access.everybody || done.symlink_metadata().is_ok()
+}
+
 /// Makes the folder `done` of a shared daemon, into which each user who is let through to it can put files, and nobody
 /// else can remove them. A user's own daemon needs none: its clients make it.
 ///
