@@ -14,7 +14,8 @@ pub mod status {
     pub const USAGE: u8 = 2;
     /// Run-once key reused with another command (`EX_DATAERR`, `sysexits(3)`).
     pub const CONFLICT: u8 = 65;
-    /// No turn: busy with `--no-wait`, line full, or `--max-wait` over (`EX_TEMPFAIL`, `sysexits(3)`).
+    /// No turn: busy with `--no-wait`, line full, `--max-wait` over, or the request has its turn already (`EX_TEMPFAIL`,
+    /// `sysexits(3)`).
     pub const NO_TURN: u8 = 75;
     /// No turn: cancelled, or replaced by a newer request.
     pub const CANCELLED: u8 = 76;

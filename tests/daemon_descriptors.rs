@@ -137,11 +137,11 @@ fn descriptors_that_are_not_what_they_should_be_are_refused() {
     }
     let two = r#"{"op":"sequence","domain":"a","descriptors":2}"#;
     client.send_with(two, &[reading.as_fd(), reading.as_fd()]);
-    assert_eq!(client.reply()["message"], "this request takes at most one descriptor, not 2");
+    assert_eq!(client.reply()["message"], "a request names at most one descriptor, this one names 2");
     client.send(r#"{"op":"sequence","domain":"a","descriptors":1}"#);
     assert_eq!(client.reply()["message"], "the request names 1 descriptor, 0 came with it");
     client.send(r#"{"op":"sequence","domain":"a","descriptors":9}"#);
-    assert_eq!(client.reply()["message"], "a request may name 2 descriptors, this one names 9");
+    assert_eq!(client.reply()["message"], "a request names at most one descriptor, this one names 9");
     client.takes_turn("a");
 }
 

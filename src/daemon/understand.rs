@@ -287,14 +287,12 @@ impl Caller<'_> {
         })
     }
 
-    /// Takes as many descriptors as a request names; no request has a use for more than one yet.
+    /// Takes as many descriptors as a request names.
     fn take_descriptors(&mut self, count: usize) -> Result<Option<Sent>, Refusal> {
         let taken: Vec<Sent> = self.descriptors.take(count).collect();
         let found = taken.len();
         if count > DESCRIPTORS_PER_REQUEST_MAX {
-            let message =
-                format!("a request may name {DESCRIPTORS_PER_REQUEST_MAX} descriptors, this one names {count}");
-            return Err(Refusal::bad(message));
+            return Err(Refusal::bad(format!("a request names at most one descriptor, this one names {count}")));
         }
         if taken.iter().any(|sent| matches!(sent, Sent::Lost)) {
             return Err(self.descriptors.budget.refusal());
@@ -302,9 +300,6 @@ impl Caller<'_> {
         if found < count {
             let message = format!("the request names {}, {found} came with it", counted(count as u64, "descriptor"));
             return Err(Refusal::new(ErrorCode::BadDescriptor, message));
-        }
-        if count > 1 {
-            return Err(Refusal::bad(format!("this request takes at most one descriptor, not {count}")));
         }
         Ok(taken.into_iter().next())
     }
