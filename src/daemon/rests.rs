@@ -232,6 +232,11 @@ mod tests {
         Time::ZERO + Duration::from_secs(seconds)
     }
 
+    /// That of a machine which has been up for so long now.
+    fn clock(now: Time) -> WallClock {
+        WallClock::of(now, jiff::Timestamp::now())
+    }
+
     fn counting(starts: u32, per: u64) -> Policies {
         let mut policies = Policies::default();
         let rate = Rate { starts, per: Duration::from_secs(per) };
@@ -250,7 +255,7 @@ mod tests {
 
     fn write(starts: usize, keep: usize) -> Vec<Setting> {
         let (mut rests, mut rows) = (Rests::new("boot".to_owned()), Vec::new());
-        let clock = WallClock::at(seconds(1_000));
+        let clock = clock(seconds(1_000));
         for at in 0..starts as u64 {
             let started = PastChange::Started { domain: domain(), at: seconds(at) };
             apply(&mut rows, rests.note(&started, keep, &clock));
@@ -260,7 +265,7 @@ mod tests {
     }
 
     fn found(rows: Vec<Setting>, boot_id: &str, policies: &Policies, now: Time) -> (Vec<Time>, Option<Time>) {
-        let (inputs, _) = Rests::new(boot_id.to_owned()).restore(rows, policies, now, &WallClock::at(now));
+        let (inputs, _) = Rests::new(boot_id.to_owned()).restore(rows, policies, now, &clock(now));
         match inputs.into_iter().next() {
             Some(Input::PastStarts { starts, last_end, .. }) => (starts, last_end),
             _ => (Vec::new(), None),
@@ -295,7 +300,7 @@ mod tests {
     #[test]
     fn what_counts_no_more_is_let_go_of() {
         let (mut rests, mut rows) = (Rests::new("boot".to_owned()), Vec::new());
-        let clock = WallClock::at(seconds(1));
+        let clock = clock(seconds(1));
         apply(&mut rows, rests.note(&PastChange::Started { domain: domain(), at: seconds(1) }, 1, &clock));
         apply(&mut rows, rests.note(&PastChange::Ended { domain: domain(), at: seconds(2) }, 1, &clock));
         apply(&mut rows, rests.forget_some(&counting(1, 10), seconds(11)));
