@@ -301,3 +301,31 @@ fn a_lease_of_no_time_is_wrong_usage() {
     }
     assert_eq!(home.daemon_pid(), None);
 }
+
+#[test]
+fn a_late_done_by_name_ends_no_later_request_of_that_name() {
+    let home = Home::new();
+    let (gate, waiting) = (home.gate("gate"), home.gate("waiting"));
+    let ids = ["-d", "foo.com", "--request-id", "deploy"];
+    home.seq(&[&["sequence"], &ids[..], &["--lease", "1ms"]].concat());
+    let later = home.start(&[&["run"], &ids[..], &["--", "./worker", "later", "gate"]].concat());
+    home.await_line("start later");
+    let done = home.seq(&[&["done"], &ids[..]].concat());
+    done.complains(1, "the turn in foo.com is not this caller's: ticket 2 ");
+    // Nor does one from a shell that was refused the turn.
+    let refused =
+        home.sh(r#""$SEQ" sequence -d foo.com --request-id deploy; "$SEQ" done -d foo.com --request-id deploy"#);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stderr().contains("has its turn already as ticket 2 "), "{}", refused.stderr());
+    let waiter = home.start(&["run", "-d", "foo.com", "--request-id", "next", "--", "./worker", "next", "waiting"]);
+    home.await_waiters("foo.com", 1);
+    for named in [&["done", "-d", "foo.com", "--request-id", "next"][..], &["done", "--ticket", "3"]] {
+        home.seq(named).says(1, "", "seq: ticket 3 still waits: take it out of the line with `seq cancel 3`\n");
+    }
+    gate.open();
+    later.wait().is_silent(0);
+    home.await_line("start next");
+    home.seq(&["done", "--ticket", "3"]).is_silent(0);
+    waiting.open();
+    assert_eq!(waiter.wait().status.code(), Some(0));
+}

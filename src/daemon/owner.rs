@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::Receiver;
 use tracing::{error, info};
@@ -38,6 +39,12 @@ use crate::words::counted;
 /// Inputs that are handled before clients are written to.
 const BATCH_MAX: usize = 256;
 
+/// How often the loop makes sure that it runs, while clients may come back within a time.
+const AWAKE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// By how much it must have been late to have been stopped, or the machine suspended.
+const OVERSLEPT_MIN: Duration = Duration::from_millis(250);
+
 /// Everything that the lines consist of, and everybody who is told.
 pub(super) struct Owner {
     pub(super) sequencer: Sequencer,
@@ -55,6 +62,8 @@ pub(super) struct Owner {
     pub(super) audience: Audience,
     /// What is true of the batch at hand.
     pub(super) batch: Batch,
+    /// When the loop goes on at the latest, if it matters whether it does.
+    awake_by: Option<Time>,
     /// Since when nothing uses the daemon.
     idle_since: Option<Time>,
     /// Whether somebody removed the files, and they are not put back yet.
@@ -114,6 +123,7 @@ impl Owner {
             kept: Kept::default(),
             audience: Audience::default(),
             batch: Batch { now: Time::now(), ..Batch::default() },
+            awake_by: None,
             idle_since: None,
             must_put_back: false,
             stall: None,
@@ -159,6 +169,12 @@ impl Owner {
     pub(super) fn begin_batch(&mut self) {
         self.batch.now = Time::now();
         self.batch.wall_clock = None;
+        let late = self.awake_by.map_or(Duration::ZERO, |awake_by| self.batch.now.since(awake_by));
+        if late >= OVERSLEPT_MIN {
+            self.awake_by = None;
+            info!("did not run for {} ms: whoever is away has that much more time to come back", late.as_millis());
+            self.input(Input::Overslept { by: late });
+        }
     }
 
     /// Writes down what must be, and only then tells. Where there is no room for it, it waits for the next batch.
@@ -356,6 +372,10 @@ impl Owner {
 
     fn record(&mut self, mut record: Record) {
         self.correct_untold(&mut record);
+        // The history, too, has the process that people have seen, if its client never named it.
+        if matches!(record.change, Change::Ended { .. }) {
+            record.pid = self.kept.heir(record.ticket).unwrap_or(record.pid);
+        }
         match record.change {
             Change::Active { .. } => {
                 self.kept.activate(record.ticket);
@@ -469,7 +489,8 @@ impl Owner {
         }
         let retry_at = self.stall.as_ref().map(|stall| stall.retry_at);
         let next = self.sequencer.next_timeout().into_iter().chain(idle_until).chain(self.ledger.prune_at());
-        let next = next.chain(retry_at).chain(self.placeless.retry_at).min();
+        self.awake_by = self.sequencer.is_anybody_away().then(|| self.batch.now + AWAKE_INTERVAL);
+        let next = next.chain(retry_at).chain(self.placeless.retry_at).chain(self.awake_by).min();
         self.timer.set(next).map_err(|error| timer_failed(&error))
     }
 

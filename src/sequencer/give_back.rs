@@ -148,22 +148,31 @@ impl Sequencer {
 }
 
 /// Why `done` may not end `entry`. Naming a domain alone ends only a turn that the caller visibly has, so that a late
-/// `done` never ends somebody else's.
+/// `done` never ends somebody else's. So does a name, where the caller says which processes it is of: by then that may
+/// be another request's. A ticket is nobody else's ever.
 fn refusal_of_done(entry: &Entry, done: &Done) -> Option<Refusal> {
-    let Which::Domain(domain) = &done.which else {
-        let refusal = Refusal::OfAnotherUser { ticket: entry.ticket, uid: entry.uid };
-        return (!entry.is_of(done.peer)).then_some(refusal);
+    let (ticket, uid) = (entry.ticket, entry.uid);
+    let is_there = entry.connection == Some(done.connection);
+    let must_be_the_callers = match done.which {
+        Which::Domain(_) => true,
+        _ if !entry.is_of(done.peer) => return Some(Refusal::OfAnotherUser { ticket, uid }),
+        Which::Request(..) | Which::TicketOf(.., Some(_)) => !done.processes.is_empty(),
+        Which::Ticket(_) | Which::TicketOf(.., None) => false,
     };
-    let is_the_callers = entry.connection == Some(done.connection)
+    if entry.turn().is_none() && !is_there && !done.processes.is_empty() {
+        return Some(Refusal::NotActive { ticket });
+    }
+    let is_the_callers = is_there
         || match entry.keepers.binding {
             Binding::Connection => false,
             Binding::Process => entry.keepers.named_process || done.processes.contains(&entry.pid),
             Binding::Lease => true,
         };
-    if is_the_callers && entry.is_of(done.peer) {
+    if !must_be_the_callers || (is_the_callers && entry.is_of(done.peer)) {
         return None;
     }
-    Some(Refusal::NotYourTurn { domain: domain.clone(), holder: entry.ticket, pid: entry.pid })
+    let domain = if let Which::Domain(domain) = &done.which { domain } else { &entry.domain };
+    Some(Refusal::NotYourTurn { domain: domain.clone(), holder: ticket, pid: entry.pid })
 }
 
 fn done_reply(connection: ConnectionId, about: About, released: bool) -> Effect {

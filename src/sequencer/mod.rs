@@ -179,6 +179,9 @@ impl Sequencer {
             refuse_after_all(input, effects);
             return;
         }
+        if let Input::Overslept { by } = input {
+            self.away.give_more_time(by, &mut self.timers);
+        }
         while let Some((due, timer)) = self.timers.pop_due(now) {
             // A restored lease may have been over before this sequencer began.
             self.now = self.now.max(due);
@@ -240,7 +243,7 @@ impl Sequencer {
             Input::PastPause { domain, pause } => self.past_pause(&domain, pause, out),
             Input::Leave { keep_places: true } => self.freeze(out),
             Input::Leave { keep_places: false } => self.leave(now, out),
-            Input::Tick => {}
+            Input::Overslept { .. } | Input::Tick => {}
         }
     }
 

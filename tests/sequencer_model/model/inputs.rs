@@ -260,10 +260,13 @@ impl Model {
     ) {
         let (domain, named_id, ticket) = asked(which);
         let id = id.or(named_id);
+        let says_who = !processes.is_empty();
         let may = |index: usize| {
             let request = &self.requests[index];
             let mut may = request.uid == peer.uid || peer.is_operator;
-            if matches!(which, Which::Domain(_)) {
+            if matches!(which, Which::Domain(_))
+                || matches!(which, Which::Request(..) | Which::TicketOf(.., Some(_))) && says_who
+            {
                 may &= request.connection == Some(connection)
                     || request.binding == Binding::Lease
                     || request.binding == Binding::Process && (request.named || processes.contains(&request.pid));
@@ -277,6 +280,14 @@ impl Model {
         if meant.is_empty() {
             let ticket = ticket.map(Ticket);
             return self.tell(connection, Reply::Done(DoneReply { domain, request_id: id, ticket, released: false }));
+        }
+        let not_its_own = |request: &Request| request.turn.is_none() && request.connection != Some(connection);
+        if let [index] = meant[..]
+            && (self.requests[index].uid == peer.uid || peer.is_operator)
+            && says_who
+            && not_its_own(&self.requests[index])
+        {
+            return self.error(connection, ErrorCode::NotActive, domain, id, ticket);
         }
         let Some(index) = meant.into_iter().find(|index| may(*index)) else {
             return self.error(connection, ErrorCode::Forbidden, domain, id, ticket);
