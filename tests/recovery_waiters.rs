@@ -8,6 +8,8 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use puppet::Puppet;
+use rustix::process::Signal;
+use seq::protocol::limits::AWAY_GRACE;
 use wire::{Client, Daemon};
 
 /// What [`Puppet`] runs.
@@ -227,4 +229,23 @@ fn whoever_waits_when_the_daemon_is_stopped_for_good_is_not_there_any_more() {
     assert!(daemon.wait().success());
     let daemon = Daemon::start_at(&daemon.socket);
     daemon.connect().takes_turn("a");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_as_it_starts_keeps_the_places_of_those_who_come_back_meanwhile() {
+    let (mut daemon, clients) = line_of(&["w1"]);
+    let _directory = daemon.take_directory();
+    let daemon = killed(daemon);
+    drop(clients);
+    daemon.signal(Signal::STOP);
+    let mut w1 = daemon.connect();
+    w1.send(&resume("w1", 2));
+    // Longer than places are kept for clients that are away.
+    std::thread::sleep(AWAY_GRACE + Duration::from_secs(1));
+    let mut fresh = daemon.connect();
+    fresh.send(&ask("fresh"));
+    daemon.signal(Signal::CONT);
+    let place = w1.reply();
+    assert_eq!((&place["type"], &place["position"]), (&"queued".into(), &1.into()), "{place}");
+    assert_eq!(fresh.reply()["position"], 2);
 }

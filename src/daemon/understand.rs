@@ -13,7 +13,7 @@ use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
     COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, DOMAINS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX,
-    LOG_TURNS_DEFAULT, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
+    LOG_TURNS_DEFAULT, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
@@ -70,7 +70,9 @@ fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
 /// The further lines, each once.
 fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
     let further = sequence.also.iter().map(|name| Domain::parse(name)).collect::<Result<Vec<Domain>, _>>()?;
-    let also: Vec<Domain> = Domain::each_once(std::iter::once(domain.clone()).chain(further)).skip(1).collect();
+    let further = Domain::each_once(std::iter::once(domain.clone()).chain(further)).skip(1);
+    // A line has room for thousands.
+    let also: Vec<Domain> = further.take(DOMAINS_PER_REQUEST_MAX).collect();
     if also.len() >= DOMAINS_PER_REQUEST_MAX {
         return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
     }
@@ -136,7 +138,7 @@ impl Caller<'_> {
                 domain: optional_domain(log.domain.as_deref(), log.request_id.as_deref())?,
                 since: log.since_ms.map(Duration::from_millis),
                 failed: log.failed,
-                turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT),
+                turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT).min(LOG_TURNS_MAX),
                 request_id: log.request_id,
             }))),
             Request::PolicySet(set) => self.policy_set(&set).map_err(|it| it.of(set.request_id.as_deref())),

@@ -1,6 +1,7 @@
 //! Waiters whose clients have not come back yet after a restart, and how long their places are kept.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +56,14 @@ impl Away {
         }
     }
 
+    /// Nobody could come back for so long.
+    pub(super) fn give_more_time(&mut self, more: Duration, timers: &mut Timers) {
+        if let Some(until) = self.until {
+            self.limit = self.limit + more;
+            self.put_off(Some(until + more), timers);
+        }
+    }
+
     fn put_off(&mut self, until: Option<Time>, timers: &mut Timers) {
         timers.clear(self.until, Timer::Away);
         timers.set(until, Timer::Away);
@@ -67,6 +76,11 @@ impl Sequencer {
     pub(super) fn came_back(&mut self, now: Time, ticket: Ticket) {
         self.away.leave(ticket, &mut self.timers);
         self.away.extend(now, &mut self.timers);
+    }
+
+    /// Whether somebody may still come back to take up a place.
+    pub fn is_anybody_away(&self) -> bool {
+        self.away.len() > 0
     }
 
     /// The grace is over: whoever is still away loses the place.

@@ -117,6 +117,12 @@ pub enum Input {
         /// Repeated in the reply.
         request_id: Option<String>,
     },
+    /// The daemon itself did not run for so long, stopped or suspended: nobody could come back meanwhile, so whoever is
+    /// away has that much more time. Taken before any deadline.
+    Overslept {
+        /// For how long.
+        by: Duration,
+    },
     /// A connection is gone: its waiters leave their lines, its turns stay with what else keeps them.
     Disconnected {
         /// Which.

@@ -88,6 +88,7 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
             (connection, About { domain: Some(domain), request_id, ticket: None })
         }
         Input::BeginsNow { .. }
+        | Input::Overslept { .. }
         | Input::Disconnected { .. }
         | Input::PipeClosed { .. }
         | Input::ProcessGone { .. }

@@ -179,6 +179,9 @@ impl Sequencer {
             refuse_after_all(input, effects);
             return;
         }
+        if let Input::Overslept { by } = input {
+            self.away.give_more_time(by, &mut self.timers);
+        }
         while let Some((due, timer)) = self.timers.pop_due(now) {
             // A restored lease may have been over before this sequencer began.
             self.now = self.now.max(due);
@@ -240,13 +243,20 @@ impl Sequencer {
             Input::PastPause { domain, pause } => self.past_pause(&domain, pause, out),
             Input::Leave { keep_places: true } => self.freeze(out),
             Input::Leave { keep_places: false } => self.leave(now, out),
-            Input::Tick => {}
+            Input::Overslept { .. } | Input::Tick => {}
         }
     }
 
     /// Whether a ticket or a `Wait` hangs on this connection.
     pub fn is_in_use(&self, connection: ConnectionId) -> bool {
         self.connections.count(connection) > 0
+    }
+
+    /// Whether a turn hangs on this connection.
+    pub fn has_turn(&self, connection: ConnectionId) -> bool {
+        let is_turn =
+            |attached| matches!(attached, connections::Attached::Ticket(ticket) if self.holder(ticket).is_some());
+        self.connections.of(connection).into_iter().any(is_turn)
     }
 
     /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that

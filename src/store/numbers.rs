@@ -121,7 +121,9 @@ impl Numbers {
         }
         if self.writing.is_none() && !next.after(BLOCK / 2).is_covered_by(self.mark) {
             let (mark, path, in_use) = (next.after(BLOCK), self.path.clone(), self.in_use.clone());
-            self.writing = Some((mark, std::thread::spawn(move || write(&path, mark, in_use.as_deref()))));
+            // Where there can be no thread at present, there may be one before the block is used up.
+            let thread = std::thread::Builder::new().spawn(move || write(&path, mark, in_use.as_deref()));
+            self.writing = thread.ok().map(|thread| (mark, thread));
         }
         Ok(())
     }

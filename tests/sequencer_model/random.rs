@@ -43,6 +43,7 @@ impl World {
                 idle_domains: rng.usize(0..4),
                 past_runs: rng.usize(0..5),
                 past_ends: rng.usize(0..12),
+                waiters_viewed: usize::MAX,
             },
             patterns: PATTERNS.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
             has_policies: !is_crowded && rng.u8(..4) > 0,
@@ -111,6 +112,7 @@ impl World {
             96 if rng.u8(..4) == 0 => Input::Restore(self.restored(rng, now, ticket, disk)),
             97 if rng.u8(..20) == 0 => Input::Leave { keep_places: rng.bool() },
             98 => self.past(rng, now, ticket),
+            99 if rng.u8(..4) == 0 => Input::Overslept { by: Duration::from_millis(rng.u64(..9_000)) },
             _ => Input::Tick,
         }
     }

@@ -69,6 +69,18 @@ fn whoever_comes_back_gives_the_others_the_whole_grace_again_up_to_a_limit() {
 }
 
 #[test]
+fn time_in_which_the_daemon_did_not_run_does_not_count() {
+    let mut story = three_away();
+    assert!(story.later(4_000).is_empty());
+    story.pass(100_000);
+    assert!(story.take(Input::Overslept { by: Duration::from_secs(100) }).is_empty());
+    assert_eq!(story.timeout(), Some(6_000));
+    story.come_back(3, "c");
+    assert_eq!(story.timeout(), Some(10_000), "nor for the longest time that there is");
+    assert!(story.later(10_000).join(" ").starts_with("#1 left Gone"));
+}
+
+#[test]
 fn a_holder_that_comes_back_extends_the_grace_as_well() {
     let mut story = Story::new();
     let turn = Some(turn(1));

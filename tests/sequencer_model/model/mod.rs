@@ -156,6 +156,9 @@ impl Model {
             return std::mem::take(&mut self.out);
         }
         self.present = now;
+        if let Input::Overslept { by } = input {
+            self.grace = (self.grace.0 + by, self.grace.1 + by);
+        }
         while let Some((due, kind, number)) = self.first_deadline().filter(|(due, ..)| *due <= now) {
             self.now = self.now.max(due);
             if kind == 3 {
@@ -296,7 +299,7 @@ impl Model {
             }
             Input::Leave { keep_places: true } => self.freeze(),
             Input::Leave { keep_places: false } => self.leave(),
-            Input::Tick => {}
+            Input::Overslept { .. } | Input::Tick => {}
         }
     }
 
