@@ -23,7 +23,7 @@ use crate::store::outlives_a_daemon;
 
 use super::link::{Link, LinkError};
 use super::process::is_stopped;
-use super::refusal::unless_leaving;
+use super::refusal::unless_sent_away;
 use super::start::{await_departure, start};
 
 /// A daemon that can be talked to: where it is, and whether to start one there.
@@ -169,12 +169,12 @@ impl Daemon {
 
     /// Asks one question and gives the answer.
     pub fn ask(&self, request: &Request) -> Result<Reply, Error> {
-        self.talk(|link| unless_leaving(link.ask(request, self.patience())?)).map(|(_, reply)| reply)
+        self.talk(|link| unless_sent_away(link.ask(request, self.patience())?)).map(|(_, reply)| reply)
     }
 
     /// Asks one question if a daemon is there; see [`talk_if_there`](Daemon::talk_if_there).
     pub fn ask_if_there(&self, request: &Request) -> Result<Option<Reply>, Error> {
-        Ok(self.talk_if_there(|link| unless_leaving(link.ask(request, self.patience())?))?.map(|(_, reply)| reply))
+        Ok(self.talk_if_there(|link| unless_sent_away(link.ask(request, self.patience())?))?.map(|(_, reply)| reply))
     }
 
     /// Turns a broken conversation into words.
@@ -185,6 +185,7 @@ impl Daemon {
                 "the daemon at {socket} closed the connection: see its log {} and try again",
                 self.place.log.display()
             )),
+            LinkError::Full(why) => Error::failure(why).with_cure(Cure::Room),
             LinkError::Silent => self.silent(),
             LinkError::Garbage(what) => Error::failure(format_args!(
                 "what answers at {socket} is not a seqd that this seq understands ({what}): \

@@ -151,6 +151,14 @@ impl Waiting {
         }
     }
 
+    /// Says that the request is not even in line yet, once, to whoever would be shown its place there.
+    pub(super) fn tell_of_crowd(&mut self, why: &str) {
+        if self.is_shown() && self.trouble.is_none() {
+            self.say(&format!("{why}; waiting until it has"));
+            self.trouble = Some(why.to_owned());
+        }
+    }
+
     /// It was done, so that the next trouble is another.
     pub(super) fn forget_trouble(&mut self) {
         self.trouble = None;

@@ -39,14 +39,10 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
     let asked_of = daemon.for_at_most(args.max_wait);
-    let (link, outcome) = match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
-        Ok(ended) => ended,
-        Err(error) => return no_turn(args, error),
-    };
-    match (link, outcome) {
-        (_, Outcome::Signal(signal)) => Ok(die_of(signal)),
-        (_, Outcome::NoTurn(error)) => no_turn(args, error),
-        (link, Outcome::Turn(turn)) => {
+    match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
+        Err(error) => no_turn(args, error),
+        Ok(Outcome::Signal(signal)) => Ok(die_of(signal)),
+        Ok(Outcome::Turn(link, turn)) => {
             let say = |words: &dyn Fn() -> String| {
                 if args.verbose {
                     _ = writeln!(std::io::stderr(), "seq: {}: {}", turn.domain, words());
