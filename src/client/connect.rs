@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::geteuid;
@@ -240,8 +240,9 @@ impl Daemon {
         };
         let address = SocketAddrUnix::new(socket.as_path()).map_err(wrong)?;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(wrong)?;
-        set_socket_timeout(&fd, Timeout::Send, Some(self.patience)).map_err(wrong)?;
-        match connect(&fd, &address) {
+        set_socket_timeout(&fd, Timeout::Send, Some(self.patience())).map_err(wrong)?;
+        // Where the backlog is full, SIGSTOP and SIGCONT end the wait for it (`signal(7)`).
+        match retry_on_intr(|| connect(&fd, &address)) {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(Refusal::Absent),
             Err(Errno::AGAIN) => return Err(Refusal::Wrong(self.silent())),
