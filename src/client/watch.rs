@@ -98,7 +98,7 @@ fn unread() -> Error {
 
 /// Whether nobody reads what is written to standard output.
 fn is_unread(stdout: &PollFd<'_>) -> bool {
-    stdout.revents().intersects(PollFlags::ERR | PollFlags::NVAL)
+    stdout.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
 }
 
 fn nobody_came(daemon: &Daemon) -> Error {
