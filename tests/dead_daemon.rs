@@ -40,6 +40,19 @@ fn where_none_may_be_started_that_is_what_is_said() {
 }
 
 #[test]
+fn where_the_storage_is_gone_nobody_is_told_that_all_is_idle() {
+    for removed in [&["seq.db", "seq.mark"][..], &["seq.db", "seq.db-wal", "seq.mark"]] {
+        let home = with_a_turn();
+        for file in removed {
+            _ = fs::remove_file(home.state().join(file));
+        }
+        for command in ASKING {
+            home.seq(command).complains(125, "says that somebody may have a turn");
+        }
+    }
+}
+
+#[test]
 fn a_restart_after_a_death_takes_over_what_there_was() {
     let home = with_a_turn();
     let ended = home.seq(&["restart"]);

@@ -191,6 +191,8 @@ fn a_paused_domain_gives_out_no_turns_and_those_running_end_in_peace() {
     holder.wait().is_silent(0);
     let refused = "seq: foo.com is paused (new disk): `seq resume foo.com` lets turns begin again\n";
     home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]).says(75, "", refused);
+    let late = home.seq(&["run", "-d", "bar.com", "-d", "foo.com", "-w", "10ms", "--", "true"]);
+    late.complains(75, "ms: foo.com is paused (new disk): `seq resume foo.com` lets turns begin again\n");
     home.kill_daemon();
     home.await_waiters("foo.com", 1);
     assert_eq!(home.log(), ["start a", "end a"]);
@@ -273,6 +275,8 @@ fn who_does_not_say_how_long_it_waits_waits_as_long_as_the_domain_says() {
     quietly(&home, "policy set foo.com --default-max-wait 100ms");
     let holder = home.hold("foo.com", "a", "gate");
     home.seq(&["run", "-d", "foo.com", "--", "true"]).complains(75, "no turn in foo.com after 1");
+    home.seq(&["run", "-d", "foo.com", "-w", "1.5", "--", "true"])
+        .complains(75, "no turn in foo.com after 1.5s: foo.com is busy: ticket 1 ");
     let waiter = home.start(&["run", "-d", "foo.com", "-w", "1h", "--", "./worker", "b"]);
     home.await_waiters("foo.com", 1);
     gate.open();

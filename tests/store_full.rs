@@ -7,7 +7,9 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::process::Signal;
@@ -170,6 +172,30 @@ fn on_a_full_disk_all_in_line_are_told_once_and_go_on_in_order_when_there_is_roo
 }
 
 #[test]
+fn a_turn_counts_from_when_its_command_could_run_and_not_at_all_if_it_never_could() {
+    let home = Home::new();
+    let disk = Disk::of(&home);
+    disk.fill();
+    let given = worker(&home, "given", &[]);
+    await_words(&home, &given, &disk.words());
+    assert_eq!(worker(&home, "late", &["--max-wait", "300ms"]).wait().status.code(), Some(75));
+    given.signal(Signal::TERM);
+    assert_eq!(given.wait().status.signal(), Some(15));
+    assert_eq!(worker(&home, "never", &["--max-wait", "300ms"]).wait().status.code(), Some(75));
+    let last = worker(&home, "last", &[]);
+    await_words(&home, &last, &disk.words());
+    assert_eq!(worker(&home, "behind", &["--max-wait", "300ms"]).wait().status.code(), Some(75));
+    let freed = Instant::now();
+    disk.free();
+    last.wait().says(0, "", &waits(&disk.words()));
+    let ran = freed.elapsed().as_millis();
+    let log = history(&home);
+    assert_eq!(log.len(), 1, "only one command has run: {log:?}");
+    assert!(log[0]["wait_ms"].as_u64() >= Some(300), "{log:?}");
+    assert!(log[0]["run_ms"].as_u64().map(u128::from) <= Some(ran), "in {ran} ms: {log:?}");
+}
+
+#[test]
 fn a_daemon_that_is_killed_on_a_full_disk_is_waited_for_and_no_turn_overlaps() {
     let home = Home::new();
     let disk = Disk::of(&home);
@@ -238,9 +264,16 @@ fn a_stopped_daemon_on_a_full_disk_leaves_and_the_next_one_keeps_what_was_told()
     let gate = home.gate("gate");
     let holder = home.hold("a", "holder", "gate");
     let waiter = home.queue("a", "waiter", 1);
+    let other_gate = home.gate("other");
+    // The history's row of it has no room.
+    let long = "x".repeat(2_000);
+    let other = home.start(&["run", "-d", "b", "--", "./worker", "other", "other", &long]);
+    home.await_line("start other");
     disk.fill();
     let unheard = worker(&home, "unheard", &[]);
     await_words(&home, &unheard, &disk.words());
+    other_gate.open();
+    other.wait().is_silent(0);
     home.seq(&["stop"]).says(0, "", "");
     // It was told of no place, so it has none to keep.
     assert_eq!(unheard.wait().status.code(), Some(125));
@@ -252,7 +285,8 @@ fn a_stopped_daemon_on_a_full_disk_leaves_and_the_next_one_keeps_what_was_told()
     for running in [holder, waiter] {
         assert_eq!(running.wait().status.code(), Some(0));
     }
-    assert_eq!(home.log(), ["start holder", "end holder", "start waiter", "end waiter"]);
+    let expected = ["start holder", "start other", "end other", "end holder", "start waiter", "end waiter"];
+    assert_eq!(home.log(), expected);
 }
 
 #[test]

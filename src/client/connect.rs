@@ -19,7 +19,6 @@ use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_
 use crate::error::{Cure, Error, status, with_limit};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request};
-use crate::store::outlives_a_daemon;
 
 use super::link::{Link, LinkError};
 use super::process::is_stopped;
@@ -216,11 +215,7 @@ impl Daemon {
     /// Whether an earlier daemon may have left turns: only a daemon can tell then, or say why it cannot. So it is with
     /// one that is somebody else's, for what it left is not to be seen.
     pub(super) fn may_have_turns(&self) -> bool {
-        let Place { mark, database, .. } = &self.place;
-        self.is_of_all()
-            || self.owner_if_not_me().is_some()
-            || outlives_a_daemon(mark)
-            || (is_there(database) && !is_there(mark))
+        self.is_of_all() || self.owner_if_not_me().is_some() || self.place.files().outlive_a_daemon()
     }
 
     /// Whether it is the daemon of the whole system, which nobody starts by the way.

@@ -72,6 +72,8 @@ pub(super) struct Batch {
     dirty: Vec<Rc<Link>>,
     /// What followed from the input at hand; empty between inputs, here only to be used again.
     effects: Vec<Effect>,
+    /// Turns that were given and of which nobody has been told: the batch is not written yet.
+    pub(super) given: Vec<Ticket>,
     /// Questions about the past, to be answered once this batch is part of it.
     pub(super) logs: Vec<(Rc<Link>, LogAsk)>,
     /// Whether it is the last, and why.
@@ -159,10 +161,14 @@ impl Owner {
         if self.must_wait_for_room() {
             return Ok(());
         }
+        if self.stall.is_some() {
+            self.begin_given_turns_now();
+        }
         if let Err(problem) = self.write_down() {
             return self.stall(problem);
         }
         self.end_stall();
+        self.batch.given.clear();
         for link in self.batch.dirty.drain(..) {
             fault_point();
             link.flush();
@@ -343,9 +349,13 @@ impl Owner {
         }
     }
 
-    fn record(&mut self, record: Record) {
+    fn record(&mut self, mut record: Record) {
+        self.correct_untold(&mut record);
         match record.change {
-            Change::Active { .. } => self.kept.activate(record.ticket),
+            Change::Active { .. } => {
+                self.kept.activate(record.ticket);
+                self.batch.given.push(record.ticket);
+            }
             Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
             Change::Orphaned { .. } => {
                 self.kept.orphan(record.ticket);
@@ -416,7 +426,7 @@ impl Owner {
     /// A turn has begun or ended in a domain that rests after that.
     fn note_rest(&mut self, change: &PastChange) {
         let policies = self.sequencer.policies();
-        let (PastChange::Started { domain, .. } | PastChange::Ended { domain, .. }) = change;
+        let domain = change.domain();
         let keep = policies.resolve(domain).starts_that_count();
         let now = self.batch.now;
         let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::store::Files;
 
 /// The socket of a system-wide daemon.
 pub const SYSTEM_SOCKET: &str = "/run/seqd/seqd.sock";
@@ -140,6 +141,11 @@ impl Place {
             directory: directory.to_owned(),
             socket: absolute,
         })
+    }
+
+    /// Those of the store.
+    pub fn files(&self) -> Files {
+        Files { database: self.database.clone(), mark: self.mark.clone(), numbers: self.numbers.clone() }
     }
 }
 

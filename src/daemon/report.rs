@@ -1,5 +1,6 @@
 //! What people are told about the lines: status and events, with the time of day.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,10 +27,31 @@ pub(super) struct WallClock {
     zone: TimeZone,
 }
 
+/// How far apart two readings of the wall clock may be for them to mean the same.
+const DRIFT_MAX: Duration = Duration::from_millis(1);
+
 impl WallClock {
-    /// What the wall clock says at `now`.
+    /// What the wall clock says at `now`, which is a moment ago at most.
+    ///
+    /// As long as nobody sets the clock, what is shown of any moment is the same whenever it is shown: what came later is
+    /// never shown as earlier.
     pub(super) fn at(now: Time) -> WallClock {
-        WallClock { now, wall: Timestamp::now(), zone: TimeZone::system() }
+        static WHEN_UP: Mutex<Option<Timestamp>> = Mutex::new(None);
+        let read = Timestamp::now();
+        let up = Duration::from_nanos(Time::now().as_nanos());
+        let when_up = read.checked_sub(up).unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut shown = WHEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
+        let when_up = match *shown {
+            Some(before) if before.duration_since(when_up).unsigned_abs() <= DRIFT_MAX => before,
+            _ => when_up,
+        };
+        *shown = Some(when_up);
+        WallClock::of(now, when_up.checked_add(Duration::from_nanos(now.as_nanos())).unwrap_or(read))
+    }
+
+    /// One that says `wall` at `now`.
+    pub(super) fn of(now: Time, wall: Timestamp) -> WallClock {
+        WallClock { now, wall, zone: TimeZone::system() }
     }
 
     /// What it said, or would have said as it is set now, at `time`: RFC 3339 in local time.

@@ -123,10 +123,10 @@ impl Rests {
 
     /// What there is to write of a change, if the policy counts the last `keep` starts.
     pub(super) fn note(&mut self, change: &PastChange, keep: usize, clock: &WallClock) -> Vec<Change> {
-        let (PastChange::Started { domain, at } | PastChange::Ended { domain, at }) = change;
+        let (domain, at) = (change.domain(), change.at());
         let past = self.domains.entry(domain.clone()).or_default();
         self.by_last.remove(&(past.last, domain.clone()));
-        past.last = past.last.max(*at);
+        past.last = past.last.max(at);
         self.by_last.insert((past.last, domain.clone()));
         let row = |starts: &[Time], end| Row {
             boot_id: self.boot_id.clone(),
@@ -134,16 +134,29 @@ impl Rests {
             starts: starts.to_vec(),
             end,
         };
-        if let PastChange::Ended { .. } = change {
-            past.end = past.end.max(Some(*at));
-            return vec![set(end_name(domain), Some(form(&row(&[], past.end))))];
+        match change {
+            PastChange::Started { .. } => {}
+            PastChange::Moved { from, .. } => {
+                // A turn is mostly the last that began, or one of the last.
+                let Some(index) = past.blocks.iter().rposition(|block| block.contains(from)) else { return Vec::new() };
+                let block = &mut past.blocks[index];
+                if let Some(start) = block.iter_mut().rfind(|start| *start == from) {
+                    *start = at;
+                }
+                let number = past.first + index as u64;
+                return vec![set(block_name(domain, number), Some(form(&row(block, None))))];
+            }
+            PastChange::Ended { .. } => {
+                past.end = past.end.max(Some(at));
+                return vec![set(end_name(domain), Some(form(&row(&[], past.end))))];
+            }
         }
         if past.blocks.back().is_none_or(|block| block.len() >= BLOCK_STARTS) {
             past.blocks.push_back(Vec::with_capacity(BLOCK_STARTS));
         }
         let mut changes = Vec::new();
         if let Some(block) = past.blocks.back_mut() {
-            block.push(*at);
+            block.push(at);
             let number = past.first + past.blocks.len() as u64 - 1;
             let starts = past.blocks.back().map_or(&[][..], Vec::as_slice);
             changes.push(set(block_name(domain, number), Some(form(&row(starts, None)))));
@@ -219,6 +232,11 @@ mod tests {
         Time::ZERO + Duration::from_secs(seconds)
     }
 
+    /// That of a machine which has been up for so long now.
+    fn clock(now: Time) -> WallClock {
+        WallClock::of(now, jiff::Timestamp::now())
+    }
+
     fn counting(starts: u32, per: u64) -> Policies {
         let mut policies = Policies::default();
         let rate = Rate { starts, per: Duration::from_secs(per) };
@@ -237,7 +255,7 @@ mod tests {
 
     fn write(starts: usize, keep: usize) -> Vec<Setting> {
         let (mut rests, mut rows) = (Rests::new("boot".to_owned()), Vec::new());
-        let clock = WallClock::at(seconds(1_000));
+        let clock = clock(seconds(1_000));
         for at in 0..starts as u64 {
             let started = PastChange::Started { domain: domain(), at: seconds(at) };
             apply(&mut rows, rests.note(&started, keep, &clock));
@@ -247,7 +265,7 @@ mod tests {
     }
 
     fn found(rows: Vec<Setting>, boot_id: &str, policies: &Policies, now: Time) -> (Vec<Time>, Option<Time>) {
-        let (inputs, _) = Rests::new(boot_id.to_owned()).restore(rows, policies, now, &WallClock::at(now));
+        let (inputs, _) = Rests::new(boot_id.to_owned()).restore(rows, policies, now, &clock(now));
         match inputs.into_iter().next() {
             Some(Input::PastStarts { starts, last_end, .. }) => (starts, last_end),
             _ => (Vec::new(), None),
@@ -282,7 +300,7 @@ mod tests {
     #[test]
     fn what_counts_no_more_is_let_go_of() {
         let (mut rests, mut rows) = (Rests::new("boot".to_owned()), Vec::new());
-        let clock = WallClock::at(seconds(1));
+        let clock = clock(seconds(1));
         apply(&mut rows, rests.note(&PastChange::Started { domain: domain(), at: seconds(1) }, 1, &clock));
         apply(&mut rows, rests.note(&PastChange::Ended { domain: domain(), at: seconds(2) }, 1, &clock));
         apply(&mut rows, rests.forget_some(&counting(1, 10), seconds(11)));

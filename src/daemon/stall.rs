@@ -11,7 +11,7 @@ use super::owner::Owner;
 use crate::clock::Time;
 use crate::error::{Cure, Error};
 use crate::protocol::{Reply, Stalled};
-use crate::sequencer::ConnectionId;
+use crate::sequencer::{Change, ConnectionId, Input, Record};
 
 /// Between two tries to write.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -53,6 +53,23 @@ impl Owner {
         }
         self.stall = Some(Stall { why, retry_at: self.batch.now + RETRY_PAUSE });
         Ok(())
+    }
+
+    /// Who was given a turn meanwhile, and will be told so if the next try succeeds, has it from now on.
+    pub(super) fn begin_given_turns_now(&mut self) {
+        for ticket in self.batch.given.clone() {
+            self.input(Input::BeginsNow { ticket });
+        }
+    }
+
+    /// A turn that ends before anybody could be told of it was none: nothing was done under it.
+    pub(super) fn correct_untold(&mut self, record: &mut Record) {
+        if let Change::Ended { outcome, waited, held, .. } = record.change
+            && self.stall.is_some()
+            && self.batch.given.contains(&record.ticket)
+        {
+            record.change = Change::Left { outcome, waited: waited + held };
+        }
     }
 
     /// All is written again, and may be told.

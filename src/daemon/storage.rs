@@ -13,7 +13,7 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{Domain, EndedTurn, Outcome, Ticket};
 use crate::sequencer::Secret;
-use crate::store::{Change, Database, DoneNote, Files, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
+use crate::store::{Change, Database, DoneNote, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
 
 /// Domains in which a turn ended, and when, in milliseconds since 1970.
 pub(super) type Ended = Vec<(Domain, i64)>;
@@ -42,9 +42,8 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
     }
     let age_ms = i64::try_from(args.history_age.as_millis()).unwrap_or(i64::MAX);
     let retention = Retention { turns: args.history_turns, age_ms };
-    let files = Files { database: place.database.clone(), mark: place.mark.clone(), numbers: place.numbers.clone() };
     let is_understood = |found: &[Found]| recover::read(&place.database, found).map(drop);
-    let (mut database, found) = Database::open_if(&files, &Machine::this(), retention, bury, is_understood)?;
+    let (mut database, found) = Database::open_if(&place.files(), &Machine::this(), retention, bury, is_understood)?;
     let tickets = recover::read(&place.database, &found)?;
     let (tickets, ended) = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
     database.catch_up()?;

@@ -88,6 +88,15 @@ pub enum PastChange {
         /// When.
         at: Time,
     },
+    /// What works under the turn that had begun at `from` has only started at `to`.
+    Moved {
+        /// The line.
+        domain: Domain,
+        /// What was told before.
+        from: Time,
+        /// What counts now.
+        to: Time,
+    },
     /// A turn has ended; only the last end matters.
     Ended {
         /// The line.
@@ -159,4 +168,19 @@ pub enum Change {
         /// How long it had waited.
         waited: Duration,
     },
+}
+
+impl PastChange {
+    /// The line.
+    pub fn domain(&self) -> &Domain {
+        let (PastChange::Started { domain, .. } | PastChange::Moved { domain, .. } | PastChange::Ended { domain, .. }) =
+            self;
+        domain
+    }
+
+    /// When it was.
+    pub fn at(&self) -> Time {
+        let (PastChange::Started { at, .. } | PastChange::Moved { to: at, .. } | PastChange::Ended { at, .. }) = self;
+        *at
+    }
 }

@@ -34,7 +34,8 @@ pub struct Secret(pub [u8; 32]);
 pub enum Input {
     /// A client asks for a turn.
     Sequence(Enqueue),
-    /// A client names the process that works under its turn. Refused (`Tell` an error) with `not_found` or
+    /// A client names the process that works under its turn. From the first time on it is this moment that counts as the
+    /// turn's start, where a policy counts starts. Refused (`Tell` an error) with `not_found` or
     /// `not_active` unless `ticket` has a turn and is attached to `connection`; silent otherwise. A ticket that is
     /// attached to another connection, or to none, is `not_found`.
     Started {
@@ -47,11 +48,17 @@ pub enum Input {
         /// Whether the daemon watches it, and `ProcessGone` will come.
         watched: bool,
     },
-    /// A client knows of its turn: from now on the turn stands without the connection. Answered `confirmed`, however
+    /// A client knows of its turn: from now on the turn stands without the connection. Counts as a start like `Started`.
+    /// Answered `confirmed`, however
     /// often; refused as `Started` is.
     Confirm {
         /// Who says it.
         connection: ConnectionId,
+        /// The turn.
+        ticket: Ticket,
+    },
+    /// Nobody could be told of this turn before: it begins only now, and so does its lease.
+    BeginsNow {
         /// The turn.
         ticket: Ticket,
     },
@@ -477,6 +484,9 @@ pub struct RestoredTurn {
     /// How long it may take by the policy with which it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_run: Option<Duration>,
+    /// Whether its client has not said yet that it goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_fresh: bool,
     /// Who made its client be told `superseded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded: Option<Successor>,

@@ -20,6 +20,7 @@ impl Sequencer {
         entry.pid = pid;
         entry.keepers.processes += u32::from(watched);
         out.push(Effect::Changed { ticket });
+        self.goes_on(ticket, out);
     }
 
     pub(super) fn confirm(&mut self, connection: ConnectionId, ticket: Ticket, out: &mut Vec<Effect>) {
@@ -28,7 +29,17 @@ impl Sequencer {
         let (domain, request_id) = (entry.domain.clone(), entry.request_id.clone());
         out.push(Effect::Changed { ticket });
         let reply = Reply::Confirmed(Confirmed { domain, request_id, ticket });
+        self.goes_on(ticket, out);
         out.push(Effect::Tell { connection, reply });
+    }
+
+    /// The client of a turn says that what it has the turn for begins; the first time counts.
+    fn goes_on(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(State::Active(turn)) = self.tickets.get_mut(&ticket).map(|entry| &mut entry.state) else { return };
+        if std::mem::take(&mut turn.is_fresh) {
+            let granted = turn.active_at;
+            self.move_start(ticket, granted, out);
+        }
     }
 
     /// The holder with this ticket, if it hangs on this connection; otherwise the connection is refused.

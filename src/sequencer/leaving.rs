@@ -87,7 +87,8 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
         | Input::Resume { connection, domain, request_id, .. } => {
             (connection, About { domain: Some(domain), request_id, ticket: None })
         }
-        Input::Disconnected { .. }
+        Input::BeginsNow { .. }
+        | Input::Disconnected { .. }
         | Input::PipeClosed { .. }
         | Input::ProcessGone { .. }
         | Input::Restore(_)

@@ -202,6 +202,7 @@ impl Sequencer {
                 self.started(connection, ticket, (pid, watched), out);
             }
             Input::Confirm { connection, ticket } => self.confirm(connection, ticket, out),
+            Input::BeginsNow { ticket } => self.begins_now(ticket, out),
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 let done = Done { connection, peer, which, exit_status, processes, request_id };
                 self.done(now, &done, out);

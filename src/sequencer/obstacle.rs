@@ -116,6 +116,20 @@ impl Sequencer {
         self.tickets.get(&first).map(Box::as_ref)
     }
 
+    /// What a waiter is told that will wait no longer: what holds it up in the first of its lines where anything does.
+    pub(super) fn obstacle_of_waiter(&self, entry: &Entry) -> Option<Refusal> {
+        entry.turn().is_none().then(|| entry.lines())?.find_map(|domain| {
+            let line = self.lines.get(domain)?;
+            let head = line.order.head()?;
+            let obstacle = if head == entry.ticket {
+                self.obstacle_in(domain, line, entry.wishes())?
+            } else {
+                self.obstacle(domain, line, head).unwrap_or(Obstacle::Held)
+            };
+            self.busy(domain, Some(line), obstacle)
+        })
+    }
+
     /// What a newcomer is told that would have to wait and will not.
     pub(super) fn busy(&self, domain: &Domain, line: Option<&Line>, obstacle: Obstacle) -> Option<Refusal> {
         let domain = domain.clone();

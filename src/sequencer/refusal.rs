@@ -17,7 +17,7 @@ pub(super) enum Refusal {
     Paused { domain: Domain, reason: Option<Arc<str>> },
     Resting { domain: Domain, why: PolicyValue, left: Duration },
     TakeTooLarge { domain: Domain, take: u32, slots: u32 },
-    TimedOut { domain: Domain, waited: Duration },
+    TimedOut { domain: Domain, waited: Duration, obstacle: Option<Box<Refusal>> },
     StillInUse { domain: Domain, waited: Duration },
     QueueFull { domain: Domain, waiters: usize },
     TooManyDomains { domains: usize },
@@ -127,13 +127,7 @@ impl fmt::Display for Refusal {
             Refusal::Busy { domain, holder, pid, held } => {
                 write!(f, "{domain} is busy: ticket {holder} (pid {pid}) has had the turn for {}", show_duration(*held))
             }
-            Refusal::TimedOut { domain, waited } => {
-                let waited = show_duration(*waited);
-                write!(
-                    f,
-                    "no turn in {domain} after {waited}: allow a longer wait, or see what holds it up with `seq status`"
-                )
-            }
+            Refusal::TimedOut { domain, waited, obstacle } => timed_out(domain, *waited, obstacle.as_deref(), f),
             Refusal::StillInUse { domain, waited } => {
                 let waited = show_duration(*waited);
                 write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
@@ -219,6 +213,15 @@ impl fmt::Display for Refusal {
             }
             Refusal::Leaving => f.write_str("the daemon is leaving: connect again to reach the next one"),
         }
+    }
+}
+
+fn timed_out(domain: &Domain, waited: Duration, obstacle: Option<&Refusal>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "no turn in {domain} after {}: ", show_duration(waited))?;
+    match obstacle {
+        Some(paused @ Refusal::Paused { .. }) => write!(f, "{paused}"),
+        Some(busy) => write!(f, "{busy}; allow a longer wait, or see `seq status`"),
+        None => f.write_str("allow a longer wait, or see what holds it up with `seq status`"),
     }
 }
 

@@ -42,6 +42,14 @@ impl Past {
         self.forget(policy);
     }
 
+    /// A start was at `to`, later than it was said to be; whether it is one that counts still.
+    pub(super) fn moved(&mut self, from: Time, to: Time) -> bool {
+        let Some(index) = self.starts.iter().rposition(|start| *start == from) else { return false };
+        self.starts.remove(index);
+        self.starts.insert(self.starts.partition_point(|start| *start <= to), to);
+        true
+    }
+
     pub(super) fn ended(&mut self, at: Time) {
         self.last_end = Some(at);
     }

@@ -31,11 +31,12 @@ impl Sequencer {
                 State::Active(_) => None,
             },
             secret: entry.secret,
-            turn: entry.turn().map(|Turn { token, active_at, lease_until, max_run }| RestoredTurn {
+            turn: entry.turn().map(|Turn { token, active_at, lease_until, max_run, is_fresh }| RestoredTurn {
                 token,
                 active_at,
                 lease_until,
                 max_run,
+                is_fresh,
                 superseded: entry.superseded(),
             }),
             pipes: entry.keepers.pipes,
@@ -155,8 +156,8 @@ fn entry(restored: Restored) -> Entry {
         || Waiting { deadline: restored.wait_until, told: Place { position: 0, total_ahead: 0 }, told_at: None };
     let state = restored.turn.map_or_else(
         || State::Waiting(waiting()),
-        |RestoredTurn { token, active_at, lease_until, max_run, .. }| {
-            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), max_run })
+        |RestoredTurn { token, active_at, lease_until, max_run, is_fresh, .. }| {
+            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), max_run, is_fresh })
         },
     );
     Entry {

@@ -83,6 +83,8 @@ pub(super) struct Turn {
     pub(super) lease_until: Option<Time>,
     /// How long it may take by the policy with which it began.
     pub(super) max_run: Option<Duration>,
+    /// Whether its client has not said yet that it goes on.
+    pub(super) is_fresh: bool,
 }
 
 /// Where a waiter stands.

@@ -85,7 +85,7 @@ impl Sequencer {
         let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
         let lease_until = lease.map(|lease| now + max_run.map_or(lease, |max_run| lease.min(max_run)));
         self.timers.set(lease_until, Timer::Ticket(ticket));
-        let turn = Turn { token, active_at: now, lease_until, max_run };
+        let turn = Turn { token, active_at: now, lease_until, max_run, is_fresh: true };
         entry.state = State::Active(turn);
         out.push(entry.record(now, Change::Active { token, waited: entry.waited(now) }));
         for domain in entry.lines().filter(|domain| self.rests(domain)) {
@@ -99,6 +99,34 @@ impl Sequencer {
 
     fn rests(&self, domain: &Domain) -> bool {
         self.lines.get(domain).is_some_and(|line| line.policy.rests())
+    }
+
+    /// Nobody was told of a turn before: all of it is still to come.
+    pub(super) fn begins_now(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        let now = self.present;
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        let State::Active(turn) = &mut entry.state else { return };
+        let before = std::mem::replace(&mut turn.active_at, now);
+        let lease_until = turn.lease_until.map(|until| now + until.since(before));
+        let due_before = std::mem::replace(&mut turn.lease_until, lease_until);
+        self.timers.clear(due_before, Timer::Ticket(ticket));
+        self.timers.set(lease_until, Timer::Ticket(ticket));
+        out.push(Effect::Changed { ticket });
+        self.move_start(ticket, before, out);
+    }
+
+    /// The start of a turn is now, and not when it was before.
+    pub(super) fn move_start(&mut self, ticket: Ticket, from: Time, out: &mut Vec<Effect>) {
+        let to = self.present;
+        let lines: Vec<Domain> =
+            self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines()).cloned().collect();
+        for domain in lines {
+            let Some(line) = self.lines.get_mut(&domain) else { continue };
+            if line.past.moved(from, to) && line.policy.rests() {
+                out.push(Effect::Past(PastChange::Moved { domain: domain.clone(), from, to }));
+            }
+            self.await_rest(&domain);
+        }
     }
 
     /// Ends a ticket, whether it waits or has a turn, and writes that down. The caller tells those who must know, and
@@ -203,11 +231,12 @@ impl Sequencer {
     /// A waiter's longest wait or a holder's lease is over.
     pub(super) fn ticket_due(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let turn = self.holder(ticket).map(|(_, turn)| turn);
+        let obstacle = self.tickets.get(&ticket).and_then(|entry| self.obstacle_of_waiter(entry)).map(Box::new);
         let outcome = if turn.is_some() { Outcome::Expired } else { Outcome::TimedOut };
         let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
         let refusal = match turn {
             Some(turn) => Refusal::Expired { ticket, held: now.since(turn.active_at) },
-            None => Refusal::TimedOut { domain: entry.domain.clone(), waited: entry.waited(now) },
+            None => Refusal::TimedOut { domain: entry.domain.clone(), waited: entry.waited(now), obstacle },
         };
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
         self.settle_lines_of(&entry, out);

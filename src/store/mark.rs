@@ -15,7 +15,6 @@ use sha2::{Digest, Sha256};
 use super::digest::first_eight;
 use super::file;
 use super::journal;
-use super::machine::Machine;
 use crate::protocol::Ticket;
 use crate::sys::Words;
 
@@ -144,6 +143,13 @@ impl Seen {
     /// Bytes of the journal that count.
     pub(super) fn journal_length(&self) -> Option<usize> {
         usize::try_from(self.length).ok()
+    }
+
+    /// Whether it says that somebody has a turn or waits, or that a domain is paused, now that there is no daemon; or
+    /// nothing that can be believed.
+    pub(super) fn outlives_a_daemon(&self) -> bool {
+        let has_some = self.settled.count > 0 || self.announced.count > 0;
+        self.is_there && (!self.is_sealed || (self.is_current && has_some))
     }
 
     /// Whether a database that is empty cannot be the one.
@@ -311,15 +317,6 @@ impl Mark {
     }
 }
 
-/// Whether the mark at `path` says that somebody has a turn or waits, or that a domain is paused, now that there is no
-/// daemon; or whether it says nothing that can be believed, so that only a daemon can tell. For clients that would not
-/// start one just to hear that there is nothing.
-pub fn outlives_a_daemon(path: &Path) -> bool {
-    let Ok(seen) = Mark::look(path, &Machine::this().boot_id) else { return true };
-    let has_some = seen.settled.count > 0 || seen.announced.count > 0;
-    seen.is_there && (!seen.is_sealed || (seen.is_current && has_some))
-}
-
 /// The word at `index` that says `value`, and shows when it was damaged. A larger value than it has room for becomes
 /// the largest.
 fn sealed(index: usize, value: u64) -> u64 {
@@ -345,6 +342,11 @@ fn boot_word(boot_id: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Machine;
+
+    fn outlives_a_daemon(path: &Path) -> bool {
+        Mark::look(path, &Machine::this().boot_id).map_or(true, |seen| seen.outlives_a_daemon())
+    }
 
     #[test]
     fn only_a_daemon_can_tell_where_something_lives_or_the_mark_is_damaged() {

@@ -28,7 +28,6 @@ pub use database::Database;
 pub(crate) use fault::point as fault_point;
 pub use history::History;
 pub use machine::Machine;
-pub use mark::outlives_a_daemon;
 pub use notes::{DoneNote, FoundNote, find_note, read_notes};
 pub use numbers::Numbers;
 pub use open::Files;

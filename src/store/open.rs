@@ -49,6 +49,19 @@ impl Files {
         Files { database: at("seq.db"), mark: at("seq.mark"), numbers: at("numbers") }
     }
 
+    /// Whether they say that somebody has a turn or waits, or that a domain is paused, now that there is no daemon; or
+    /// whether they say nothing that can be believed, so that only a daemon can tell. For clients that would not start
+    /// one just to hear that there is nothing.
+    pub fn outlive_a_daemon(&self) -> bool {
+        let machine = Machine::this();
+        let Ok(seen) = Mark::look(&self.mark, &machine.boot_id) else { return true };
+        if !seen.is_there {
+            let is_alone = !self.database.try_exists().unwrap_or(true);
+            return !is_alone || Numbers::may_be_in_use(&self.numbers, &machine).unwrap_or(true);
+        }
+        seen.outlives_a_daemon()
+    }
+
     /// What says that an empty database cannot be the one, if anything does.
     fn must_hold(&self, seen: &Seen, machine: &Machine) -> Option<Problem> {
         if seen.holds_something() {

@@ -61,6 +61,11 @@ impl Disk {
                 Effect::Past(PastChange::Started { domain, at }) => {
                     self.pasts.entry(domain.clone()).or_default().0.push(*at);
                 }
+                Effect::Past(PastChange::Moved { domain, from, to }) => {
+                    let (starts, _) = self.pasts.get_mut(domain).expect("it has begun");
+                    let start = starts.iter_mut().rfind(|start| *start == from).expect("it has begun then");
+                    *start = *to;
+                }
                 Effect::Past(PastChange::Ended { domain, at }) => {
                     self.pasts.entry(domain.clone()).or_default().1 = Some(*at);
                 }

@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 60] = [
+const EVERY_KIND: [&str; 61] = [
     "Admitted",
     "Changed",
     "Active",
@@ -82,6 +82,7 @@ const EVERY_KIND: [&str; 60] = [
     "ResumedReply",
     "Policy",
     "Past start",
+    "Past start moved",
     "Past end",
     "several let in at once",
     "TooManyRequests",
@@ -122,6 +123,7 @@ fn kind(effect: &Effect) -> String {
         Effect::Changed { .. } => "Changed".to_owned(),
         Effect::Policy(_) => "Policy".to_owned(),
         Effect::Past(PastChange::Started { .. }) => "Past start".to_owned(),
+        Effect::Past(PastChange::Moved { .. }) => "Past start moved".to_owned(),
         Effect::Past(PastChange::Ended { .. }) => "Past end".to_owned(),
         Effect::Record(record) => match record.change {
             Change::Queued => "Queued".to_owned(),

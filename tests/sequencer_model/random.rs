@@ -95,7 +95,8 @@ impl World {
                 Input::Release { connection, peer: peer(rng), which: self.which(rng, ticket), request_id }
             }
             65..68 => Input::Started { connection, ticket, pid: pid(rng), watched: rng.bool() },
-            68..70 => Input::Confirm { connection, ticket },
+            68..70 if rng.u8(..4) > 0 => Input::Confirm { connection, ticket },
+            68..70 => Input::BeginsNow { ticket },
             82..86 => Input::Wait {
                 connection,
                 peer: peer(rng),
@@ -160,6 +161,7 @@ impl World {
                 active_at: earlier,
                 lease_until: duration(rng).map(|lease| earlier + lease),
                 max_run: duration(rng),
+                is_fresh: rng.bool(),
                 superseded: None,
             }),
             pipes: rng.u32(..2),

@@ -123,7 +123,8 @@ fn the_longest_wait_goes_on_while_away_and_is_not_begun_anew() {
         story.later(4_000),
         [
             "#2 left TimedOut, waited 5s",
-            "c2: timed_out: no turn in foo.com after 5s: allow a longer wait, or see what holds it up with `seq status`",
+            "c2: timed_out: no turn in foo.com after 5s: foo.com is busy: it waits for ticket 1 (pid 55) to come back after a restart; \
+             allow a longer wait, or see `seq status`",
             "#3 left TimedOut, waited 5s"
         ]
     );

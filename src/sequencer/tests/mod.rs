@@ -186,7 +186,8 @@ fn waiter(ticket: u64, request_id: &str) -> Restored {
 
 /// A turn from before with this token.
 fn turn(token: u64) -> RestoredTurn {
-    RestoredTurn { token: Token(token), active_at: Time::ZERO, lease_until: None, max_run: None, superseded: None }
+    let active_at = Time::ZERO;
+    RestoredTurn { token: Token(token), active_at, lease_until: None, max_run: None, is_fresh: false, superseded: None }
 }
 
 fn words(effect: &Effect) -> String {
@@ -197,6 +198,9 @@ fn words(effect: &Effect) -> String {
         Effect::Policy(change) => policy_changed(change),
         Effect::Past(PastChange::Started { domain, at }) => {
             format!("{domain} began at {}ms", at.as_nanos() / 1_000_000)
+        }
+        Effect::Past(PastChange::Moved { domain, to, .. }) => {
+            format!("{domain} began only at {}ms", to.as_nanos() / 1_000_000)
         }
         Effect::Past(PastChange::Ended { domain, at }) => format!("{domain} ended at {}ms", at.as_nanos() / 1_000_000),
         Effect::Tell { connection, reply } => format!("c{}: {}", connection.0, told(reply)),

@@ -76,6 +76,47 @@ fn starts_are_as_far_apart_as_the_policy_says() {
 }
 
 #[test]
+fn a_start_counts_from_when_the_command_runs() {
+    let mut story = resting(min_interval(10));
+    story.ask(1, "a");
+    story.pass(300);
+    let started = || Input::Started { connection: ConnectionId(1), ticket: Ticket(1), pid: 7, watched: false };
+    assert_eq!(story.take(started()), ["#1 changed", "foo.com began only at 300ms"]);
+    story.pass(1_000);
+    assert_eq!(story.take(started()), ["#1 changed"], "the first time counts");
+    story.end(1);
+    assert!(!story.begins(2, "b"));
+    assert_eq!(story.timeout(), Some(9_000));
+    assert!(story.later(9_000).join(" ").contains("foo.com began at 10300ms"));
+    story.pass(200);
+    let confirm = Input::Confirm { connection: ConnectionId(2), ticket: Ticket(2) };
+    assert_eq!(story.take(confirm), ["#2 changed", "foo.com began only at 10500ms", "c2: confirmed #2"]);
+}
+
+#[test]
+fn a_turn_that_nobody_could_be_told_of_begins_when_they_are() {
+    let mut story = resting(rate(1, 10));
+    story.ask_with(1, "a", |request| {
+        request.binding = Binding::Lease;
+        request.lease = Some(seconds(3));
+    });
+    story.ask(2, "b");
+    story.pass(2_000);
+    assert_eq!(story.take(Input::BeginsNow { ticket: Ticket(1) }), ["#1 changed", "foo.com began only at 2000ms"]);
+    assert!(story.later(2_999).is_empty());
+    assert_eq!(
+        story.later(1),
+        [
+            "#1 ended Expired, token 1, waited 2s, held 3s",
+            "foo.com ended at 5000ms",
+            "c1: expired: the lease of ticket 1 is over after 3s: stop working under it"
+        ]
+    );
+    assert_eq!(story.timeout(), Some(7_000));
+    assert!(story.take(Input::BeginsNow { ticket: Ticket(2) }).is_empty(), "it waits");
+}
+
+#[test]
 fn a_turn_begins_no_sooner_than_the_cooldown_after_the_last_end() {
     let mut story = resting(cooldown(3));
     story.ask(1, "a");

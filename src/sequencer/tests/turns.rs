@@ -9,7 +9,8 @@ fn a_wait_below_a_second_is_told_in_milliseconds() {
     story.ask_with(2, "b", |request| request.max_wait = Some(Duration::from_millis(200)));
     assert_eq!(
         story.later(200)[1],
-        "c2: timed_out: no turn in foo.com after 200ms: allow a longer wait, or see what holds it up with `seq status`"
+        "c2: timed_out: no turn in foo.com after 200ms: foo.com is busy: ticket 1 (pid 101) has had the turn for 200ms; \
+         allow a longer wait, or see `seq status`"
     );
 }
 
@@ -74,7 +75,8 @@ fn a_waiter_is_refused_when_its_longest_wait_is_over() {
         story.later(1),
         [
             "#2 left TimedOut, waited 2s",
-            "c2: timed_out: no turn in foo.com after 2s: allow a longer wait, or see what holds it up with `seq status`"
+            "c2: timed_out: no turn in foo.com after 2s: foo.com is busy: ticket 1 (pid 101) has had the turn for 2s; \
+             allow a longer wait, or see `seq status`"
         ]
     );
     assert_eq!(story.timeout(), None);

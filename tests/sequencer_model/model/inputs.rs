@@ -134,6 +134,7 @@ impl Model {
             secret: ask.secret,
             positions: false,
             deadline: None,
+            is_fresh: false,
             told: (0, 0),
             told_at: None,
             turn: None,
@@ -203,6 +204,33 @@ impl Model {
             self.requests[index].processes += 1;
         }
         self.out.push(Effect::Changed { ticket });
+        self.goes_on(index);
+    }
+
+    pub(super) fn begins_now(&mut self, ticket: Ticket) {
+        let Some(index) = self.index(ticket.0) else { return };
+        let Some((token, before)) = self.requests[index].turn else { return };
+        let now = self.present;
+        let request = &mut self.requests[index];
+        request.turn = Some((token, now));
+        request.deadline = request.deadline.map(|lease_until| now + lease_until.since(before));
+        self.out.push(Effect::Changed { ticket });
+        self.move_starts(index, before);
+    }
+
+    /// The first time, what is done under the turn starts only now.
+    fn goes_on(&mut self, index: usize) {
+        let Some((_, active_at)) = self.requests[index].turn else { return };
+        if self.requests[index].is_fresh {
+            self.requests[index].is_fresh = false;
+            self.move_starts(index, active_at);
+        }
+    }
+
+    fn move_starts(&mut self, index: usize, from: Time) {
+        for domain in self.requests[index].lines() {
+            self.move_start(&domain, from);
+        }
     }
 
     pub(super) fn confirm(&mut self, connection: ConnectionId, ticket: Ticket) {
@@ -217,6 +245,7 @@ impl Model {
         request.unconfirmed = false;
         let (domain, request_id) = (request.domain.clone(), request.id.clone());
         self.out.push(Effect::Changed { ticket });
+        self.goes_on(index);
         self.tell(connection, Reply::Confirmed(Confirmed { domain, request_id, ticket }));
     }
 

@@ -27,6 +27,7 @@ use rests::Past;
 
 const SECOND: Duration = Duration::from_secs(1);
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug)]
 struct Request {
     ticket: u64,
@@ -52,6 +53,8 @@ struct Request {
     told_at: Option<Time>,
     /// Token and start.
     turn: Option<(u64, Time)>,
+    /// Whether its client has yet to say that it goes on.
+    is_fresh: bool,
     max_run: Option<Duration>,
     wishes: Wishes,
     superseded: Option<Successor>,
@@ -243,6 +246,7 @@ impl Model {
             Input::Sequence(request) => self.sequence(request),
             Input::Started { connection, ticket, pid, watched } => self.started(connection, ticket, pid, watched),
             Input::Confirm { connection, ticket } => self.confirm(connection, ticket),
+            Input::BeginsNow { ticket } => self.begins_now(ticket),
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 self.done(connection, peer, &which, exit_status, &processes, request_id);
             }

@@ -73,6 +73,19 @@ impl Model {
         }
     }
 
+    pub(super) fn move_start(&mut self, domain: &Domain, from: Time) {
+        let to = self.present;
+        let past = self.past_mut(domain);
+        if let Some(index) = past.starts.iter().position(|start| *start == from) {
+            past.starts[index] = to;
+            past.starts.sort();
+            if self.rests_by_policy(domain) {
+                self.out.push(Effect::Past(PastChange::Moved { domain: domain.clone(), from, to }));
+            }
+        }
+        self.set_wake(domain);
+    }
+
     pub(super) fn note_end(&mut self, domain: &Domain) {
         let at = self.now;
         self.past_mut(domain).end = Some(at);

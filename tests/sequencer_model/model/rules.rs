@@ -22,6 +22,7 @@ impl Model {
         let now = self.present;
         let request = &mut self.requests[index];
         request.turn = Some((token, now));
+        request.is_fresh = true;
         request.positions = false;
         request.max_run = max_run;
         request.deadline = match (request.binding, request.lease) {
