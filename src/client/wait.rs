@@ -1,6 +1,6 @@
 //! `seq wait`: until a domain is idle, without taking a turn.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::cli;
 use crate::clock::{Time, show_duration};
 use crate::error::{Cure, Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
+use crate::words::say;
 
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::link::{Link, LinkError, check_version};
@@ -97,7 +98,7 @@ fn answer(link: &mut Link, patience: Option<Duration>, trouble: &mut String) -> 
 
 fn tell_once(last: &mut String, trouble: String) {
     if *last != trouble {
-        _ = io::stderr().write_all(format!("seq: {trouble}\n").as_bytes());
+        say("seq", &trouble);
         *last = trouble;
     }
 }

@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::clock::Time;
 use crate::protocol::{Domain, DomainStatus};
+use crate::words::say;
 
 use super::standing::Standing;
 use super::table::cut;
@@ -166,7 +167,7 @@ impl Waiting {
 
     fn say(&mut self, what: &str) {
         self.erase();
-        write(&format!("seq: {}: {what}\n", self.domain));
+        say("seq", format_args!("{}: {what}", self.domain));
     }
 
     /// The wait is over: nothing of a live line stays on the screen.
