@@ -1,4 +1,4 @@
-//! Taking a place in line, or a turn, up again after the daemon has gone.
+//! Taking a place in line, or a turn, up again after the daemon has gone; or asking again for one where it had no room.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
@@ -16,7 +16,8 @@ use super::connect::Daemon;
 use super::errand::{Errand, Reporter};
 use super::link::{Link, LinkError};
 use super::pause::Pause;
-use super::refusal::unless_leaving;
+use super::refusal::unless_sent_away;
+use super::turn::milliseconds;
 
 /// Bytes of a secret, as many again when it is written in hexadecimal digits.
 const SECRET_BYTES: usize = 16;
@@ -28,6 +29,8 @@ pub(super) enum Known {
     Ticket(Ticket, RequestId),
     /// Nothing: it was sent, but the answer was lost. The daemon may have given it a ticket, even a turn.
     Unheard,
+    /// That no daemon has heard it: there was no room for one more connection.
+    Unsent,
 }
 
 /// All that it takes to come back.
@@ -39,12 +42,16 @@ pub(super) struct Rejoin {
     /// Those that belong to `sequence`.
     pub(super) descriptors: Vec<OwnedFd>,
     pub(super) known: Known,
+    /// When the longest wait is over.
+    pub(super) until: Option<Time>,
     /// What to say once the turn is there again: the command, with its pidfd.
     pub(super) started: Option<(Started, Vec<OwnedFd>)>,
     /// How long to look for a daemon; without end if there is none.
     pub(super) patience: Option<Duration>,
-    /// Who wants to hear what somebody has to do before a daemon can start, or write.
-    pub(super) reporter: Option<Reporter<String>>,
+    /// Whether the last one has just sent it away, so that there is no hurry.
+    pub(super) was_sent_away: bool,
+    /// Who wants to hear what has to be done before a daemon can start, write, or let it in.
+    pub(super) reporter: Option<Reporter<Error>>,
 }
 
 /// The connection to the next daemon, and what it said to the request.
@@ -69,40 +76,43 @@ impl Rejoin {
             .map_err(|error| Error::failure(format_args!("cannot connect to the daemon again: {error}")))
     }
 
-    /// Without end, too, while the daemon says what somebody must do before it can start: nobody loses a place by that.
-    /// Who was told of no place has none to lose.
+    /// Without end, too, while the daemon has no room, or says what somebody must do before it can start: nobody loses a
+    /// place by that. Who was told of no place has none to lose when it cannot start.
     fn run(mut self) -> Rejoined {
         let mut reporter = self.reporter.take();
         let mut give_up = self.patience.map(|patience| Time::now() + patience);
         let mut pause = Pause::new();
         let mut last = String::new();
+        if self.was_sent_away {
+            thread::sleep(pause.next());
+        }
         loop {
             let error = match self.attempt(&mut reporter) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            let is_refusal = error.cure() == Cure::Person;
-            if is_refusal && self.known == Known::Unheard {
+            let cure = error.cure();
+            if cure == Cure::Person && self.known == Known::Unheard {
                 return Err(error);
             }
-            if is_refusal {
+            if cure != Cure::Unknown {
                 give_up = self.patience.map(|patience| Time::now() + patience);
             } else if give_up.is_some_and(|give_up| Time::now() >= give_up) {
                 return Err(error);
             }
-            if is_refusal
+            if cure != Cure::Unknown
                 && last != error.to_string()
                 && let Some(reporter) = &mut reporter
             {
                 last = error.to_string();
-                reporter.say(last.clone());
+                reporter.say(error);
             }
-            thread::sleep(if is_refusal { pause.next_after_refusal() } else { pause.next() });
+            thread::sleep(if cure == Cure::Person { pause.next_after_refusal() } else { pause.next() });
         }
     }
 
     /// A daemon that is there but hangs is waited for without end: what it has of this request it keeps.
-    fn attempt(&self, reporter: &mut Option<Reporter<String>>) -> Rejoined {
+    fn attempt(&self, reporter: &mut Option<Reporter<Error>>) -> Rejoined {
         let mut link = self.daemon.connect()?;
         let reply = self.ask(&mut link, reporter).map_err(|error| self.daemon.explain(error))?;
         if let (Some((started, pidfd)), Reply::Active(active)) = (&self.started, &reply)
@@ -114,7 +124,7 @@ impl Rejoin {
         Ok((link, reply))
     }
 
-    fn ask(&self, link: &mut Link, reporter: &mut Option<Reporter<String>>) -> Result<Reply, LinkError> {
+    fn ask(&self, link: &mut Link, reporter: &mut Option<Reporter<Error>>) -> Result<Reply, LinkError> {
         match &self.known {
             Known::Ticket(ticket, request_id) => self.resume(link, *ticket, request_id, reporter),
             Known::Unheard => {
@@ -124,10 +134,17 @@ impl Rejoin {
                         reply => return Ok(reply),
                     }
                 }
-                link.open_with(&Request::Sequence(self.sequence.clone()), &borrowed(&self.descriptors))?;
-                first_reply(link, reporter)
+                self.ask_anew(link, reporter)
             }
+            Known::Unsent => self.ask_anew(link, reporter),
         }
+    }
+
+    fn ask_anew(&self, link: &mut Link, reporter: &mut Option<Reporter<Error>>) -> Result<Reply, LinkError> {
+        let max_wait_ms = self.until.map(|until| milliseconds(until.since(Time::now())));
+        let sequence = Sequence { max_wait_ms, ..self.sequence.clone() };
+        link.open_with(&Request::Sequence(sequence), &borrowed(&self.descriptors))?;
+        first_reply(link, reporter)
     }
 
     fn resume(
@@ -135,7 +152,7 @@ impl Rejoin {
         link: &mut Link,
         ticket: Ticket,
         request_id: &RequestId,
-        reporter: &mut Option<Reporter<String>>,
+        reporter: &mut Option<Reporter<Error>>,
     ) -> Result<Reply, LinkError> {
         let request_id = Some(request_id.to_string());
         let sequence = Sequence { resume: Some(ticket.0), request_id, ..self.sequence.clone() };
@@ -147,7 +164,7 @@ impl Rejoin {
     fn candidates(
         &self,
         link: &mut Link,
-        reporter: &mut Option<Reporter<String>>,
+        reporter: &mut Option<Reporter<Error>>,
     ) -> Result<Vec<(Ticket, RequestId)>, LinkError> {
         let domain = Some(self.sequence.domain.clone());
         let status = Status { domain, waiters_max: Some(WAITERS_PER_DOMAIN_MAX), ..Status::default() };
@@ -168,12 +185,12 @@ pub(super) fn is_no_ticket_of_ours(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::NotFound | ErrorCode::Forbidden | ErrorCode::BadRequest)
 }
 
-fn first_reply(link: &mut Link, reporter: &mut Option<Reporter<String>>) -> Result<Reply, LinkError> {
+fn first_reply(link: &mut Link, reporter: &mut Option<Reporter<Error>>) -> Result<Reply, LinkError> {
     loop {
-        match unless_leaving(link.answer(None)?)? {
+        match unless_sent_away(link.answer(None)?)? {
             Reply::Stalled(stalled) => {
                 if let Some(reporter) = reporter {
-                    reporter.say(stalled.message);
+                    reporter.say(Error::failure(stalled.message).with_cure(Cure::Write));
                 }
             }
             reply => return Ok(reply),
