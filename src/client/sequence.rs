@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::unistd::getsid;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
@@ -110,10 +111,22 @@ fn calling_shell() -> Result<Owner, Error> {
     let lost = "the calling shell cannot be seen from here: name a process with --for-pid, or use --lease";
     let pid = getppid().ok_or_else(|| Error::failure(lost))?;
     let pidfd = open(pid)?;
-    if getppid() != Some(pid) {
-        return Err(Error::failure("the calling shell has ended"));
+    if getppid() != Some(pid) || is_foster_parent(pid) {
+        return Err(Error::failure(
+            "the calling shell has ended, so the turn would have no end: name a process with --for-pid, or use --lease",
+        ));
     }
     Ok(Owner { pid, pidfd })
+}
+
+/// Whether this process was left to `parent`, since the one that called it has ended (`PR_SET_CHILD_SUBREAPER`,
+/// `prctl(2)`). Who leads no session is in that of the process that called it; who leads one may have been called by
+/// any, but not by process 1, which does not call seq for a turn of its own.
+fn is_foster_parent(parent: Pid) -> bool {
+    let session_of = |pid: Pid| getsid(Some(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get()))).ok();
+    let (own, of_parent) = (getsid(None).ok(), session_of(parent));
+    let is_leader = own == Some(nix::unistd::Pid::this());
+    own.is_some() && of_parent.is_some() && own != of_parent && (!is_leader || parent.is_init())
 }
 
 fn named(pid: u32) -> Result<Owner, Error> {
