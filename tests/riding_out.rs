@@ -2,6 +2,12 @@
 
 mod support;
 
+use std::fs::{self, DirBuilder};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -165,6 +171,24 @@ fn who_may_not_start_a_daemon_waits_until_somebody_does() {
     holder.wait().is_silent(0);
     waiter.wait().is_silent(0);
     assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
+}
+
+#[test]
+fn who_was_told_of_no_place_waits_for_nobody_else_to_start_a_daemon() {
+    let home = Home::new();
+    DirBuilder::new().recursive(true).mode(0o700).create(home.state()).expect("a directory");
+    let listener = UnixListener::bind(home.socket()).expect("a socket");
+    let run = home.start(&["run", "--no-start", "-d", "foo.com", "--", "touch", "ran"]);
+    let (client, _) = listener.accept().expect("a client");
+    let mut request = String::new();
+    BufReader::new(&client).read_line(&mut request).expect("a request");
+    // As a daemon does that leaves just then.
+    fs::remove_file(home.socket()).expect("a socket");
+    drop((client, listener));
+    let words = format!("no daemon listens at {}: start seqd, or leave out --no-start", home.socket().display());
+    let ended = run.wait();
+    ended.says(125, "", &format!("seq: {words}\n"));
+    assert!(ended.took < Duration::from_secs(20) && !home.file("ran").exists(), "{:?}", ended.took);
 }
 
 #[test]

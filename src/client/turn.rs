@@ -327,8 +327,11 @@ impl Asker<'_> {
 
     /// Asks again, as long as it takes, if need be of the next daemon.
     fn come_back(&mut self, known: Known, was_sent_away: bool) -> Result<Rejoining, Error> {
-        // Who would not wait at all does not wait for a daemon either.
-        let patience = if self.sequence.no_wait { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
+        // Who would not wait at all does not wait for a daemon either; nor does who was told of no place, where only
+        // somebody else can start one.
+        let has_place = matches!(known, Known::Ticket(..));
+        let is_brief = self.sequence.no_wait || (!has_place && !self.daemon.may_start());
+        let patience = if is_brief { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
         let cannot =
             |error: std::io::Error| Error::failure(format_args!("cannot connect to the daemon again: {error}"));
         let descriptors = copies(self.descriptors).map_err(cannot)?;
@@ -375,7 +378,7 @@ impl Asker<'_> {
                 self.is_resuming = is_heard;
                 Ok(Rejoining::Back(link, reply))
             }
-            Some(Err(error)) if error.cure() == Cure::Person => Err(error),
+            Some(Err(error)) if error.cure() == Cure::Person || !has_place => Err(error),
             Some(Err(error)) => Err(Error::failure(format_args!(
                 "the daemon ended while this request waited, and none came back within {}: {error}",
                 show_duration(patience)
