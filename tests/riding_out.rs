@@ -8,8 +8,6 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use std::time::Duration;
-
 use rustix::process::Signal;
 use support::{Home, Running, size};
 
