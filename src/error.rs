@@ -103,7 +103,13 @@ impl Error {
 /// The way out when `directory`, or a file in it, cannot be written.
 pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
     let directory = directory.display();
+    if is_too_many_files(error) {
+        return "raise the limit on open files (ulimit -n)".to_owned();
+    }
     match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            "a directory is in its place: move that away, or name a socket elsewhere with --socket".to_owned()
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room in {directory}"),
         _ => format!(
             "make {directory} writable, or name a socket elsewhere with --socket or SEQ_SOCKET, the same for all \
@@ -115,12 +121,15 @@ pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
 /// What `error` says, and the way out where a limit of the process or of its user is at fault.
 pub fn with_limit(error: &io::Error) -> String {
     match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
-            format!("{error}: raise the limit on open files (ulimit -n)")
-        }
+        _ if is_too_many_files(error) => format!("{error}: raise the limit on open files (ulimit -n)"),
         Some(rustix::io::Errno::AGAIN) => format!("{error}: raise the limit on processes (ulimit -u), or end some"),
         _ => error.to_string(),
     }
+}
+
+fn is_too_many_files(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(errno, Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE))
 }
 
 impl fmt::Display for Error {

@@ -241,6 +241,13 @@ impl Daemon {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(Refusal::Absent),
             Err(Errno::AGAIN) => return Err(Refusal::Wrong(self.silent())),
+            // A socket of another kind (`connect(2)`).
+            Err(Errno::PROTOTYPE) => {
+                return Err(Refusal::Wrong(Error::failure(format_args!(
+                    "{} is not a socket of seqd: move it away, or name another path with --socket",
+                    socket.display()
+                ))));
+            }
             Err(Errno::ACCESS | Errno::PERM) => return Err(Refusal::Wrong(self.no_permission())),
             Err(errno) => return Err(wrong(errno)),
         }
@@ -276,6 +283,12 @@ impl Daemon {
             return Err(Refusal::Absent);
         };
         let shown = self.place.socket.display();
+        if socket.is_dir() {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "{shown} is a directory: name a path in one with --socket, as {}",
+                self.place.socket.join("seqd.sock").display()
+            ))));
+        }
         if !socket.file_type().is_socket() {
             return Err(Refusal::Wrong(Error::failure(format_args!(
                 "{shown} is not a socket: move it away, or name another path with --socket"

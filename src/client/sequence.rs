@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
 use crate::cli;
 use crate::clock::show_duration;
-use crate::error::Error;
+use crate::error::{Error, with_limit};
 use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, Status};
 
 use super::connect::Daemon;
@@ -131,22 +131,27 @@ fn is_foster_parent(parent: Pid) -> bool {
 
 fn named(pid: u32) -> Result<Owner, Error> {
     let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = known.ok_or_else(|| Error::failure(format_args!("there is no process {pid}")))?;
+    let pid = known.ok_or_else(|| no_such_process(pid))?;
     let owner = Owner { pid, pidfd: open(pid)? };
     // It has ended, only its parent has not asked for its status yet.
     let is_dead = Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'Z' | 'X'));
-    if is_dead { Err(no_such_process(pid)) } else { Ok(owner) }
+    if is_dead { Err(no_such_process(owner.number())) } else { Ok(owner) }
 }
 
 fn open(pid: Pid) -> Result<OwnedFd, Error> {
     pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
-        Errno::SRCH => no_such_process(pid),
+        Errno::SRCH => no_such_process(pid.as_raw_nonzero()),
+        // Which of them depends on the kernel (`pidfd_open(2)`).
+        Errno::INVAL | Errno::NOENT => Error::failure(format_args!(
+            "{} is a thread of a process: name the process with --for-pid",
+            pid.as_raw_nonzero()
+        )),
         Errno::NOSYS => Error::failure("this kernel has no pidfds (Linux 5.3): use --lease"),
-        errno => Error::failure(format_args!("cannot watch process {pid}: {}", std::io::Error::from(errno))),
+        errno => Error::failure(format_args!("cannot watch process {pid}: {}", with_limit(&errno.into()))),
     })
 }
 
-fn no_such_process(pid: Pid) -> Error {
+fn no_such_process(pid: impl std::fmt::Display) -> Error {
     Error::failure(format_args!("there is no process {pid}: name one that runs with --for-pid"))
 }
 
