@@ -505,7 +505,10 @@ fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
 }
 
 fn say_blind(ticket: Ticket, error: &io::Error) {
-    error!("cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that");
+    error!(
+        "cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that, or \
+         seq cancel {ticket} while it waits"
+    );
 }
 
 fn timer_failed(error: &io::Error) -> Error {

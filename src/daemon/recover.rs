@@ -23,6 +23,8 @@ pub(super) struct Recovered {
 /// What keeps a ticket still.
 #[derive(Debug, Default)]
 pub(super) struct Keepers {
+    /// Whether it is a turn that they keep, and not a place in line.
+    is_turn: bool,
     /// To be watched.
     pub(super) watched: Vec<(Role, OwnedFd)>,
     /// Those that cannot be looked for, and so may be there. Only their client, or `release`, ends the wait for them.
@@ -49,9 +51,9 @@ pub(super) fn look(tickets: Vec<SavedTicket>) -> Vec<Recovered> {
 }
 
 fn look_one(mut saved: SavedTicket, pipes: &Pipes, sight: &Sight) -> Recovered {
-    let mut keepers = Keepers::default();
     let ticket = saved.ticket.ticket;
     let is_holder = saved.ticket.turn.is_some();
+    let mut keepers = Keepers { is_turn: is_holder, ..Keepers::default() };
     if is_holder {
         for inode in &saved.pipes {
             let since = saved.ticket.queued_at.as_nanos() / 1_000_000_000;
@@ -122,9 +124,8 @@ impl Keepers {
             Identity::Pipe(_) => "its pipe".to_owned(),
             Identity::Process(process) => format!("process {}", process.pid),
         };
-        warn!(
-            "ticket {ticket}: {what} cannot be looked for ({why}): taken to be there; seq release {ticket} ends that"
-        );
+        let end = if self.is_turn { "release" } else { "cancel" };
+        warn!("ticket {ticket}: {what} cannot be looked for ({why}): taken to be there; seq {end} {ticket} ends that");
         self.unseen.push((role, identity));
     }
 
