@@ -241,6 +241,32 @@ fn a_daemon_that_hangs_costs_nobody_the_place_and_holds_nobody_up() {
 }
 
 #[test]
+fn who_waits_says_that_the_next_daemon_cannot_be_executed() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::new();
+    let own = home.install(&support::seq_program(), "seq");
+    let gate = home.gate("gate");
+    let holder = home.launch(home.command(&own).args(["run", "-d", "foo.com", "--", "./worker", "a", "gate"]));
+    home.await_line("start a");
+    let waiter = home.launch(home.command(&own).args(["run", "-d", "foo.com", "--", "./worker", "b"]));
+    home.await_waiters("foo.com", 1);
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    home.kill_daemon();
+    let words = format!(
+        "seq: foo.com: cannot start the daemon: Permission denied (os error 13): make {} executable again; waiting \
+         until that is done\n",
+        own.display()
+    );
+    home.await_fact("what has to be done", || (waiter.stderr_so_far() == words).then_some(()));
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    gate.open();
+    assert_eq!(holder.wait().status.code(), Some(0));
+    assert_eq!(waiter.wait().status.code(), Some(0));
+    assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
+}
+
+#[test]
 fn stop_ends_the_wait_and_leaves_the_command() {
     let home = Home::new();
     let gate = home.gate("gate");

@@ -192,6 +192,11 @@ fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(
         |error| match error.kind() {
             io::ErrorKind::NotFound => Error::failure("cannot start the daemon: there is no /proc: mount it"),
+            io::ErrorKind::PermissionDenied => Error::failure(format_args!(
+                "cannot start the daemon: {error}: make {} executable again",
+                std::env::current_exe().unwrap_or_else(|_| "seq".into()).display()
+            ))
+            .with_cure(Cure::Person),
             _ => Error::failure(format_args!("cannot start the daemon: {}", with_limit(&error))),
         },
     )?;
