@@ -284,6 +284,28 @@ fn the_files_of_the_daemon_have_their_modes_whatever_the_umask_is() {
     }
 }
 
+#[test]
+fn who_waits_for_the_turn_it_runs_under_is_told_so() {
+    let home = Home::new();
+    let inner = |options: &str| {
+        let command = format!("echo $$; env -u SEQ_TOKEN \"$SEQ\" run -d foo.com -w 1500ms {options} -- true; exit $?");
+        home.seq(&["run", "-d", "foo.com", "--", "sh", "-c", &command])
+    };
+    let ended = inner("");
+    let pid = ended.stdout().trim_end().to_owned();
+    let words = format!(
+        "seq: foo.com: pid {pid}, which this runs under, has the turn, so this may wait for ever: with SEQ_TICKET, \
+         SEQ_TOKEN and SEQ_TURN_SOCKET of that turn in its environment it would go on within it\n\
+         seq: no turn in foo.com after 1.5s"
+    );
+    assert_eq!(ended.status.code(), Some(75));
+    assert!(ended.stderr().starts_with(&words), "{}", ended.stderr());
+    assert_eq!(inner("-q").stderr(), "");
+    let script = r#""$SEQ" sequence -d bar.com; "$SEQ" run -d bar.com -w 1500ms -- true; exit $?"#;
+    let ended = home.sh(script);
+    assert!(ended.stderr().contains("'seq done' must give it back first\n"), "{}", ended.stderr());
+}
+
 /// The session of this test, as `/proc` has it: 0 where it is one from outside of the pid namespace.
 fn session() -> String {
     let stat = fs::read_to_string("/proc/self/stat").expect("readable");
