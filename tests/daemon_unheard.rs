@@ -87,7 +87,7 @@ fn a_thousand_questions_of_one_who_is_gone_hold_up_nobody() {
     let (daemon, mut holder, mut waiter) = one_has_the_turn_and_one_waits();
     daemon.signal(Signal::STOP);
     for question in [r#"{"op":"status"}"#, r#"{"op":"info"}"#, r#"{"op":"wait","domain":"a"}"#] {
-        holder.send(&[question; 1_500].join("\n"));
+        holder.send(&vec![question; 1_500].join("\n"));
     }
     drop(holder);
     daemon.signal(Signal::CONT);

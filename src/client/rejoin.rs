@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::clock::Time;
+use crate::clock::{Time, milliseconds};
 use crate::error::{Cure, Error};
 use crate::protocol::limits::WAITERS_PER_DOMAIN_MAX;
 use crate::protocol::{ErrorCode, Reply, Request, RequestId, Sequence, Started, Status, Ticket};
@@ -17,7 +17,6 @@ use super::errand::{Errand, Reporter};
 use super::link::{Link, LinkError};
 use super::pause::Pause;
 use super::refusal::unless_sent_away;
-use super::turn::milliseconds;
 
 /// Bytes of a secret, as many again when it is written in hexadecimal digits.
 const SECRET_BYTES: usize = 16;

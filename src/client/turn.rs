@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::cli;
-use crate::clock::{Time, show_duration};
+use crate::clock::{Time, milliseconds, show_duration};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{
@@ -203,7 +203,7 @@ impl Asker<'_> {
                     }
                     if self.look_at.is_some_and(|at| at <= Time::now()) {
                         self.look_at = None;
-                        self.ask_status(link, &look_request(self.sequence))?;
+                        ask_status(link, &look_request(self.sequence))?;
                     }
                 }
                 Wake::Lost => match self.rejoin()? {
@@ -424,16 +424,16 @@ impl Asker<'_> {
             return Ok(());
         }
         let domain = Some(self.sequence.domain.clone());
-        self.ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))
+        ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))
     }
+}
 
-    /// Asks for a status; the answer is heard like all that comes.
-    fn ask_status(&self, link: &Link, request: &Request) -> Result<(), Error> {
-        match link.send(request, &[]) {
-            // A daemon that has gone is noticed when it is listened to.
-            Ok(()) | Err(LinkError::Closed) => Ok(()),
-            Err(_) => Err(Error::failure("cannot ask the daemon who has the turn")),
-        }
+/// Asks for a status; the answer is heard like all that comes.
+fn ask_status(link: &Link, request: &Request) -> Result<(), Error> {
+    match link.send(request, &[]) {
+        // A daemon that has gone is noticed when it is listened to.
+        Ok(()) | Err(LinkError::Closed) => Ok(()),
+        Err(_) => Err(Error::failure("cannot ask the daemon who has the turn")),
     }
 }
 
@@ -493,11 +493,6 @@ fn is_confirmation(reply: &Reply) -> bool {
         Reply::Error(error) => error.code == ErrorCode::UnknownOperation,
         _ => false,
     }
-}
-
-/// A duration as it is on the wire.
-pub(super) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The first answer, which must come at once. The daemon's `hello` is checked on the way.

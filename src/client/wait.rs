@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::termios::isatty;
 
 use crate::cli;
-use crate::clock::{Time, show_duration};
+use crate::clock::{Time, milliseconds, show_duration};
 use crate::error::{Cure, Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 use crate::words::say;
@@ -32,7 +32,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
         let request = Request::Wait(Wait {
             domain: args.domain.clone(),
             request_id: None,
-            max_wait_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            max_wait_ms: left.map(milliseconds),
             within: outer_turn(&daemon.place().socket),
         });
         let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {

@@ -19,7 +19,7 @@ use super::moment::clock;
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::policy::shown_values;
 use super::refusal::{refused, unless_sent_away};
-use super::status::{Users, describe, json, milliseconds, shown_command};
+use super::status::{Users, describe, json, show_milliseconds, shown_command};
 use super::table::{Screen, printable};
 
 /// What is said between what one daemon told and what the next one tells.
@@ -176,7 +176,7 @@ fn describe_policy_event(event: &PolicyEvent, users: &Users) -> String {
 }
 
 fn after(milliseconds_ago: Option<u64>) -> String {
-    milliseconds_ago.map(|number| format!(" after {}", milliseconds(number))).unwrap_or_default()
+    milliseconds_ago.map(|number| format!(" after {}", show_milliseconds(number))).unwrap_or_default()
 }
 
 fn ending_of(event: &Event) -> String {
