@@ -257,6 +257,13 @@ impl Daemon {
 
     /// Directory and socket must belong to this user or to root; others must not be able to put another in place.
     fn check_owner(&self) -> Result<(), Refusal> {
+        if self.lstat(&self.place.socket)?.is_some_and(|found| found.is_dir()) {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "{} is a directory: name a path in one with --socket, as {}",
+                self.place.socket.display(),
+                self.place.socket.join("seqd.sock").display()
+            ))));
+        }
         let Some(directory) = self.lstat(&self.place.directory)? else {
             return Err(Refusal::Absent);
         };
@@ -283,12 +290,6 @@ impl Daemon {
             return Err(Refusal::Absent);
         };
         let shown = self.place.socket.display();
-        if socket.is_dir() {
-            return Err(Refusal::Wrong(Error::failure(format_args!(
-                "{shown} is a directory: name a path in one with --socket, as {}",
-                self.place.socket.join("seqd.sock").display()
-            ))));
-        }
         if !socket.file_type().is_socket() {
             return Err(Refusal::Wrong(Error::failure(format_args!(
                 "{shown} is not a socket: move it away, or name another path with --socket"
