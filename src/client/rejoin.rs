@@ -49,8 +49,34 @@ pub(super) struct Rejoin {
     pub(super) patience: Option<Duration>,
     /// Whether the last one has just sent it away, so that there is no hurry.
     pub(super) was_sent_away: bool,
+    /// Whether the user knows already that it waits for something to be done.
+    pub(super) has_said_it_waits: bool,
     /// Who wants to hear what has to be done before a daemon can start, write, or let it in.
     pub(super) reporter: Option<Reporter<Error>>,
+}
+
+/// Says what is waited for.
+#[derive(Debug)]
+struct Voice {
+    reporter: Option<Reporter<Error>>,
+    /// What was said last.
+    last: String,
+    /// Whether anything was said.
+    has_spoken: bool,
+}
+
+impl Voice {
+    /// Not twice in a row.
+    fn say(&mut self, trouble: Error) {
+        self.has_spoken = true;
+        let words = trouble.to_string();
+        if let Some(reporter) = &mut self.reporter
+            && self.last != words
+        {
+            self.last = words;
+            reporter.say(trouble);
+        }
+    }
 }
 
 /// The connection to the next daemon, and what it said to the request.
@@ -76,22 +102,22 @@ impl Rejoin {
     }
 
     /// Without end, too, while the daemon has no room, or says what somebody must do before it can start: nobody loses a
-    /// place by that. Who was told of no place has none to lose when it cannot start.
+    /// place by that. Who has neither heard of a place nor said that it waits has none to lose when it cannot start.
     fn run(mut self) -> Rejoined {
-        let mut reporter = self.reporter.take();
+        let has_spoken = self.has_said_it_waits;
+        let mut voice = Voice { reporter: self.reporter.take(), last: String::new(), has_spoken };
         let mut give_up = self.patience.map(|patience| Time::now() + patience);
         let mut pause = Pause::new();
-        let mut last = String::new();
         if self.was_sent_away {
             thread::sleep(pause.next());
         }
         loop {
-            let error = match self.attempt(&mut reporter) {
+            let error = match self.attempt(&mut voice) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             let cure = error.cure();
-            if cure == Cure::Person && self.known == Known::Unheard {
+            if cure == Cure::Person && self.known == Known::Unheard && !voice.has_spoken {
                 return Err(error);
             }
             if cure != Cure::Unknown {
@@ -99,21 +125,17 @@ impl Rejoin {
             } else if give_up.is_some_and(|give_up| Time::now() >= give_up) {
                 return Err(error);
             }
-            if cure != Cure::Unknown
-                && last != error.to_string()
-                && let Some(reporter) = &mut reporter
-            {
-                last = error.to_string();
-                reporter.say(error);
+            if cure != Cure::Unknown {
+                voice.say(error);
             }
             thread::sleep(if cure == Cure::Person { pause.next_after_refusal() } else { pause.next() });
         }
     }
 
     /// A daemon that is there but hangs is waited for without end: what it has of this request it keeps.
-    fn attempt(&self, reporter: &mut Option<Reporter<Error>>) -> Rejoined {
+    fn attempt(&self, voice: &mut Voice) -> Rejoined {
         let mut link = self.daemon.connect()?;
-        let reply = self.ask(&mut link, reporter).map_err(|error| self.daemon.explain(error))?;
+        let reply = self.ask(&mut link, voice).map_err(|error| self.daemon.explain(error))?;
         if let (Some((started, pidfd)), Reply::Active(active)) = (&self.started, &reply)
             && active.ticket.0 == started.ticket
         {
@@ -123,27 +145,27 @@ impl Rejoin {
         Ok((link, reply))
     }
 
-    fn ask(&self, link: &mut Link, reporter: &mut Option<Reporter<Error>>) -> Result<Reply, LinkError> {
+    fn ask(&self, link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
         match &self.known {
-            Known::Ticket(ticket, request_id) => self.resume(link, *ticket, request_id, reporter),
+            Known::Ticket(ticket, request_id) => self.resume(link, *ticket, request_id, voice),
             Known::Unheard => {
-                for (ticket, request_id) in self.candidates(link, reporter)? {
-                    match self.resume(link, ticket, &request_id, reporter)? {
+                for (ticket, request_id) in self.candidates(link, voice)? {
+                    match self.resume(link, ticket, &request_id, voice)? {
                         Reply::Error(error) if is_no_ticket_of_ours(error.code) => {}
                         reply => return Ok(reply),
                     }
                 }
-                self.ask_anew(link, reporter)
+                self.ask_anew(link, voice)
             }
-            Known::Unsent => self.ask_anew(link, reporter),
+            Known::Unsent => self.ask_anew(link, voice),
         }
     }
 
-    fn ask_anew(&self, link: &mut Link, reporter: &mut Option<Reporter<Error>>) -> Result<Reply, LinkError> {
+    fn ask_anew(&self, link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
         let max_wait_ms = self.until.map(|until| milliseconds(until.since(Time::now())));
         let sequence = Sequence { max_wait_ms, ..self.sequence.clone() };
         link.open_with(&Request::Sequence(sequence), &borrowed(&self.descriptors))?;
-        first_reply(link, reporter)
+        first_reply(link, voice)
     }
 
     fn resume(
@@ -151,24 +173,20 @@ impl Rejoin {
         link: &mut Link,
         ticket: Ticket,
         request_id: &RequestId,
-        reporter: &mut Option<Reporter<Error>>,
+        voice: &mut Voice,
     ) -> Result<Reply, LinkError> {
         let request_id = Some(request_id.to_string());
         let sequence = Sequence { resume: Some(ticket.0), request_id, ..self.sequence.clone() };
         link.open_with(&Request::Sequence(sequence), &borrowed(&self.descriptors))?;
-        first_reply(link, reporter)
+        first_reply(link, voice)
     }
 
     /// The tickets that may be this request's: those that its process asked for.
-    fn candidates(
-        &self,
-        link: &mut Link,
-        reporter: &mut Option<Reporter<Error>>,
-    ) -> Result<Vec<(Ticket, RequestId)>, LinkError> {
+    fn candidates(&self, link: &mut Link, voice: &mut Voice) -> Result<Vec<(Ticket, RequestId)>, LinkError> {
         let domain = Some(self.sequence.domain.clone());
         let status = Status { domain, waiters_max: Some(WAITERS_PER_DOMAIN_MAX), ..Status::default() };
         link.open_with(&Request::Status(status), &[])?;
-        let Reply::Status(status) = first_reply(link, reporter)? else { return Ok(Vec::new()) };
+        let Reply::Status(status) = first_reply(link, voice)? else { return Ok(Vec::new()) };
         let whose = (geteuid().as_raw(), self.sequence.pid.unwrap_or_else(std::process::id));
         let found = status.domains.into_iter().next();
         let (holders, waiters) = found.map(|found| (found.holders, found.waiters)).unwrap_or_default();
@@ -184,13 +202,11 @@ pub(super) fn is_no_ticket_of_ours(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::NotFound | ErrorCode::Forbidden | ErrorCode::BadRequest)
 }
 
-fn first_reply(link: &mut Link, reporter: &mut Option<Reporter<Error>>) -> Result<Reply, LinkError> {
+fn first_reply(link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
     loop {
         match unless_sent_away(link.answer(None)?)? {
             Reply::Stalled(stalled) => {
-                if let Some(reporter) = reporter {
-                    reporter.say(Error::failure(stalled.message).with_cure(Cure::Write));
-                }
+                voice.say(Error::failure(stalled.message).with_cure(Cure::Write));
             }
             reply => return Ok(reply),
         }

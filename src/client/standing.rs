@@ -226,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn no_number_of_a_daemon_is_too_large_for_the_line() {
+        let mut standing = Standing { place: Some((u64::MAX, u64::MAX)), ..Standing::default() };
+        let mut status = DomainStatus { usual_run_ms: Some(u64::MAX), ..status(Some(u64::MAX)) };
+        status.holders[0].held_ms = u64::MAX;
+        standing.learn(Some(&status), Time::ZERO);
+        let text = standing.text("foo.com", Time::ZERO + Duration::from_secs(5), usize::MAX).unwrap();
+        assert!(text.starts_with("seq: foo.com: 18446744073709551615th in line, "), "{text}");
+    }
+
+    #[test]
     fn a_long_domain_makes_room_for_how_long_it_rests() {
         let mut standing = Standing { place: Some((1, 0)), ..Standing::default() };
         let until = Some("2026-03-01T09:30:00+00:00".to_owned());

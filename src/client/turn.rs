@@ -371,6 +371,7 @@ impl Asker<'_> {
             started: None,
             patience: Some(patience),
             was_sent_away,
+            has_said_it_waits: self.stalled.is_some(),
             reporter: Some(reporter),
         }
         .start()?;

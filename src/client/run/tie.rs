@@ -220,6 +220,7 @@ impl<'a> Tie<'a> {
             started,
             patience: None,
             was_sent_away: false,
+            has_said_it_waits: false,
             reporter: None,
         };
         rejoin.start()
