@@ -4,6 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+/// Places in line beyond which nobody counts up to them, where a domain has several slots.
+const PLACES_MAX: usize = 100_000;
+
 /// The waits of a line, from its head on: whoever is next has the slot that is free first, for as long as a run usually
 /// takes. What each takes of several slots, and with whom it shares, is left aside.
 #[derive(Debug)]
@@ -20,6 +23,21 @@ impl Waits {
         lefts.sort_unstable_by_key(|left| Reverse(*left));
         lefts.truncate(usize::try_from(slots).unwrap_or(usize::MAX).max(1));
         Waits { slots: lefts.into_iter().map(Reverse).collect(), usual_run }
+    }
+
+    /// How long it is for somebody with so many ahead who wait, too; nothing where that cannot be said, or only after
+    /// too long a time.
+    pub(crate) fn behind(mut self, ahead: u64) -> Option<Duration> {
+        if self.slots.len() == 1 {
+            let first = self.next()?;
+            let runs = u32::try_from(ahead).unwrap_or(u32::MAX);
+            return if runs == 0 {
+                Some(first)
+            } else {
+                Some(first.saturating_add(self.usual_run?.saturating_mul(runs)))
+            };
+        }
+        self.take(PLACES_MAX).nth(usize::try_from(ahead).ok()?)
     }
 }
 
@@ -51,6 +69,18 @@ mod tests {
         assert_eq!(waits(&[677], 1, Some(1_000)), [677, 1_677, 2_677, 3_677]);
         assert_eq!(waits(&[736, 677], 2, Some(1_000)), [677, 736, 1_677, 1_736]);
         assert_eq!(waits(&[0, 500], 2, Some(1_000)), [0, 500, 1_000, 1_500]);
+    }
+
+    #[test]
+    fn a_place_far_behind_is_not_counted_up_to() {
+        let behind = |lefts: &[u64], ahead| {
+            let lefts = lefts.iter().map(|left| Duration::from_secs(*left)).collect();
+            Waits::new(lefts, 2, Some(Duration::from_secs(10))).behind(ahead)
+        };
+        assert_eq!(behind(&[3], 0), Some(Duration::from_secs(3)));
+        assert_eq!(behind(&[3], 1_000_000), Some(Duration::from_secs(10_000_003)));
+        assert_eq!(behind(&[3, 4], 3), Some(Duration::from_secs(14)));
+        assert_eq!(behind(&[3, 4], u64::MAX), None);
     }
 
     #[test]

@@ -88,8 +88,7 @@ impl Standing {
     /// About how long until the turn: the rest of the present runs, and the usual runs of those that wait ahead.
     fn left(&self, position: u64, now: Time) -> Option<String> {
         let lefts = self.usual_ends.iter().map(|end| end.since(now)).collect();
-        let ahead = usize::try_from(position.saturating_sub(1)).unwrap_or(usize::MAX);
-        let left = Waits::new(lefts, self.slots, self.usual_run).nth(ahead)?;
+        let left = Waits::new(lefts, self.slots, self.usual_run).behind(position.saturating_sub(1))?;
         if left.is_zero() {
             return Some(", longer than usual".to_owned());
         }
