@@ -82,6 +82,11 @@ impl fmt::Display for Time {
     }
 }
 
+/// Whole milliseconds, as durations are on the wire.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A duration for people, in at most two units: `350ms`, `4.2s`, `1m 5s`, `3m`, `2h 3m`, `1d 4h`.
 pub fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

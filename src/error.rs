@@ -14,7 +14,8 @@ pub mod status {
     pub const USAGE: u8 = 2;
     /// Run-once key reused with another command (`EX_DATAERR`, `sysexits(3)`).
     pub const CONFLICT: u8 = 65;
-    /// No turn: busy with `--no-wait`, line full, or `--max-wait` over (`EX_TEMPFAIL`, `sysexits(3)`).
+    /// No turn: busy with `--no-wait`, line full, `--max-wait` over, or the request has its turn already (`EX_TEMPFAIL`,
+    /// `sysexits(3)`).
     pub const NO_TURN: u8 = 75;
     /// No turn: cancelled, or replaced by a newer request.
     pub const CANCELLED: u8 = 76;
@@ -101,6 +102,9 @@ impl Error {
 /// The way out when `directory`, or a file in it, cannot be written.
 pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
     let directory = directory.display();
+    if let Some(way_out) = way_past_limit(error) {
+        return way_out.to_owned();
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room in {directory}"),
         _ => format!(
@@ -112,12 +116,15 @@ pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
 
 /// What `error` says, and the way out where a limit of the process or of its user is at fault.
 pub fn with_limit(error: &io::Error) -> String {
+    way_past_limit(error).map_or_else(|| error.to_string(), |way_out| format!("{error}: {way_out}"))
+}
+
+/// The way out where a limit of the process or of its user is at fault.
+pub fn way_past_limit(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
-        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => {
-            format!("{error}: raise the limit on open files (ulimit -n)")
-        }
-        Some(rustix::io::Errno::AGAIN) => format!("{error}: raise the limit on processes (ulimit -u), or end some"),
-        _ => error.to_string(),
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE) => Some("raise the limit on open files (ulimit -n)"),
+        Some(rustix::io::Errno::AGAIN) => Some("raise the limit on processes (ulimit -u), or end some"),
+        _ => None,
     }
 }
 

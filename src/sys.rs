@@ -104,7 +104,8 @@ pub fn default_sigchld() {
     _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
 }
 
-/// Whether this process was started with `number` ignored, as by `nohup(1)` (`sigaction(2)`).
+/// Whether `number` is ignored now (`sigaction(2)`). Before anything has changed that, it is what this process was started
+/// with, as by `nohup(1)`.
 pub fn is_ignored(number: Signal) -> bool {
     let mut found = MaybeUninit::<libc::sigaction>::uninit();
     // SAFETY: without a new action the call only fills `found`, which is read only if it did.

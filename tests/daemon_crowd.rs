@@ -250,6 +250,49 @@ fn pipes_of_one_client_do_not_use_up_what_others_need() {
     drop(daemon);
 }
 
+/// The next daemon may be started where a process may have fewer open files than where the last one was.
+#[test]
+fn a_daemon_with_few_descriptors_starts_and_no_turn_is_free_that_it_cannot_watch() {
+    const TURNS: usize = 140;
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = Daemon::start_at(&socket);
+    let mut client = daemon.connect();
+    let mut given = Vec::new();
+    for domain in 0..TURNS {
+        let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        client.send_with(&format!(r#"{{"op":"sequence","domain":"{domain}","descriptors":1}}"#), &[reading.as_fd()]);
+        assert_eq!(client.reply()["type"], "active");
+        given.push(writing);
+    }
+    drop(client);
+    let holders = |client: &mut Client| {
+        client.send(r#"{"op":"status"}"#);
+        client.reply()["domains"].as_array().unwrap().clone()
+    };
+    until("their client is gone", || {
+        let lines = holders(&mut daemon.connect());
+        lines.iter().all(|line| line["holders"][0]["state"] == "orphaned").then_some(())
+    });
+    daemon.kill();
+    let daemon = start_with_descriptors(&socket, 130);
+    let mut client = Client::connect(&socket);
+    assert_eq!(holders(&mut client).len(), TURNS);
+    let log = std::fs::read_to_string(socket.with_file_name("seqd.log")).unwrap();
+    let unseen = log.lines().filter(|line| line.contains("there are no descriptors left for it")).count();
+    assert!((1..TURNS).contains(&unseen), "{log}");
+    drop(given);
+    let left = until("those that it watches end", || {
+        let left = holders(&mut client);
+        (left.len() == unseen).then_some(left)
+    });
+    let ticket = &left[0]["holders"][0]["ticket"];
+    assert_eq!(left[0]["holders"][0]["unseen"], true);
+    assert!(client.ask(&format!(r#"{{"op":"release","ticket":{ticket}}}"#)).contains("released"));
+    assert_eq!(holders(&mut client).len(), unseen - 1);
+    drop(daemon);
+}
+
 #[test]
 fn a_line_of_100_mib_is_refused_while_another_client_works() {
     let daemon = Daemon::start();

@@ -326,6 +326,29 @@ fn a_directory_that_is_taken_away_is_put_back_and_there_is_still_one_daemon() {
     assert_eq!(refusal(&daemon.socket), "busy\n");
     assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
     until("the numbers are back", || daemon.file("numbers").exists().then_some(()));
+    until("the log is back", || daemon.log().contains("put the log back").then_some(()));
+}
+
+#[test]
+fn a_log_that_somebody_removed_is_put_back_and_one_that_was_moved_is_left_to_whoever_did_that() {
+    let daemon = Daemon::start();
+    fs::remove_file(daemon.file("seqd.log")).unwrap();
+    until("the log is back", || daemon.log().contains("put the log back").then_some(()));
+    fs::rename(daemon.file("seqd.log"), daemon.file("seqd.log.1")).unwrap();
+    // Whoever is let in comes after the look at that.
+    daemon.connect().takes_turn("a");
+    assert!(!daemon.file("seqd.log").exists());
+}
+
+#[test]
+fn the_folder_of_notes_of_a_shared_daemon_is_put_back() {
+    let (_home, socket) = home();
+    let group = rustix::process::getegid().as_raw().to_string();
+    let daemon = Daemon::start_with(&socket, &["--group", &group]).unwrap();
+    let mode = || Some(fs::symlink_metadata(daemon.file("done")).ok()?.permissions().mode() & 0o7777);
+    assert_eq!(mode(), Some(0o1733));
+    fs::remove_dir(daemon.file("done")).unwrap();
+    until("the folder is back, and open to all", || (mode() == Some(0o1733)).then_some(()));
 }
 
 /// Nothing tells that what is in the way has gone.

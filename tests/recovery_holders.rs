@@ -134,7 +134,12 @@ fn an_orphan_is_shown_by_its_own_process_though_nobody_has_named_it() {
     until("the command is found again", || (shown(&daemon) == pid).then_some(()));
     rustix::process::kill_process_group(Pid::from_child(&command.0), Signal::KILL).unwrap();
     command.0.wait().unwrap();
-    daemon.connect().ask(ASK);
+    let mut client = daemon.connect();
+    let turn = until("the end is in the history", || {
+        client.send(r#"{"op":"log"}"#);
+        client.reply()["turns"].get(0).cloned()
+    });
+    assert_eq!(turn["pid"].as_u64(), pid, "as it was shown");
 }
 
 #[test]

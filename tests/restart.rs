@@ -2,7 +2,10 @@
 
 mod support;
 
-use support::{Home, Running, size};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use support::{Home, Running, seqd_program, size};
 
 /// Restarts the daemon, and gives the first words of what was said, without the process's number.
 #[track_caller]
@@ -47,6 +50,62 @@ fn a_turn_and_a_waiter_are_taken_over() {
     holder.wait().is_silent(0);
     waiter.wait().is_silent(0);
     assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
+}
+
+/// What the daemon was told on its command line.
+fn arguments(home: &Home) -> String {
+    let arguments = fs::read(format!("/proc/{}/cmdline", home.daemon().pid)).expect("a daemon of ours");
+    String::from_utf8_lossy(&arguments).replace('\0', " ")
+}
+
+#[test]
+fn the_next_daemon_has_the_options_of_the_last_one_also_when_that_was_killed() {
+    let home = Home::new();
+    let options = ["--idle-exit", "1h", "--log", "their.log", "--history-turns", "200000", "--history-age", "400d"];
+    let detach = |options: &[&str]| {
+        let started = home.finish(home.command(seqd_program()).arg("--detach").args(options));
+        assert!(started.stdout().starts_with("ready"), "{}", started.stdout());
+    };
+    detach(&options);
+    let first = arguments(&home);
+    for option in ["--idle-exit 3600.", "/their.log ", "--history-turns 200000 ", "--history-age 34560000."] {
+        assert!(first.contains(option), "{first}");
+    }
+    restart(&home);
+    assert_eq!(arguments(&home), first);
+    home.kill_daemon();
+    home.warm();
+    assert_eq!(arguments(&home), first);
+    // Who starts one by hand says what it is to have.
+    home.seq(&["stop"]).is_silent(0);
+    detach(&["--idle-exit", "2h"]);
+    home.seq(&["stop"]).is_silent(0);
+    home.warm();
+    let last = arguments(&home);
+    assert!(last.contains("--idle-exit 7200.") && !last.contains("--history") && !last.contains("--log"), "{last}");
+}
+
+#[test]
+fn a_daemon_of_a_group_stays_one() {
+    let home = Home::new();
+    let socket = home.file("shared/seqd.sock");
+    let group = rustix::process::getegid().as_raw();
+    let mut seqd = home.command(seqd_program());
+    seqd.arg("--socket").arg(&socket).args(["--detach", "--group", &group.to_string()]);
+    assert!(home.finish(&mut seqd).stdout().starts_with("ready"));
+    let seq = |command: &str| home.finish(home.seq_command(&[command]).arg("--socket").arg(&socket));
+    let is_shared = || {
+        let mode = |path| fs::metadata(path).map(|found| (found.permissions().mode() & 0o777, found.gid())).ok();
+        (mode(socket.with_file_name("")), mode(socket.clone())) == (Some((0o750, group)), Some((0o660, group)))
+    };
+    assert!(is_shared());
+    let ended = seq("restart");
+    assert_eq!((ended.status.code(), ended.stderr()), (Some(0), String::new()));
+    assert!(is_shared());
+    seq("stop").is_silent(0);
+    let ended = home.finish(home.seq_command(&["run", "-d", "a"]).arg("--socket").arg(&socket).args(["--", "true"]));
+    ended.is_silent(0);
+    assert!(is_shared());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #[path = "support/wire.rs"]
 mod wire;
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use seq::protocol::{Domain, Ticket};
-use seq::store::{Change, Database, Files, Found, Machine, Retention};
+use seq::store::{Change, Database, Files, Found, Machine, Retention, SettingKind};
 use tempfile::TempDir;
 use wire::Daemon;
 
@@ -376,23 +377,71 @@ fn a_database_that_is_removed_while_the_daemon_runs_is_put_back() {
     }
 }
 
-#[test]
-fn a_database_of_each_released_version_is_opened() {
+/// A database that a daemon with this schema left, in which one turn has ended, and another has not.
+fn of_version(version: u32) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/schema-1.db");
-    fs::copy(data, directory.path().join("seq.db")).unwrap();
-    // It comes from another run of the machine, so that all that lived in it is history.
-    let mut machine = Machine::this();
-    machine.host = "here".to_owned();
-    let (database, found) = Database::open(&Files::in_directory(directory.path()), &machine, RETENTION, |found| {
-        Some(ended(found.ticket.0))
-    })
-    .unwrap();
-    assert!(found.is_empty());
-    let mut lines = 0;
-    seq::store::History::open(database.path())
-        .unwrap()
-        .newest(10, |_, had_turn, _| lines += u32::from(had_turn))
-        .unwrap();
-    assert_eq!(lines, 2);
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{version}.db"));
+    fs::copy(data, directory.path().join("seq.db")).unwrap_or_else(|error| panic!("version {version}: {error}"));
+    directory
+}
+
+fn version_of(directory: &Path) -> u32 {
+    let connection = Connection::open(directory.join("seq.db")).unwrap();
+    connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+}
+
+/// The version of a database that is made today.
+fn newest_version() -> u32 {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()).unwrap());
+    version_of(directory.path())
+}
+
+#[test]
+fn a_database_of_each_version_that_there_was_is_opened_with_all_that_is_in_it() {
+    for version in 1..=newest_version() {
+        let directory = of_version(version);
+        assert_eq!(version_of(directory.path()), version);
+        // They come from another run of the machine, so that all that lived in them is history.
+        let lived = RefCell::new(Vec::new());
+        let bury = |found: &Found| {
+            lived.borrow_mut().push((found.ticket, str::from_utf8(&found.body).unwrap().contains("bar.com")));
+            Some(ended(found.ticket.0))
+        };
+        let here = Machine { boot_id: "now".to_owned(), host: "here".to_owned(), host_name: "here".to_owned() };
+        let files = Files::in_directory(directory.path());
+        let (mut database, found) = Database::open(&files, &here, RETENTION, bury).unwrap();
+        assert!(found.is_empty());
+        assert_eq!(*lived.borrow(), [(Ticket(2), true)], "version {version}");
+        let mut past = Vec::new();
+        let history = seq::store::History::open(database.path()).unwrap();
+        history.newest(10, |ticket, had_turn, body| past.push((ticket.0, had_turn, body.to_owned()))).unwrap();
+        assert_eq!(past.iter().map(|(ticket, ..)| *ticket).collect::<Vec<_>>(), [2, 1], "version {version}");
+        let (_, had_turn, body) = &past[1];
+        assert!(*had_turn && str::from_utf8(body).unwrap().contains("make deploy"), "version {version}");
+        let settings: Vec<_> =
+            database.take_settings().into_iter().map(|setting| (setting.kind, setting.name)).collect();
+        let expected = [(SettingKind::Policy, "deploy/*".to_owned()), (SettingKind::Pause, "bar.com".to_owned())];
+        assert_eq!(settings, if version == 1 { &[][..] } else { &expected }, "version {version}");
+        drop(database);
+        assert_eq!(version_of(directory.path()), newest_version());
+    }
+}
+
+#[test]
+fn a_damaged_database_of_an_earlier_version_is_left_as_it_was() {
+    for (version, ticket) in (1..=newest_version()).flat_map(|version| [(version, 1), (version, 2)]) {
+        let directory = of_version(version);
+        let path = directory.path().join("seq.db");
+        // Without a log, so that all of it is in the one file.
+        let connection = Connection::open(&path).unwrap();
+        connection.execute("UPDATE turns SET sum = sum + 1 WHERE ticket = ?1", [ticket]).unwrap();
+        connection.close().unwrap();
+        let before = fs::read(&path).unwrap();
+        let refused = open(directory.path()).err().unwrap().to_string();
+        assert!(refused.contains("has a wrong checksum"), "{refused}");
+        assert!(fs::read(&path).unwrap() == before, "version {version}");
+        let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["seq.db"]);
+    }
 }

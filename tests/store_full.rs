@@ -150,6 +150,11 @@ fn on_a_full_disk_all_in_line_are_told_once_and_go_on_in_order_when_there_is_roo
     let stalled = json!({"type": "stalled", "message": words});
     assert_eq!(wire.ask(&json!({"op": "status", "domain": "a"})), Some(stalled.clone()), "any program is told");
     home.seq(&["status"]).complains(125, &words);
+    home.seq(&["restart"]).complains(125, &words);
+    let refused = format!("{words}: until then nobody can take over what is not written");
+    let refused = json!({"type": "error", "code": "storage", "message": refused, "request_id": "r"});
+    let mut operator = Wire::connect(&home.socket()).unwrap();
+    assert_eq!(operator.ask(&json!({"op": "restart", "request_id": "r"})), Some(refused), "at once");
     worker(&home, "no", &["--no-wait"]).wait().says(125, "", &format!("seq: {words}\n"));
     let late = worker(&home, "late", &["--max-wait", "100ms"]).wait();
     assert_eq!(late.status.code(), Some(75));

@@ -29,7 +29,7 @@ Called with numbers, as 'seq 1 10', it hands over to the seq of coreutils.";
 pub(super) const RUN_STATUS: &str = "\
 Exit status:
   the command's own; 128+n if signal n ended it
-  75   no turn: busy with --no-wait, line full, or --max-wait over
+  75   no turn: busy with --no-wait, line full, --max-wait over, or the request id has its turn already
   76   no turn: cancelled, or replaced by a newer request; or stopped by one with --cancel-running
   124  stopped: it ran longer than --max-run
   125  seq itself failed
@@ -40,7 +40,8 @@ Exit status:
 pub(super) const SEQUENCE_NOTE: &str = "\
 The turn belongs to the process that calls seq: it ends with 'seq done', or with that process. In a pipe, or behind
 timeout, sudo or bash -c, that is not the shell of the script: name it with --for-pid $$.
-Exit status: 0 the turn is there; 75 no turn: --max-wait is over or the line is full; 76 cancelled.";
+Exit status: 0 the turn is there; 75 no turn: --max-wait is over, the line is full, or the request id has a turn
+already that is bound to something else; 76 no turn: cancelled, or replaced by a newer request.";
 
 /// What stands for a value that is to be none.
 const NONE: &str = "none";

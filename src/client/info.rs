@@ -10,7 +10,7 @@ use crate::protocol::{Info, InfoReply, Reply, Request, Stop};
 use super::connect::Daemon;
 use super::link::{Link, LinkError};
 use super::refusal::refused;
-use super::status::{Users, json, milliseconds};
+use super::status::{Users, json, show_milliseconds};
 use super::table::{Side, columns, printable};
 
 /// Prints what the daemon says about itself.
@@ -60,7 +60,7 @@ fn describe(info: &InfoReply, users: &Users) -> String {
         ["storage", &printable(&info.storage)],
         ["version", &format!("{}, protocol {}", info.version, info.protocol)],
         ["process", &format!("{}, user {}", info.pid, users.name(info.uid))],
-        ["up", &format!("{}, since {}", milliseconds(info.uptime_ms), printable(&info.since))],
+        ["up", &format!("{}, since {}", show_milliseconds(info.uptime_ms), printable(&info.since))],
         ["connections", &format!("{} of {}", counts.connections, limits.connections)],
         ["domains", &format!("{} of {}", counts.domains, limits.domains)],
         ["holders", &counts.holders.to_string()],

@@ -5,15 +5,15 @@ use std::io::Write;
 use jiff::Timestamp;
 
 use crate::cli::{self, Since};
+use crate::clock::milliseconds;
 use crate::error::{Error, status};
 use crate::protocol::{Domain, EndedTurn, ErrorCode, Log, Reply, Request};
 
 use super::connect::Daemon;
 use super::moment::day_and_clock;
 use super::refusal::refused;
-use super::status::{Users, json, milliseconds, shown_command};
+use super::status::{Users, json, show_milliseconds, shown_command};
 use super::table::{Screen, Side, columns, printable};
-use super::turn;
 use super::watch::ending;
 
 /// When it ended, domain, ticket, user, how long it waited and ran, how it ended, command.
@@ -52,7 +52,7 @@ pub(super) fn log(daemon: &Daemon, args: &cli::Log, out: &mut dyn Write) -> Resu
 /// Milliseconds from then to now; none for what lies ahead.
 fn ago(since: Since) -> u64 {
     match since {
-        Since::Ago(duration) => turn::milliseconds(duration),
+        Since::Ago(duration) => milliseconds(duration),
         Since::At(moment) => {
             u64::try_from(Timestamp::now().as_millisecond() - moment.as_millisecond()).unwrap_or_default()
         }
@@ -84,8 +84,8 @@ fn row(turn: &EndedTurn, users: &Users) -> Row {
         several(&turn.domain, &turn.also),
         turn.ticket.to_string(),
         users.name(turn.uid),
-        milliseconds(turn.wait_ms),
-        milliseconds(turn.run_ms),
+        show_milliseconds(turn.wait_ms),
+        show_milliseconds(turn.run_ms),
         ending(Some(turn.outcome), turn.exit_status),
         shown_command(turn.command.as_deref()),
     ]

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
 use crate::cli;
-use crate::clock::show_duration;
+use crate::clock::{milliseconds, show_duration};
 use crate::error::Error;
 use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, Status};
 
@@ -17,7 +17,7 @@ use super::process::{Stat, command_line};
 use super::rejoin::secret;
 use super::signals::{Signals, die_of};
 use super::table::printable;
-use super::turn::{Outcome, milliseconds, take_turn, wishes};
+use super::turn::{Outcome, take_turn, wishes};
 use super::waiting::{Loudness, Waiting};
 
 /// Whose turn it will be.

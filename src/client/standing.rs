@@ -147,7 +147,7 @@ impl Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Domain, HeadStatus, PolicyValues, RequestId, Token, WishesStatus};
+    use crate::protocol::{Domain, HeadStatus, PolicyValues, RequestId, Token};
 
     fn status(left_ms: Option<u64>) -> DomainStatus {
         let holder = HolderStatus {
@@ -162,7 +162,12 @@ mod tests {
             held_ms: 60_000,
             waited_ms: 0,
             left_ms,
-            wishes: WishesStatus::default(),
+            take: 1,
+            also: Vec::new(),
+            shared: false,
+            priority: 0,
+            supersede: None,
+            cancel_running: false,
             superseded_by: None,
             max_run_ms: None,
             is_over: false,

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::Time;
-use crate::daemon::{DAEMON_START_TIMEOUT, Place, prepare_own_directory, with_modes_as_given};
+use crate::daemon::{DAEMON_START_TIMEOUT, Place, prepare_as_before, with_modes_as_given};
 use crate::error::{Cure, Error, way_to_write, with_limit};
 
 use super::link::timespec;
@@ -152,7 +152,7 @@ pub(super) fn await_departure() {
 }
 
 fn open_lock(place: &Place) -> Result<File, Error> {
-    prepare_own_directory(&place.directory).map_err(|error| error.with_cure(Cure::Person))?;
+    prepare_as_before(place).map_err(|error| error.with_cure(Cure::Person))?;
     let mut open = OpenOptions::new();
     open.write(true).create(true).truncate(false).mode(0o600);
     open.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
@@ -168,7 +168,7 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
 /// Runs this very program as the daemon: nothing needs to be found on PATH, and an upgrade does not disturb it.
 fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("seqd").arg("--detach").arg("--socket").arg(&place.socket).env_clear().current_dir("/");
+    command.arg0("seqd").args(["--detach", "--as-before", "--socket"]).arg(&place.socket).env_clear().current_dir("/");
     // What the daemon needs of the environment: where its tools and its config file are, and in which time zone people
     // read its log.
     command.envs(["PATH", "HOME", "TZ"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
@@ -282,7 +282,7 @@ mod tests {
     fn the_words_of_an_earlier_daemon_are_not_quoted() {
         let directory = tempfile::tempdir().unwrap();
         let place = deadly_place(directory.path());
-        prepare_own_directory(&place.directory).unwrap();
+        prepare_as_before(&place).unwrap();
         std::fs::write(&place.log, "INFO an earlier one serves\n").unwrap();
         let failed = start(&place, START_TIMEOUT, || Ok(None::<()>)).unwrap_err();
         assert_eq!(failed.to_string(), "cannot start the daemon: it ended before it was ready");

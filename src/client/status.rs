@@ -9,8 +9,8 @@ use crate::cli;
 use crate::clock::show_duration;
 use crate::error::{Error, status};
 use crate::protocol::{
-    DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, Reply, Request, Status, StatusReply, WaiterStatus,
-    WishesStatus,
+    Domain, DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, Reply, Request, Status, StatusReply,
+    WaiterStatus,
 };
 
 use super::connect::Daemon;
@@ -61,7 +61,7 @@ pub(super) fn json<T: serde::Serialize>(message: &T) -> String {
 }
 
 fn nothing(domain: Option<&str>) -> String {
-    match domain.and_then(|domain| crate::protocol::Domain::parse(domain).ok()) {
+    match domain.and_then(|domain| Domain::parse(domain).ok()) {
         Some(domain) => format!("{domain} is idle\n"),
         None => "nothing has a turn, and nothing waits\n".to_owned(),
     }
@@ -147,8 +147,8 @@ impl Page<'_> {
         let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
         rows.extend(line.holders.iter().map(|holder| holder_row(holder, users)));
         rows.extend(line.waiters.iter().map(|waiter| waiter_row(waiter, users)));
-        let wishes = line.holders.iter().map(|holder| &holder.wishes);
-        let wishes = wishes.chain(line.waiters.iter().map(|waiter| &waiter.wishes)).map(wishes_words);
+        let wishes = line.holders.iter().map(Wishes::of_holder);
+        let wishes = wishes.chain(line.waiters.iter().map(Wishes::of_waiter)).map(Wishes::words);
         let width = self.screen.width.map(|width| width.saturating_sub(INDENT));
         for (row, wishes) in columns(&rows, SIDES, width).iter().zip(std::iter::once(Vec::new()).chain(wishes)) {
             self.add(&self.screen.cut(&format!("  {row}")));
@@ -181,7 +181,7 @@ impl Page<'_> {
 
     /// By what a domain rests, and until when.
     fn rest(&self, rest: &HeadStatus) -> Option<String> {
-        let (cause, left, until) = (cause(rest.waits_for)?, milliseconds(rest.left_ms?), rest.until.as_ref()?);
+        let (cause, left, until) = (cause(rest.waits_for)?, show_milliseconds(rest.left_ms?), rest.until.as_ref()?);
         Some(match self.screen.width {
             Some(_) => format!("its {cause} lets nobody begin until {} (in {left})", short(until)),
             None => format!("its {cause} lets nobody begin for another {left}, until {until}"),
@@ -192,7 +192,7 @@ impl Page<'_> {
     fn troubles(&mut self, line: &DomainStatus) {
         if let Some(awaited) = line.awaited_ms {
             self.warn("nobody has the turn: the 1st is away since the daemon was started anew;");
-            self.warn(&format!("its place is kept for {} more", milliseconds(awaited)));
+            self.warn(&format!("its place is kept for {} more", show_milliseconds(awaited)));
         }
         for holder in &line.holders {
             let ticket = holder.ticket;
@@ -223,7 +223,7 @@ fn heading(name: &str, line: &DomainStatus) -> String {
         many => format!("{many} wait"),
     };
     let usual = match line.usual_run_ms {
-        Some(usual) => format!(", a run takes about {}", milliseconds(usual)),
+        Some(usual) => format!(", a run takes about {}", show_milliseconds(usual)),
         None => String::new(),
     };
     format!("{name}: {waiting}{usual}")
@@ -239,9 +239,9 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         HolderState::Lease => "leases",
     };
     let left = match holder.left_ms {
-        _ if holder.is_over => format!("over its {}", milliseconds(holder.max_run_ms.unwrap_or_default())),
+        _ if holder.is_over => format!("over its {}", show_milliseconds(holder.max_run_ms.unwrap_or_default())),
         Some(0) => "overdue".to_owned(),
-        Some(left) => format!("{} left", milliseconds(left)),
+        Some(left) => format!("{} left", show_milliseconds(left)),
         None => String::new(),
     };
     [
@@ -249,7 +249,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         holder.ticket.to_string(),
         users.name(holder.uid),
         holder.pid.to_string(),
-        milliseconds(holder.held_ms),
+        show_milliseconds(holder.held_ms),
         left,
         shown_command(holder.command.as_deref()),
     ]
@@ -261,29 +261,53 @@ fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
         waiter.ticket.to_string(),
         users.name(waiter.uid),
         waiter.pid.to_string(),
-        milliseconds(waiter.waited_ms),
+        show_milliseconds(waiter.waited_ms),
         match waiter.left_ms {
             Some(0) => "soon".to_owned(),
-            Some(left) => format!("in {}", milliseconds(left)),
+            Some(left) => format!("in {}", show_milliseconds(left)),
             None => String::new(),
         },
         shown_command(waiter.command.as_deref()),
     ]
 }
 
-/// What a request wants out of the ordinary, as it is typed.
-fn wishes_words(wishes: &WishesStatus) -> Vec<String> {
-    let WishesStatus { take, also, shared, priority, supersede, cancel_running } = wishes;
-    let mut words: Vec<String> = also.iter().map(|domain| format!("-d {}", printable(domain.as_str()))).collect();
-    words.extend((*take != 1).then(|| format!("--take {take}")));
-    words.extend(shared.then(|| "--shared".to_owned()));
-    words.extend((*priority != 0).then(|| format!("--priority {priority}")));
-    words.extend(supersede.as_ref().map(|group| match &**group {
-        "" => "--supersede".to_owned(),
-        group => format!("--supersede={}", printable(group)),
-    }));
-    words.extend(cancel_running.then(|| "--cancel-running".to_owned()));
-    words
+/// How a request wants to be treated.
+struct Wishes<'a> {
+    take: u32,
+    also: &'a [Domain],
+    shared: bool,
+    priority: i8,
+    supersede: Option<&'a str>,
+    cancel_running: bool,
+}
+
+impl Wishes<'_> {
+    fn of_holder(holder: &HolderStatus) -> Wishes<'_> {
+        let HolderStatus { take, also, shared, priority, supersede, cancel_running, .. } = holder;
+        let (take, shared, priority, cancel_running) = (*take, *shared, *priority, *cancel_running);
+        Wishes { take, also, shared, priority, supersede: supersede.as_deref(), cancel_running }
+    }
+
+    fn of_waiter(waiter: &WaiterStatus) -> Wishes<'_> {
+        let WaiterStatus { take, also, shared, priority, supersede, cancel_running, .. } = waiter;
+        let (take, shared, priority, cancel_running) = (*take, *shared, *priority, *cancel_running);
+        Wishes { take, also, shared, priority, supersede: supersede.as_deref(), cancel_running }
+    }
+
+    /// What is out of the ordinary, as it is typed.
+    fn words(self) -> Vec<String> {
+        let mut words: Vec<String> =
+            self.also.iter().map(|domain| format!("-d {}", printable(domain.as_str()))).collect();
+        words.extend((self.take != 1).then(|| format!("--take {}", self.take)));
+        words.extend(self.shared.then(|| "--shared".to_owned()));
+        words.extend((self.priority != 0).then(|| format!("--priority {}", self.priority)));
+        words.extend(self.supersede.map(|group| match group {
+            "" => "--supersede".to_owned(),
+            group => format!("--supersede={}", printable(group)),
+        }));
+        words.extend(self.cancel_running.then(|| "--cancel-running".to_owned()));
+        words
+    }
 }
 
 /// A command for people, `-` for none.
@@ -292,7 +316,7 @@ pub(super) fn shown_command(command: Option<&str>) -> String {
 }
 
 /// A number of milliseconds for people.
-pub(super) fn milliseconds(number: u64) -> String {
+pub(super) fn show_milliseconds(number: u64) -> String {
     show_duration(Duration::from_millis(number))
 }
 

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::cli;
-use crate::clock::{Time, show_duration};
+use crate::clock::{Time, milliseconds, show_duration};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
@@ -390,11 +390,6 @@ fn is_confirmation(reply: &Reply) -> bool {
         Reply::Error(error) => error.code == ErrorCode::UnknownOperation,
         _ => false,
     }
-}
-
-/// A duration as it is on the wire.
-pub(super) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The first answer, which must come at once. The daemon's `hello` is checked on the way.

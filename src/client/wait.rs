@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cli;
-use crate::clock::{Time, show_duration};
+use crate::clock::{Time, milliseconds, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 
@@ -26,7 +26,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
         let request = Request::Wait(Wait {
             domain: args.domain.clone(),
             request_id: None,
-            max_wait_ms: left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            max_wait_ms: left.map(milliseconds),
             within: outer_turn(&daemon.place().socket),
         });
         let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {

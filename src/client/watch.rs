@@ -19,7 +19,7 @@ use super::moment::clock;
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::policy::shown_values;
 use super::refusal::{refused, unless_leaving};
-use super::status::{Users, describe, json, milliseconds, shown_command};
+use super::status::{Users, describe, json, show_milliseconds, shown_command};
 use super::table::{Screen, printable};
 
 /// Prints until the reader of standard output or the user has had enough. When the daemon leaves or dies the next one
@@ -167,7 +167,7 @@ fn describe_policy_event(event: &PolicyEvent, users: &Users) -> String {
 }
 
 fn after(milliseconds_ago: Option<u64>) -> String {
-    milliseconds_ago.map(|number| format!(" after {}", milliseconds(number))).unwrap_or_default()
+    milliseconds_ago.map(|number| format!(" after {}", show_milliseconds(number))).unwrap_or_default()
 }
 
 fn ending_of(event: &Event) -> String {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::SendFlags;
@@ -20,6 +21,7 @@ use super::directory::{self, Access};
 use super::link::Link;
 use super::listen::{self, Listening};
 use super::lock::{LifeLock, Taken};
+use super::log::Log;
 use super::place::Place;
 use super::place_watch::PlaceWatch;
 use super::wake::Wake;
@@ -75,6 +77,7 @@ pub(super) struct Door {
     pub(super) place: Place,
     pub(super) access: Access,
     pub(super) lock: LifeLock,
+    pub(super) log: Arc<Log>,
     pub(super) listener: UnixListener,
     /// See [`Listening::identity`].
     pub(super) identity: Option<(u64, u64)>,
@@ -225,11 +228,12 @@ impl Door {
         let is_bound = self.identity.is_none() || listen::identity_at(&self.place.socket) == self.identity;
         if is_bound && self.lock.is_in_place() {
             self.failures = 0;
-            return;
+            return self.restore_rest(self.log.is_removed());
         }
         match self.restore_place(is_bound) {
             Ok(true) => {
                 self.failures = 0;
+                self.restore_rest(self.log.is_removed() || !self.log.is_there());
                 info!("put {} back, which somebody had removed", self.place.socket.display());
                 let _ = self.owner.send(Wake::PutBack).await;
             }
@@ -241,6 +245,23 @@ impl Door {
                 if self.failures >= DOUBTS_MAX && self.lock.is_replaced() {
                     let _ = self.owner.send(Wake::Usurped).await;
                 }
+            }
+        }
+    }
+
+    /// Puts back what the daemon can do without, as far as that goes.
+    fn restore_rest(&mut self, is_log_lost: bool) {
+        if is_log_lost {
+            match self.log.reopen() {
+                Ok(()) => info!("put the log back, which somebody had removed"),
+                Err(error) => self.complaint.say(|| error.to_string()),
+            }
+        }
+        let done = &self.place.done;
+        if !directory::has_done(done, self.access) {
+            match directory::prepare_done(done, self.access) {
+                Ok(()) => info!("put {} back, which somebody had removed", done.display()),
+                Err(error) => self.complaint.say(|| format!("users cannot leave word in {}: {error}", done.display())),
             }
         }
     }

@@ -73,9 +73,9 @@ impl Owner {
             }
             Other::Restart(request_id) => {
                 let pid = std::process::id();
-                // Nobody could take over what cannot be written; why is told in any case.
-                if self.stall.is_some() {
-                    return;
+                // Nobody could take over what cannot be written.
+                if let Some(refusal) = self.restart_would_lose(request_id.clone()) {
+                    return link.push_now(&refusal);
                 }
                 if self.ledger.path().is_none() {
                     return self.reply(link, &restart_forgets(request_id));

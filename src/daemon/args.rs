@@ -78,6 +78,10 @@ pub struct SeqdArgs {
     #[arg(long)]
     pub detach: bool,
 
+    /// Take the options of the daemon that was there before, with which a client started none
+    #[arg(long, hide = true, requires = "detach")]
+    pub as_before: bool,
+
     /// Be what `--detach` runs in the background
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub detached: bool,
@@ -87,26 +91,39 @@ impl SeqdArgs {
     /// The command line that says the same, but for a process that is in the background already.
     pub(super) fn for_second_stage(&self, socket: PathBuf) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["--detached".into()];
-        if self.system {
-            arguments.push("--system".into());
-        } else {
+        if !self.system {
             arguments.extend(["--socket".into(), socket.into_os_string()]);
         }
         if self.in_memory {
             arguments.push("--in-memory".into());
         }
-        arguments.extend(["--history-turns".into(), self.history_turns.to_string().into()]);
-        arguments.extend(["--history-age".into(), in_seconds(self.history_age).into()]);
+        if let Some(config) = &self.config {
+            arguments.extend(["--config".into(), config.into()]);
+        }
+        arguments.extend(self.to_hand_on());
+        arguments
+    }
+
+    /// What the next daemon goes on with when a client starts it. Not `--in-memory`: who asked for that once may have
+    /// forgotten what it means by then. The config file is kept with what it says.
+    pub(super) fn to_hand_on(&self) -> Vec<OsString> {
+        let mut options: Vec<OsString> = Vec::new();
+        if self.system {
+            options.push("--system".into());
+        }
         let mut add = |name: &str, value: Option<OsString>| {
             if let Some(value) = value {
-                arguments.extend([name.into(), value]);
+                options.extend([name.into(), value]);
             }
         };
         add("--group", self.group.clone().map(OsString::from));
         add("--idle-exit", self.idle_exit.map(|idle_exit| idle_exit.to_string().into()));
-        add("--config", self.config.clone().map(PathBuf::into_os_string));
         add("--log", self.log.clone().map(PathBuf::into_os_string));
-        arguments
+        let turns = Some(self.history_turns).filter(|turns| *turns != HISTORY_TURNS_DEFAULT);
+        add("--history-turns", turns.map(|turns| turns.to_string().into()));
+        let age = Some(self.history_age).filter(|age| parse_duration(HISTORY_AGE_DEFAULT) != Ok(*age));
+        add("--history-age", age.map(|age| in_seconds(age).into()));
+        options
     }
 }
 
@@ -177,6 +194,10 @@ mod tests {
             "/l",
             "--config",
             "/c",
+            "--history-turns",
+            "7",
+            "--history-age",
+            "1d",
         ];
         let first = SeqdArgs::try_parse_from(typed).unwrap();
         let arguments = first.for_second_stage("/x/a b".into());
@@ -185,5 +206,6 @@ mod tests {
         assert_eq!((second.group, second.log, second.config), (first.group, first.log, first.config));
         assert_eq!(second.idle_exit, first.idle_exit);
         assert!(second.detached && !second.detach);
+        assert_eq!((second.history_turns, second.history_age), (first.history_turns, first.history_age));
     }
 }

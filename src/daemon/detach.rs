@@ -25,9 +25,8 @@ pub const DAEMON_START_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// The second stage inherits nothing but a pipe for its one line: any other descriptor would be held open for as long
 /// as the daemon lives, and hang whoever waits for its end.
-pub(super) fn spawn_second_stage(args: &SeqdArgs, place: &Place) -> Result<Option<String>, Error> {
+pub(super) fn spawn_second_stage(mut args: SeqdArgs, place: &Place) -> Result<Option<String>, Error> {
     let failed = |error: io::Error| Error::failure(format_args!("cannot go into the background: {error}"));
-    let mut args = args.clone();
     for path in [&mut args.log, &mut args.config] {
         *path = path.take().map(std::path::absolute).transpose().map_err(failed)?;
     }

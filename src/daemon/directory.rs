@@ -7,6 +7,9 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, Stat};
 
+use super::args::SeqdArgs;
+use super::options;
+use super::place::Place;
 use crate::error::{Error, way_to_write};
 
 /// Who may use the daemon besides the user who runs it, and root.
@@ -19,6 +22,16 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// What these arguments ask for.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such group.
+    pub(super) fn of(args: &SeqdArgs) -> Result<Access, Error> {
+        let group = args.group.as_deref().map(find_group).transpose()?;
+        Ok(Access { everybody: args.system || group.is_some(), group })
+    }
+
     /// Mode of the socket.
     pub(super) fn socket_mode(self) -> Mode {
         Mode::from_raw_mode(if self.group.is_some() { 0o660 } else { 0o600 })
@@ -53,6 +66,11 @@ pub(super) fn prepare(directory: &Path, access: Access) -> Result<(), Error> {
     check(directory, &found, access)
 }
 
+/// Whether the folder `done` is there, if this is a daemon that has to make it.
+pub(super) fn has_done(done: &Path, access: Access) -> bool {
+    !access.everybody || done.symlink_metadata().is_ok()
+}
+
 /// Makes the folder `done` of a shared daemon, into which each user who is let through to it can put files, and nobody
 /// else can remove them. A user's own daemon needs none: its clients make it.
 ///
@@ -70,13 +88,15 @@ pub(super) fn prepare_done(done: &Path, access: Access) -> io::Result<()> {
     Ok(rustix::fs::fchmod(folder, Mode::from_raw_mode(mode))?)
 }
 
-/// Makes the directory of a user's own daemon if it is missing, and checks that it is one.
+/// Makes the directory of a daemon that a client is about to start, if it is missing, and checks that it is one: as open
+/// as the daemon of before had it, for the next one goes on with that one's options.
 ///
 /// # Errors
 ///
 /// With the reason and the way out. Nothing is made then.
-pub fn prepare_own_directory(directory: &Path) -> Result<(), Error> {
-    with_modes_as_given(|| prepare(directory, Access::default()))
+pub fn prepare_as_before(place: &Place) -> Result<(), Error> {
+    let before = options::find(place)?.as_ref().map_or(Ok(Access::default()), Access::of)?;
+    with_modes_as_given(|| prepare(&place.directory, before))
 }
 
 /// Lets `make` make files with the modes that it names, as far as they are the user's own, whatever the user's umask is.
@@ -86,6 +106,18 @@ pub fn with_modes_as_given<T>(make: impl FnOnce() -> T) -> T {
     let result = make();
     rustix::process::umask(before);
     result
+}
+
+/// A group by its name in `/etc/group`, or by its number.
+fn find_group(name: &str) -> Result<Gid, Error> {
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        if fields.next() == Some(name) { fields.nth(1)?.parse().ok() } else { None }
+    });
+    number.or_else(|| name.parse().ok()).map(Gid::from_raw).ok_or_else(|| {
+        Error::failure(format_args!("there is no group {name} in /etc/group: name another, or give its number"))
+    })
 }
 
 fn create(directory: &Path, access: Access) -> io::Result<()> {

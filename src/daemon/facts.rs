@@ -10,8 +10,8 @@ use tracing::{error, info};
 
 use super::log::Log;
 use super::place::Place;
-use super::report::{WallClock, milliseconds};
-use crate::clock::Time;
+use super::report::WallClock;
+use crate::clock::{Time, milliseconds};
 use crate::protocol::limits::{DOMAINS_MAX, LINE_BYTES_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX};
 use crate::protocol::{Counts, InfoReply, Limits, PROTOCOL_VERSION, Ticket};
 use crate::words::counted;

@@ -31,7 +31,8 @@ struct Keeper {
     heir: Option<u32>,
     /// See [`SavedTicket::pipes_namespace`].
     pipes_namespace: Option<u64>,
-    /// What may keep it since before this daemon, and cannot be looked for. The sequencer counts each as a process.
+    /// What may keep it and cannot be watched. What has been so since before this daemon the sequencer counts as a
+    /// process, whatever it is; what could not be watched when it came, as what it is.
     unseen: Vec<(Role, Identity)>,
 }
 

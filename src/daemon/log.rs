@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +36,17 @@ impl Log {
     /// The file, unless it is standard error.
     pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Whether somebody removed the file, so that nobody will ever read what is written to it. One that was moved away
+    /// is another matter: see [`reopen`](Log::reopen).
+    pub(super) fn is_removed(&self) -> bool {
+        self.lock().as_ref().is_some_and(|file| file.metadata().is_ok_and(|found| found.nlink() == 0))
+    }
+
+    /// Whether there is a file at its path, if it has one.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.as_ref().is_none_or(|path| path.exists())
     }
 
     /// Opens the file again, after somebody moved it away.

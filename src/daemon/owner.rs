@@ -367,6 +367,10 @@ impl Owner {
 
     fn record(&mut self, mut record: Record) {
         self.correct_untold(&mut record);
+        // The history, too, has the process that people have seen, if its client never named it.
+        if matches!(record.change, Change::Ended { .. }) {
+            record.pid = self.kept.heir(record.ticket).unwrap_or(record.pid);
+        }
         match record.change {
             Change::Active { .. } => {
                 self.kept.activate(record.ticket);

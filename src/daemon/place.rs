@@ -85,6 +85,8 @@ pub struct Place {
     pub start_lock: PathBuf,
     /// What a daemon that was started by a client has to say.
     pub log: PathBuf,
+    /// What the daemon was started with, for the next one; not there when it was nothing.
+    pub options: PathBuf,
     /// Who waits, who has a turn, and how turns ended.
     pub database: PathBuf,
     /// What was written last, and what the database held.
@@ -133,6 +135,7 @@ impl Place {
             life_lock: beside("life.lock"),
             start_lock: beside("start.lock"),
             log: beside("seqd.log"),
+            options: beside("seqd.options"),
             database: kept("seq.db"),
             mark: kept("seq.mark"),
             done: beside("done"),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tracing::{info, warn};
 
+use super::descriptors::Budget;
 use super::pipes::{PipeLook, Pipes};
 use super::process::{self, Look};
 use super::sight::Sight;
@@ -20,9 +21,13 @@ pub(super) struct Recovered {
     pub(super) keepers: Keepers,
 }
 
+/// Why what is there is not watched.
+const NO_DESCRIPTORS: &str = "there are no descriptors left for it, see 'ulimit -Hn'";
+
 /// What keeps a ticket still.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Keepers {
+    budget: Budget,
     /// To be watched.
     pub(super) watched: Vec<(Role, OwnedFd)>,
     /// Those that cannot be looked for, and so may be there. Only their client, or `release`, ends the wait for them.
@@ -41,15 +46,20 @@ pub(super) fn read(path: &Path, found: &[Found]) -> Result<Vec<SavedTicket>, Err
     found.iter().map(read).collect()
 }
 
-/// Looks for what keeps each of them.
-pub(super) fn look(tickets: Vec<SavedTicket>) -> Vec<Recovered> {
+/// Looks for what keeps each of them, and watches as much of it as there are descriptors for.
+pub(super) fn look(tickets: Vec<SavedTicket>, budget: Budget) -> Vec<Recovered> {
     let wanted: Vec<u64> = tickets.iter().flat_map(|saved| saved.pipes.iter().copied()).collect();
     let (pipes, sight) = (Pipes::look_for(&wanted), Sight::default());
-    tickets.into_iter().map(|saved| look_one(saved, &pipes, &sight)).collect()
+    // What keeps a turn goes first: who waits comes back by itself.
+    let (holders, waiters): (Vec<_>, Vec<_>) = tickets.into_iter().partition(|saved| saved.ticket.turn.is_some());
+    let all = holders.into_iter().chain(waiters);
+    let mut found: Vec<Recovered> = all.map(|saved| look_one(saved, budget, &pipes, &sight)).collect();
+    found.sort_by_key(|recovered| recovered.saved.ticket.ticket);
+    found
 }
 
-fn look_one(mut saved: SavedTicket, pipes: &Pipes, sight: &Sight) -> Recovered {
-    let mut keepers = Keepers::default();
+fn look_one(mut saved: SavedTicket, budget: Budget, pipes: &Pipes, sight: &Sight) -> Recovered {
+    let mut keepers = Keepers { budget, watched: Vec::new(), unseen: Vec::new() };
     let ticket = saved.ticket.ticket;
     let is_holder = saved.ticket.turn.is_some();
     if is_holder {
@@ -69,7 +79,7 @@ fn look_one(mut saved: SavedTicket, pipes: &Pipes, sight: &Sight) -> Recovered {
     }
     // It needs its client as well as what it is bound to.
     if is_holder && saved.ticket.unconfirmed && keepers.count() <= saved.workers.len() {
-        keepers = Keepers::default();
+        keepers = Keepers { budget, watched: Vec::new(), unseen: Vec::new() };
     }
     let pipes = keepers.watched.iter().filter(|(role, _)| *role == Role::Pipe).count();
     // What cannot be looked for counts as a process, whatever it is.
@@ -85,10 +95,16 @@ fn look_one(mut saved: SavedTicket, pipes: &Pipes, sight: &Sight) -> Recovered {
 impl Keepers {
     fn add_pipe(&mut self, ticket: Ticket, inode: u64, look: PipeLook) {
         match look {
+            PipeLook::Open(pipe) if self.budget.is_used_up(&pipe) => {
+                self.add_unseen(ticket, Role::Pipe, Identity::Pipe(inode), NO_DESCRIPTORS);
+            }
             PipeLook::Open(pipe) => self.watched.push((Role::Pipe, pipe)),
             PipeLook::Closed => {}
             PipeLook::Unknown(suspects) if suspects.is_empty() => {
                 self.add_unseen(ticket, Role::Pipe, Identity::Pipe(inode), "not all processes show");
+            }
+            PipeLook::Unknown(suspects) if suspects.iter().any(|suspect| self.budget.is_used_up(suspect)) => {
+                self.add_unseen(ticket, Role::Pipe, Identity::Pipe(inode), NO_DESCRIPTORS);
             }
             PipeLook::Unknown(suspects) => {
                 warn!("ticket {ticket}: {} processes may have its pipe: waiting for all of them", suspects.len());
@@ -106,6 +122,9 @@ impl Keepers {
         (sight, has_pipe): (&Sight, bool),
     ) {
         match process::look_for(identity, sight) {
+            Look::Alive(pidfd) if self.budget.is_used_up(&pidfd) => {
+                self.add_unseen(ticket, role, Identity::Process(*identity), NO_DESCRIPTORS);
+            }
             Look::Alive(pidfd) => self.watched.push((role, pidfd)),
             Look::Gone => {}
             Look::OutOfSight if has_pipe => {}

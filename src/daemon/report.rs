@@ -9,15 +9,13 @@ use jiff::tz::TimeZone;
 
 use super::config::Config;
 use super::kept::Kept;
-use crate::clock::Time;
+use crate::clock::{Time, milliseconds};
 use crate::protocol::{
     Domain, DomainStatus, EndedTurn, Event, EventKind, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus,
     PolicyEvent, PolicyEventKind, PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply,
-    Token, ValueSet, WaiterStatus, WishesStatus,
+    Token, ValueSet, WaiterStatus,
 };
-use crate::sequencer::{
-    Change, LineView, Obstacle, Pause, Policies, PolicyChange, PolicySource, Record, TicketView, Wishes,
-};
+use crate::sequencer::{Change, LineView, Obstacle, Pause, Policies, PolicyChange, PolicySource, Record, TicketView};
 
 /// The time of day, by which people go, beside the clock that the sequencer goes by.
 #[derive(Clone, Debug)]
@@ -143,18 +141,19 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
     }
 }
 
-/// What a ticket that stands in `domain` wants.
-fn wishes_status(ticket: &TicketView<'_>, domain: &Domain) -> WishesStatus {
-    let Wishes { take, shared, priority, supersede, cancel_running, also, within: _ } = ticket.wishes;
-    let lines = std::iter::once(ticket.domain).chain(also);
-    WishesStatus {
-        take: *take,
-        also: lines.filter(|line| *line != domain).cloned().collect(),
-        shared: *shared,
-        priority: *priority,
-        supersede: supersede.as_deref().map(str::to_owned),
-        cancel_running: *cancel_running && supersede.is_some(),
-    }
+/// The lines besides `domain` in which a ticket stands.
+fn other_lines(ticket: &TicketView<'_>, domain: &Domain) -> Vec<Domain> {
+    let lines = std::iter::once(ticket.domain).chain(&ticket.wishes.also);
+    lines.filter(|line| *line != domain).cloned().collect()
+}
+
+/// The group of a ticket that replaces others, or is replaced.
+fn group(ticket: &TicketView<'_>) -> Option<String> {
+    ticket.wishes.supersede.as_deref().map(str::to_owned)
+}
+
+fn cancels_running(ticket: &TicketView<'_>) -> bool {
+    ticket.wishes.cancel_running && ticket.wishes.supersede.is_some()
 }
 
 fn head_status(obstacle: Obstacle, line: Option<&Domain>, clock: &WallClock) -> HeadStatus {
@@ -186,7 +185,12 @@ fn holder_status(
         held_ms: milliseconds(clock.age(active_at)),
         waited_ms: milliseconds(active_at.since(holder.queued_at)),
         left_ms: left.map(milliseconds),
-        wishes: wishes_status(holder, domain),
+        take: holder.wishes.take,
+        also: other_lines(holder, domain),
+        shared: holder.wishes.shared,
+        priority: holder.wishes.priority,
+        supersede: group(holder),
+        cancel_running: cancels_running(holder),
         superseded_by: holder.superseded.map(|by| by.ticket),
         max_run_ms: holder.max_run.map(milliseconds),
         is_over: holder.max_run.is_some_and(|max_run| clock.age(active_at) > max_run),
@@ -212,7 +216,12 @@ fn waiter_status(
         away: waiter.is_away,
         waited_ms: milliseconds(clock.age(waiter.queued_at)),
         left_ms: left.map(milliseconds),
-        wishes: wishes_status(waiter, domain),
+        take: waiter.wishes.take,
+        also: other_lines(waiter, domain),
+        shared: waiter.wishes.shared,
+        priority: waiter.wishes.priority,
+        supersede: group(waiter),
+        cancel_running: cancels_running(waiter),
     }
 }
 
@@ -365,9 +374,4 @@ pub(super) fn ended_turn(record: &Record, clock: &WallClock) -> Option<EndedTurn
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Whole milliseconds, as they are on the wire.
-pub(super) fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

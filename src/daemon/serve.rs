@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use sd_notify::NotifyState;
 use tokio::runtime::{Builder, LocalOptions};
@@ -106,6 +107,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     let door = Door {
         access,
         lock,
+        log: Arc::clone(&facts.log),
         listener: into_tokio(listener).map_err(failed)?,
         identity,
         place_watch: watch_place(&facts),

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::owner::Owner;
 use crate::clock::Time;
 use crate::error::{Cure, Error};
-use crate::protocol::{Reply, Stalled};
+use crate::protocol::{ErrorCode, ErrorReply, Reply, Stalled};
 use crate::sequencer::{Change, ConnectionId, Input, Record};
 
 /// Between two tries to write.
@@ -95,6 +95,14 @@ impl Owner {
         if let (Some(stall), Some(link)) = (&self.stall, self.clients.get(&connection)) {
             link.push_now(&stalled(&stall.why));
         }
+    }
+
+    /// Why the daemon does not make room for the next one now, if it does not.
+    pub(super) fn restart_would_lose(&self, request_id: Option<String>) -> Option<Reply> {
+        let why = &self.stall.as_ref()?.why;
+        let message = format!("{why}: until then nobody can take over what is not written");
+        let code = ErrorCode::Storage;
+        Some(Reply::Error(ErrorReply { code, message, domain: None, request_id, ticket: None }))
     }
 
     /// The daemon must end without having written what happened last.

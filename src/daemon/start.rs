@@ -1,10 +1,9 @@
 //! How a daemon starts: the one of its place, or not at all.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{Gid, Mode};
+use rustix::fs::Mode;
 use tracing::{error, warn};
 
 use super::args::{IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
@@ -16,6 +15,7 @@ use super::inherited::{self, Inherited};
 use super::listen::{self, Listening};
 use super::lock::{LifeLock, Taken};
 use super::log::Log;
+use super::options;
 use super::place::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
 use super::serve::{Beginning, serve};
 use super::storage;
@@ -44,7 +44,11 @@ pub fn run(args: &SeqdArgs) -> Result<(), Error> {
 }
 
 fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
-    match find_place(args).and_then(|place| detach::spawn_second_stage(args, &place)) {
+    let spawn = |place: Place| {
+        let args = if args.as_before { options::as_before(args, &place)? } else { args.clone() };
+        detach::spawn_second_stage(args, &place)
+    };
+    match find_place(args).and_then(spawn) {
         Ok(Some(said)) => {
             detach::report(&said);
             said.strip_prefix("error: ").map_or(Ok(()), |why| Err(Error::failure(why)))
@@ -77,8 +81,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         Some((_, path)) => Place::of_socket(path)?,
         None => find_place(args)?,
     };
-    let group = args.group.as_deref().map(find_group).transpose()?;
-    let access = Access { everybody: args.system || group.is_some(), group };
+    let access = Access::of(args)?;
     directory::prepare(&place.directory, access)?;
     let lock = match LifeLock::take(&place.life_lock)? {
         Taken::Mine(lock) => lock,
@@ -94,7 +97,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
             directory::prepare(&place.state, Access::default())?;
         }
         Numbers::check(&place.numbers)?;
-        let mut storage = storage::open(args, &place)?;
+        let mut storage = storage::open(args, &place, budget)?;
         let mut config = Config::of(args);
         let policies = storage.settings.load(&mut config, args.detached)?;
         if let Err(error) = directory::prepare_done(&place.done, access) {
@@ -108,6 +111,9 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
             Some((listening, _)) => listening,
             None => listen::bind(&place, access)?,
         };
+        if let Err(error) = options::leave(args, &place) {
+            warn!("the next daemon will not have the options of this one: {}: {error}", place.options.display());
+        }
         let facts = Facts { place: place.clone(), log, started, connections_max, idle_exit: idle_exit(args) };
         let next = (next_ticket, next_token);
         serve(Beginning {
@@ -145,18 +151,6 @@ fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
         ))
     })?;
     Place::of_socket(&socket)
-}
-
-/// A group by its name in `/etc/group`, or by its number.
-fn find_group(name: &str) -> Result<Gid, Error> {
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    let number = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        if fields.next() == Some(name) { fields.nth(1)?.parse().ok() } else { None }
-    });
-    number.or_else(|| name.parse().ok()).map(Gid::from_raw).ok_or_else(|| {
-        Error::failure(format_args!("there is no group {name} in /etc/group: name another, or give its number"))
-    })
 }
 
 fn busy(place: &Place, pid: Option<u32>) -> Error {

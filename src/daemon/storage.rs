@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::args::SeqdArgs;
+use super::descriptors::Budget;
 use super::history::{Past, amended, ended_turn, past};
 use super::place::Place;
 use super::recover::{self, Recovered};
@@ -36,7 +37,7 @@ pub(super) struct Storage {
 /// # Errors
 ///
 /// With one sentence about what cannot be used, why, and the way out. Nothing is replaced then.
-pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
+pub(super) fn open(args: &SeqdArgs, place: &Place, budget: Budget) -> Result<Storage, Error> {
     if args.in_memory {
         return Ok(Storage::default());
     }
@@ -49,7 +50,7 @@ pub(super) fn open(args: &SeqdArgs, place: &Place) -> Result<Storage, Error> {
     database.catch_up()?;
     let past = past(&place.database)?;
     let settings = PastSettings::read(database.take_settings());
-    Ok(Storage { database: Some(database), tickets: recover::look(tickets), past, settings, ended })
+    Ok(Storage { database: Some(database), tickets: recover::look(tickets, budget), past, settings, ended })
 }
 
 /// What becomes of a ticket from before the machine was restarted: a turn is over, and a place in line is lost.

@@ -4,10 +4,9 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::FileType;
 use sha2::{Digest, Sha256};
 
-use super::descriptors::Pending;
+use super::descriptors::{Pending, Sent};
 use super::history::LogAsk;
 use super::process;
 use super::read::{Refusal, read};
@@ -70,13 +69,8 @@ fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
 
 /// The further lines, each once.
 fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
-    let mut also: Vec<Domain> = Vec::new();
-    for name in &sequence.also {
-        let further = Domain::parse(name)?;
-        if further != *domain && !also.contains(&further) {
-            also.push(further);
-        }
-    }
+    let further = sequence.also.iter().map(|name| Domain::parse(name)).collect::<Result<Vec<Domain>, _>>()?;
+    let also: Vec<Domain> = Domain::each_once(std::iter::once(domain.clone()).chain(further)).skip(1).collect();
     if also.len() >= DOMAINS_PER_REQUEST_MAX {
         return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
     }
@@ -213,30 +207,30 @@ impl Caller<'_> {
 
     /// The pipe or pidfd that comes with a request for a turn.
     fn descriptors_of(&mut self, sequence: &Sequence) -> Result<Option<OwnedFd>, Refusal> {
-        let descriptor = self.take_descriptors(sequence.descriptors)?;
+        let sent = self.take_descriptors(sequence.descriptors)?;
         // Whoever comes back had a place before there were too many.
         let is_new = sequence.resume.is_none();
-        match (sequence.binding, descriptor) {
-            (Binding::Connection, Some(pipe)) if !is_pipe(&pipe) => {
-                Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not the reading end of a pipe"))
-            }
+        let wrong = |what: &str| Err(Refusal::new(ErrorCode::BadDescriptor, what));
+        let descriptor = match (sequence.binding, sent) {
+            (Binding::Connection | Binding::Lease, None) => return Ok(None),
             (Binding::Process, None) => {
-                Err(Refusal::bad("a turn of binding process needs one descriptor: the pidfd of that process"))
+                return Err(Refusal::bad("a turn of binding process needs one descriptor: the pidfd of that process"));
             }
-            (Binding::Process, Some(pidfd)) if !process::is_pidfd(&pidfd) => {
-                Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd"))
-            }
+            (Binding::Lease, Some(_)) => return Err(Refusal::bad("a turn of binding lease takes no descriptor")),
             // Also one whose status nobody has collected: it will never do anything any more.
-            (Binding::Process, Some(pidfd)) if is_new && !process::is_alive(&pidfd) => {
-                let message = "the process that is to keep the turn has ended: name one that runs";
-                Err(Refusal::new(ErrorCode::BadDescriptor, message))
+            (Binding::Process, Some(Sent::Pidfd(pidfd))) if is_new && !process::is_alive(&pidfd) => {
+                return wrong("the process that is to keep the turn has ended: name one that runs");
             }
-            (Binding::Lease, Some(_)) => Err(Refusal::bad("a turn of binding lease takes no descriptor")),
-            (_, Some(descriptor)) if is_new && self.descriptors.budget.is_used_up(&descriptor) => {
-                Err(self.descriptors.budget.refusal())
+            (Binding::Connection, Some(Sent::Pipe(descriptor))) | (Binding::Process, Some(Sent::Pidfd(descriptor))) => {
+                descriptor
             }
-            (_, descriptor) => Ok(descriptor),
+            (Binding::Connection, Some(_)) => return wrong("the descriptor is not the reading end of a pipe"),
+            (Binding::Process, Some(_)) => return wrong("the descriptor is not a pidfd"),
+        };
+        if is_new && self.descriptors.budget.is_used_up(&descriptor) {
+            return Err(self.descriptors.budget.refusal());
         }
+        Ok(Some(descriptor))
     }
 
     fn policy_set(&self, set: &PolicySet) -> Result<Ask, Refusal> {
@@ -273,14 +267,14 @@ impl Caller<'_> {
 
     fn started(&mut self, started: &Started) -> Result<Ask, Refusal> {
         let ticket = Ticket(started.ticket);
-        let mut asked = || match self.take_descriptors(started.descriptors)? {
-            Some(pidfd) if !process::is_pidfd(&pidfd) => {
-                Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd"))
-            }
-            pidfd => {
-                let pid = pidfd.as_ref().and_then(process::pid_of).filter(|pid| *pid != 0).unwrap_or(started.pid);
-                Ok(Ask::Started(ticket, pid, pidfd))
-            }
+        let mut asked = || {
+            let pidfd = match self.take_descriptors(started.descriptors)? {
+                None => None,
+                Some(Sent::Pidfd(pidfd)) => Some(pidfd),
+                Some(_) => return Err(Refusal::new(ErrorCode::BadDescriptor, "the descriptor is not a pidfd")),
+            };
+            let pid = pidfd.as_ref().and_then(process::pid_of).filter(|pid| *pid != 0).unwrap_or(started.pid);
+            Ok(Ask::Started(ticket, pid, pidfd))
         };
         asked().map_err(|mut refusal| {
             refusal.0.ticket = Some(ticket);
@@ -288,26 +282,21 @@ impl Caller<'_> {
         })
     }
 
-    /// Takes as many descriptors as a request names; no request has a use for more than one yet.
-    fn take_descriptors(&mut self, count: usize) -> Result<Option<OwnedFd>, Refusal> {
-        let taken: Vec<Option<OwnedFd>> = self.descriptors.take(count).collect();
+    /// Takes as many descriptors as a request names.
+    fn take_descriptors(&mut self, count: usize) -> Result<Option<Sent>, Refusal> {
+        let taken: Vec<Sent> = self.descriptors.take(count).collect();
         let found = taken.len();
         if count > DESCRIPTORS_PER_REQUEST_MAX {
-            let message =
-                format!("a request may name {DESCRIPTORS_PER_REQUEST_MAX} descriptors, this one names {count}");
-            return Err(Refusal::bad(message));
+            return Err(Refusal::bad(format!("a request names at most one descriptor, this one names {count}")));
         }
-        if taken.iter().any(Option::is_none) {
+        if taken.iter().any(|sent| matches!(sent, Sent::Lost)) {
             return Err(self.descriptors.budget.refusal());
         }
         if found < count {
             let message = format!("the request names {}, {found} came with it", counted(count as u64, "descriptor"));
             return Err(Refusal::new(ErrorCode::BadDescriptor, message));
         }
-        if count > 1 {
-            return Err(Refusal::bad(format!("this request takes at most one descriptor, not {count}")));
-        }
-        Ok(taken.into_iter().next().flatten())
+        Ok(taken.into_iter().next())
     }
 }
 
@@ -354,14 +343,6 @@ fn secret(secret: &str) -> Result<Secret, Refusal> {
 
 fn optional_domain(text: Option<&str>, request_id: Option<&str>) -> Result<Option<Domain>, Refusal> {
     text.map(Domain::parse).transpose().map_err(|error| Refusal::from(error).of(request_id))
-}
-
-fn is_pipe(descriptor: &OwnedFd) -> bool {
-    let is_fifo =
-        rustix::fs::fstat(descriptor).is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo);
-    let reads = rustix::fs::fcntl_getfl(descriptor)
-        .is_ok_and(|flags| !flags.intersects(rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR));
-    is_fifo && reads
 }
 
 fn other(other: Other) -> Ask {

@@ -89,7 +89,7 @@ pub(super) enum Other {
 impl Ask {
     /// Whether the answer says nothing that has to be written down first.
     pub(super) fn is_told_at_once(&self) -> bool {
-        matches!(self, Ask::Other(other) if matches!(**other, Other::Hello(_) | Other::Stop(_)))
+        matches!(self, Ask::Other(other) if matches!(**other, Other::Hello(_) | Other::Stop(_) | Other::Restart(_)))
     }
 
     /// Whether it is to be done only while somebody waits for the answer. The end of a turn is no such thing: it has

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::DupFlags;
 use rustix::pipe::{SpliceFlags, splice};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
@@ -66,6 +67,8 @@ pub(super) struct Watcher {
     owner: Sender<Wake>,
     /// Where what comes out of the pipes goes.
     nowhere: Rc<File>,
+    /// One heir is looked for at a time: each look goes through all processes, on a thread of its own.
+    heirs: Rc<Semaphore>,
     last_number: u64,
 }
 
@@ -77,7 +80,7 @@ impl Watcher {
     /// When there is nowhere to throw away what comes out of the pipes.
     pub(super) fn new(owner: Sender<Wake>) -> io::Result<Watcher> {
         let nowhere = Rc::new(File::options().write(true).open("/dev/null")?);
-        Ok(Watcher { owner, nowhere, last_number: 0 })
+        Ok(Watcher { owner, nowhere, heirs: Rc::new(Semaphore::new(1)), last_number: 0 })
     }
 
     /// Watches something for `ticket`, which [`identify`] knows.
@@ -105,8 +108,9 @@ impl Watcher {
 
     /// Looks for the process that has the pipe of a turn whose client has named none; the owner is told by and by.
     pub(super) fn look_for_heir(&self, ticket: Ticket, pipe: u64) {
-        let owner = self.owner.clone();
+        let (owner, heirs) = (self.owner.clone(), Rc::clone(&self.heirs));
         tokio::task::spawn_local(async move {
+            let Ok(_turn) = heirs.acquire().await else { return };
             let found = tokio::task::spawn_blocking(move || oldest_writer(pipe)).await;
             if let Ok(Some(heir)) = found {
                 // The owner is gone only when the whole daemon is.

@@ -48,7 +48,7 @@ pub enum ErrorCode {
     QueueFull,
     /// As many domains are in use as may be.
     TooManyDomains,
-    /// This connection has as many tickets as it may have; or the request brings a descriptor, and the daemon has as many
+    /// This connection has as many tickets as it may have, or watches as many domains; or the request brings a descriptor, and the daemon has as many
     /// as it may have.
     TooManyRequests,
     /// The daemon has as many connections as it may have; this one is closed.
@@ -65,7 +65,7 @@ pub enum ErrorCode {
     TakenOver,
     /// `fresh`: this request has its turn already.
     AlreadyActive,
-    /// Another user's request has this id.
+    /// Another user's request has this id; or one of the same user has it that is for other domains.
     RequestIdTaken,
     /// No such ticket or request.
     NotFound,
@@ -79,13 +79,13 @@ pub enum ErrorCode {
     Gone,
     /// As many policies are set as may be.
     TooManyPolicies,
-    /// `take` is more than the domain has.
+    /// `take` is more than the domain has, or the turn that it is made within.
     TakeTooLarge,
     /// The request would wait for itself, by way of others.
     WouldDeadlock,
     /// The domain alone does not say whose turn is meant: several have one.
     SeveralHolders,
-    /// What is stored cannot be read.
+    /// What is stored cannot be read; or what happened last cannot be written, and nobody could take it over.
     Storage,
     /// The daemon is leaving.
     Leaving,

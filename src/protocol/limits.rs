@@ -18,14 +18,15 @@ pub const COMMAND_BYTES_MAX: usize = 4 * 1024;
 pub const DESCRIPTORS_PENDING_MAX: usize = 16;
 
 /// Descriptors that one request may name.
-pub const DESCRIPTORS_PER_REQUEST_MAX: usize = 2;
+pub const DESCRIPTORS_PER_REQUEST_MAX: usize = 1;
 
 /// Open connections; further ones are answered `too_many_connections`. The daemon's limit on open files may set a
 /// lower one.
 pub const CONNECTIONS_MAX: usize = 65_536;
 
-/// Connections beyond those, for short errands: on one of them a new turn, a `wait` and a `watch` are answered
-/// `too_many_connections`.
+/// Connections beyond those, for short errands: on one of them a new turn, a `wait` and a `watch` wait until an idle
+/// connection has made room, for about [`CONNECTION_IDLE_MIN`] at most, and are answered `too_many_connections` if none
+/// does; the connection is closed then.
 pub const CONNECTIONS_EXTRA: usize = 8;
 
 /// How long a connection must have asked for nothing, while nothing hangs on it, to be closed when a newcomer has no

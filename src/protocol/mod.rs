@@ -32,7 +32,6 @@ pub use request::{
 };
 pub use status::{
     DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus, StatusReply, WaiterStatus,
-    WishesStatus,
 };
 pub use values::{PolicyValue, PolicyValues, RateValue, ValueSet};
 

@@ -1,5 +1,6 @@
 //! Names and numbers that go over the wire, parsed once and trusted from then on.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -40,6 +41,12 @@ impl Domain {
     /// The name in its normal form.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// These names in their order, each where it is named first: a line that is named twice counts once.
+    pub fn each_once(named: impl IntoIterator<Item = Domain>) -> impl Iterator<Item = Domain> {
+        let mut seen = BTreeSet::new();
+        named.into_iter().filter(move |domain| seen.insert(domain.clone()))
     }
 }
 

@@ -104,6 +104,7 @@ pub enum HeadWait {
 
 /// One turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field on the wire")]
 pub struct HolderStatus {
     /// Its request.
     pub request_id: RequestId,
@@ -129,9 +130,24 @@ pub struct HolderStatus {
     /// How long it may still take by past runs, in milliseconds; zero when it takes longer than usual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
-    /// How it wants to be treated.
-    #[serde(flatten)]
-    pub wishes: WishesStatus,
+    /// Slots that it takes.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub take: u32,
+    /// The other lines in which it stands as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Domain>,
+    /// Whether it goes together with others that are shared.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub shared: bool,
+    /// Its priority.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i8,
+    /// The group in which it is replaced by a newer one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supersede: Option<String>,
+    /// Whether it made those of its group that had a turn be told `superseded`.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub cancel_running: bool,
     /// The ticket that made its client be told `superseded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_by: Option<Ticket>,
@@ -141,7 +157,8 @@ pub struct HolderStatus {
     /// Whether it takes longer than that.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub is_over: bool,
-    /// Whether all that keeps it is in a pid namespace that the daemon cannot see, so that its end cannot be seen either.
+    /// Whether all that keeps it is in a pid namespace that the daemon cannot see, or more than it has descriptors for, so
+    /// that its end cannot be seen either.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub unseen: bool,
 }
@@ -186,14 +203,6 @@ pub struct WaiterStatus {
     /// About how long until its turn by past runs, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
-    /// How it wants to be treated.
-    #[serde(flatten)]
-    pub wishes: WishesStatus,
-}
-
-/// How a request wants to be treated; on the wire, fields of the turn or the place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WishesStatus {
     /// Slots that it takes.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub take: u32,
@@ -212,12 +221,6 @@ pub struct WishesStatus {
     /// Whether it made those of its group that had a turn be told `superseded`.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub cancel_running: bool,
-}
-
-impl Default for WishesStatus {
-    fn default() -> WishesStatus {
-        WishesStatus { take: 1, also: Vec::new(), shared: false, priority: 0, supersede: None, cancel_running: false }
-    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -172,18 +172,18 @@ impl From<&Policy> for PolicyValues {
         PolicyValues {
             concurrency: policy.concurrency,
             max_queue: policy.max_queue,
-            min_interval_ms: policy.min_interval.map(milliseconds),
-            cooldown_ms: policy.cooldown.map(milliseconds),
-            rate: policy.rate.map(|rate| RateValue { starts: rate.starts, per_ms: milliseconds(rate.per) }),
-            max_run_ms: policy.max_run.map(milliseconds),
-            default_max_wait_ms: policy.default_max_wait.map(milliseconds),
+            min_interval_ms: policy.min_interval.map(milliseconds_up),
+            cooldown_ms: policy.cooldown.map(milliseconds_up),
+            rate: policy.rate.map(|rate| RateValue { starts: rate.starts, per_ms: milliseconds_up(rate.per) }),
+            max_run_ms: policy.max_run.map(milliseconds_up),
+            default_max_wait_ms: policy.default_max_wait.map(milliseconds_up),
             none: policy.none,
         }
     }
 }
 
 /// As it is on the wire; a part of one counts as a whole one, so that nothing becomes zero.
-pub(super) fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds_up(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 

@@ -273,12 +273,8 @@ impl Enqueue {
         if self.wishes.also.is_empty() {
             return;
         }
-        let mut named = vec![self.domain.clone()];
-        self.wishes.also.retain(|domain| {
-            let is_new = !named.contains(domain);
-            named.push(domain.clone());
-            is_new
-        });
+        let named = std::iter::once(self.domain.clone()).chain(self.wishes.also.drain(..));
+        self.wishes.also = Domain::each_once(named).skip(1).collect();
     }
 }
 

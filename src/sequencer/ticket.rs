@@ -9,7 +9,7 @@ use crate::clock::Time;
 use crate::protocol::{Active, Binding, Domain, HolderState, Outcome, Reply, RequestId, Ticket, Token};
 
 use super::nested::is_guest_in;
-use super::policy::milliseconds;
+use super::policy::milliseconds_up;
 use super::refusal::About;
 use super::{Change, ConnectionId, Effect, Enqueue, Guest, Peer, Record, Secret, Successor, TicketView, Wishes};
 
@@ -228,7 +228,7 @@ impl Entry {
             ticket: self.ticket,
             token: turn.token,
             resumed,
-            max_run_ms: turn.max_run.map(milliseconds),
+            max_run_ms: turn.max_run.map(milliseconds_up),
         })
     }
 
@@ -248,7 +248,6 @@ impl Entry {
             command: self.command.as_deref(),
             queued_at: self.queued_at,
             active_at: self.turn().map(|turn| turn.active_at),
-            take: self.wishes().take,
             wishes: self.wishes(),
             superseded: self.superseded(),
             max_run: self.turn().and_then(|turn| turn.max_run),

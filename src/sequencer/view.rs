@@ -56,9 +56,7 @@ pub struct TicketView<'a> {
     pub queued_at: Time,
     /// When its turn came.
     pub active_at: Option<Time>,
-    /// How many slots it takes.
-    pub take: u32,
-    /// How it wants to be treated otherwise.
+    /// How it wants to be treated.
     pub wishes: &'a Wishes,
     /// Who made its client be told `superseded`, if it has a turn.
     pub superseded: Option<Successor>,

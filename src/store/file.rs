@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Puts `content` in place of the file at `path`, mode 0600: a reader finds the old content or the new, also after a
 /// power cut (written beside it, `fsync(2)`, `rename(2)`, `fsync` of the directory).
-pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = beside(path);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(content)?;

@@ -40,7 +40,7 @@ impl History {
     ///
     /// # Errors
     ///
-    /// When the system has no more descriptors.
+    /// When the system does not let it be opened, as where there are no descriptors left.
     pub fn open(path: &Path) -> Result<History, Problem> {
         let connection = connect(path).map_err(|error| problem(path, error))?;
         Ok(History { connection, path: path.to_owned() })

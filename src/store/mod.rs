@@ -26,6 +26,7 @@ mod tests;
 pub use change::{Change, Found, Retention};
 pub use database::Database;
 pub(crate) use fault::point as fault_point;
+pub(crate) use file::replace as replace_file;
 pub use history::History;
 pub use machine::Machine;
 pub use notes::{DoneNote, FoundNote, find_note, read_notes};

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::file;
 use super::machine::Machine;
-use crate::error::{Cure, Error};
+use crate::error::{Cure, Error, way_past_limit};
 use crate::protocol::{Ticket, Token};
 
 /// Numbers reserved by one write. After an unclean end the rest of the block is skipped.
@@ -207,7 +207,10 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     let directory = path.parent().unwrap_or(path).display();
     let (cure, way_out) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (Cure::Write, format!("make room in {directory}")),
-        _ => (Cure::Unknown, format!("make {directory} and the files in it readable and writable")),
+        _ => {
+            let make_writable = || format!("make {directory} and the files in it readable and writable");
+            (Cure::Unknown, way_past_limit(error).map_or_else(make_writable, str::to_owned))
+        }
     };
     Error::failure(format_args!("cannot {what} the number file {}: {error}: {way_out}", path.display())).with_cure(cure)
 }

@@ -130,8 +130,8 @@ impl Database {
         check_file(path, must_hold)?;
         let connection = connect(path).map_err(|error| problem(path, error))?;
         check_writable(&connection, path)?;
-        let before = schema::prepare(&connection, path, must_hold)?;
-        if !before.is_new && !seen.was_closed {
+        let before = schema::look(&connection, path, must_hold)?;
+        if !before.is_new() && !seen.was_closed {
             check_all(&connection, path)?;
         }
         let contents = Contents::read(&connection, files, &seen, &before)?;
@@ -141,9 +141,14 @@ impl Database {
         if is_of_this_run {
             is_understood(&found)?;
         }
-        history::check_newest(&connection, path)?;
+        if !before.is_new() {
+            history::check_newest(&connection, path)?;
+        }
         // Up to here nothing has changed.
-        let mut database = Database::begin(connection, files, contents, (&seen, !is_of_this_run), machine, retention)?;
+        let mark =
+            Mark::open(&files.mark, &machine.boot_id).map_err(|error| Problem::file("write", &files.mark, &error))?;
+        schema::migrate(&connection, path, &before)?;
+        let mut database = Database::begin(connection, mark, path, contents, (&seen, !is_of_this_run), retention)?;
         if is_of_this_run {
             return Ok((database, found));
         }
@@ -154,13 +159,12 @@ impl Database {
     /// Goes on with these contents.
     fn begin(
         connection: Connection,
-        files: &Files,
+        mut mark: Mark,
+        path: &Path,
         contents: Contents,
         (seen, is_turning): (&Seen, bool),
-        machine: &Machine,
         retention: Retention,
     ) -> Result<Database, Problem> {
-        let path = &files.database;
         let at = |error: rusqlite::Error| problem(path, error);
         let Contents { journal, live, settings, summary } = contents;
         let sums = live.into_iter().map(|(ticket, (_, sum))| (ticket, sum)).collect();
@@ -169,8 +173,6 @@ impl Database {
             Some(ended) => ended,
             None => history::count(&connection).map_err(at)?,
         };
-        let mut mark =
-            Mark::open(&files.mark, &machine.boot_id).map_err(|error| Problem::file("write", &files.mark, &error))?;
         mark.begin_journal(journal.number(), journal.length());
         mark.turn(is_turning);
         mark.settle(summary, oldest(&sums), ended);
@@ -179,7 +181,7 @@ impl Database {
             mark,
             journal,
             checkpointer: Checkpointer::start(connect(path).map_err(at)?),
-            path: path.clone(),
+            path: path.to_owned(),
             identity: identity_of(path).map_err(|error| Problem::file("read", path, &error))?,
             sums,
             setting_sums,
@@ -214,10 +216,11 @@ impl Contents {
         let path = &files.database;
         let due = before.taken_in + 1;
         // Beside an empty database that may be empty there is no journal.
-        let journal = if before.is_new { Some(Journal::new(due)) } else { Journal::find(seen, before.taken_in) };
+        let journal = if before.is_new() { Some(Journal::new(due)) } else { Journal::find(seen, before.taken_in) };
         let journal = journal.ok_or_else(|| Problem::lost(path, &files.mark, true))?;
-        let live = live_with(read_live(connection, path, seen.oldest())?, &journal);
-        let settings = setting::read(connection, path)?;
+        let in_database = if before.is_new() { Vec::new() } else { read_live(connection, path, seen.oldest())? };
+        let live = live_with(in_database, &journal);
+        let settings = if before.has_settings() { setting::read(connection, path)? } else { Vec::new() };
         let of_tickets = live.iter().map(|(ticket, (_, sum))| Summary::of(*ticket, *sum));
         let of_settings = settings.iter().map(|(setting, sum)| setting::summary(setting.kind, *sum));
         let summary = of_tickets.chain(of_settings).sum();

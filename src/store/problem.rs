@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_WRITE;
 
-use crate::error::{Cure, Error};
+use crate::error::{Cure, Error, way_past_limit};
 use crate::protocol::Ticket;
 
 /// Something is wrong with the store: the daemon ends, and says this.
@@ -24,9 +24,11 @@ impl Problem {
             io::ErrorKind::IsADirectory => Error::failure(format_args!(
                 "{shown} is a directory: move it away, and restore the file that was there"
             )),
-            _ => Error::failure(format_args!(
-                "cannot {what} {shown}: {error}: make {directory} and the files in it writable"
-            )),
+            _ => {
+                let make_writable = || format!("make {directory} and the files in it writable");
+                let way_out = way_past_limit(error).map_or_else(make_writable, str::to_owned);
+                Error::failure(format_args!("cannot {what} {shown}: {error}: {way_out}"))
+            }
         }
     }
 

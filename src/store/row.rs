@@ -67,7 +67,8 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Over all that a row says.
+/// Over the ticket, the state and the body of a row. The domain and the moment beside them only serve to look rows up, and
+/// to let go of old ones.
 pub(super) fn checksum(ticket: Ticket, state: u8, body: &[u8]) -> i64 {
     let digest = Sha256::new().chain_update(ticket.0.to_be_bytes()).chain_update([state]).chain_update(body);
     i64::from_be_bytes(first_eight(digest))

@@ -34,19 +34,32 @@ const MIGRATIONS: [&str; 2] = [
      ) STRICT, WITHOUT ROWID;",
 ];
 
+/// The first version with settings.
+const SETTINGS_VERSION: i32 = 2;
+
 /// Who used the database last.
 pub(super) struct Before {
-    /// Whether it held nothing, not even tables.
-    pub(super) is_new: bool,
+    /// The version of its tables; zero when it holds nothing, not even tables.
+    version: i32,
     /// The machine; all empty when there was none.
     pub(super) machine: Machine,
     /// The number of the last journal that it took in; zero when there was none.
     pub(super) taken_in: u64,
 }
 
-/// Brings the database to this version, and says who used it last. One that holds nothing is left alone when it
-/// `must_hold` something: what was in it may still be found in what is left of its log.
-pub(super) fn prepare(
+impl Before {
+    pub(super) fn is_new(&self) -> bool {
+        self.version == 0
+    }
+
+    pub(super) fn has_settings(&self) -> bool {
+        self.version >= SETTINGS_VERSION
+    }
+}
+
+/// Says who used the database last, and changes nothing. One that holds nothing is refused when it `must_hold`
+/// something: what was in it may still be found in what is left of its log.
+pub(super) fn look(
     connection: &Connection,
     path: &Path,
     must_hold: impl Fn() -> Option<Problem>,
@@ -54,7 +67,7 @@ pub(super) fn prepare(
     let at = |error: rusqlite::Error| problem(path, error);
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(at);
     let (version, application) = (number("user_version")?, number("application_id")?);
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
+    let known = known_version();
     if version > known && application == APPLICATION_ID {
         return Err(Problem::newer(path, version, known));
     }
@@ -62,16 +75,9 @@ pub(super) fn prepare(
     if (application != APPLICATION_ID && !is_new) || version < 0 {
         return Err(Problem::foreign(path));
     }
-    if is_new && let Some(problem) = must_hold() {
-        return Err(problem);
-    }
-    if version < known {
-        let missing = &MIGRATIONS[usize::try_from(version).unwrap_or(0)..];
-        let script = format!(
-            "BEGIN IMMEDIATE; {} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {known}; COMMIT;",
-            missing.concat()
-        );
-        connection.execute_batch(&script).map_err(at)?;
+    if is_new {
+        let machine = Machine { boot_id: String::new(), host: String::new(), host_name: String::new() };
+        return must_hold().map_or(Ok(Before { version, machine, taken_in: 0 }), Err);
     }
     let fact = |name: &str| {
         let value = connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0));
@@ -82,7 +88,25 @@ pub(super) fn prepare(
         text if text.is_empty() => 0,
         text => text.parse().map_err(|_| Problem::broken(path, "it does not say which journal it took in"))?,
     };
-    Ok(Before { is_new, machine, taken_in })
+    Ok(Before { version, machine, taken_in })
+}
+
+/// Brings the database to this version, once all that it was before is checked.
+pub(super) fn migrate(connection: &Connection, path: &Path, before: &Before) -> Result<(), Problem> {
+    let missing = MIGRATIONS.get(usize::try_from(before.version).unwrap_or(0)..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let script = format!(
+        "BEGIN IMMEDIATE; {} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {}; COMMIT;",
+        missing.concat(),
+        known_version()
+    );
+    connection.execute_batch(&script).map_err(|error| problem(path, error))
+}
+
+fn known_version() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 
 /// The journal of this number is in the database; part of the transaction that takes it in.

@@ -128,13 +128,8 @@ fn environment(ours: &Ours<'_>, text: impl Fn(&[u8]) -> io::Result<CString>) -> 
 
 /// Domains in their normal form, each once.
 fn normal(typed: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for domain in typed.iter().filter_map(|typed| Domain::parse(typed).ok()) {
-        if !names.iter().any(|name| name == domain.as_str()) {
-            names.push(domain.to_string());
-        }
-    }
-    names
+    let named = typed.iter().filter_map(|typed| Domain::parse(typed).ok());
+    Domain::each_once(named).map(|domain| domain.to_string()).collect()
 }
 
 impl Running {

@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::cli;
-use crate::clock::{Time, show_duration};
+use crate::clock::{Time, milliseconds, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{Active, Sequence};
@@ -20,7 +20,7 @@ use crate::protocol::{Active, Sequence};
 use super::connect::Daemon;
 use super::rejoin::secret;
 use super::signals::{Signals, die_of, signal_status};
-use super::turn::{Outcome, milliseconds, take_turn, wishes};
+use super::turn::{Outcome, take_turn, wishes};
 use super::waiting::{Loudness, Waiting};
 use keeper::Keeper;
 use tie::Tie;

@@ -182,7 +182,7 @@ fn it_is_seen_what_the_head_waits_for() {
     story.ask(1, "a");
     story.take_slots(2, "b", 2);
     let view = &story.sequencer.view(None, 9, false)[0];
-    assert_eq!((view.concurrency, view.waiters[0].take), (2, 2));
+    assert_eq!((view.concurrency, view.waiters[0].wishes.take), (2, 2));
     assert_eq!(view.obstacle.map(HeadWait::from), Some(HeadWait::Slots));
     story.set("foo.com", concurrency(1));
     let view = &story.sequencer.view(None, 9, false)[0];
