@@ -342,6 +342,32 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
 }
 
 #[test]
+fn a_daemon_that_keeps_everything_in_memory_does_not_start_over_turns_that_are_stored() {
+    let (_directory, socket) = killed();
+    let before = files(&socket);
+    let in_memory = || Daemon::start_with(&socket, &["--in-memory"]);
+    let words = format!(
+        "error: by {} and the files beside it somebody may have a turn, wait, or have paused a domain, and a daemon \
+         that keeps everything in memory would not know: start seqd without --in-memory, or name another socket with \
+         --socket\n",
+        socket.with_file_name("seq.db").display()
+    );
+    assert_eq!(in_memory().err(), Some(words.clone()));
+    assert!(files(&socket) == before, "something has changed");
+    // Where nobody can tell any more it is the same.
+    fs::rename(socket.with_file_name("seq.mark"), socket.with_file_name("away")).unwrap();
+    assert_eq!(in_memory().err(), Some(words));
+    fs::rename(socket.with_file_name("away"), socket.with_file_name("seq.mark")).unwrap();
+    let mut daemon = Daemon::start_at(&socket);
+    for domain in ["a", "b"] {
+        daemon.connect().ask(&format!(r#"{{"op":"release","domain":"{domain}"}}"#));
+    }
+    daemon.signal(rustix::process::Signal::TERM);
+    assert!(daemon.wait().success());
+    drop(in_memory().unwrap());
+}
+
+#[test]
 fn a_directory_that_another_host_uses_is_left_to_it() {
     let (_directory, socket) = killed();
     let path = socket.with_file_name("life.lock");

@@ -107,6 +107,16 @@ impl Problem {
         ))
     }
 
+    /// A daemon that keeps everything in memory would not know what lives.
+    pub fn left_for_memory(path: &Path) -> Problem {
+        let path = path.display();
+        Error::failure(format_args!(
+            "by {path} and the files beside it somebody may have a turn, wait, or have paused a domain, and a daemon \
+             that keeps everything in memory would not know: start seqd without --in-memory, or name another socket \
+             with --socket"
+        ))
+    }
+
     /// A row says nothing that this version understands.
     pub fn not_understood(path: &Path, ticket: Ticket, why: &serde_json::Error) -> Problem {
         Error::failure(format_args!(
