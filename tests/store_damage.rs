@@ -303,6 +303,40 @@ fn where_database_and_mark_are_gone_nobody_is_let_in_beside_somebody_who_may_hav
     drop(Daemon::start_at(&socket));
 }
 
+/// The ticket and the token of a turn that is given, and ends.
+fn a_turn(daemon: &Daemon) -> (u64, u64) {
+    let mut client = daemon.connect();
+    client.send(r#"{"op":"sequence","domain":"c"}"#);
+    let turn = client.reply();
+    assert_eq!(turn["type"], "active", "{turn}");
+    client.ask(r#"{"op":"done","domain":"c"}"#);
+    (turn["ticket"].as_u64().unwrap(), turn["token"].as_u64().unwrap())
+}
+
+#[test]
+fn numbers_go_on_rising_when_their_file_is_lost_or_older_also_where_the_history_is_gone() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let (numbers, older) = (daemon.file("numbers"), daemon.file("older"));
+    fs::copy(&numbers, &older).unwrap();
+    let mut socket = daemon.kill();
+    let mut last = (0, 0);
+    for damage in ["none", "none", "lost", "lost", "older", "lost"] {
+        match damage {
+            "lost" => fs::remove_file(&numbers).unwrap(),
+            "older" => _ = fs::copy(&older, &numbers).unwrap(),
+            _ => {}
+        }
+        let daemon = Daemon::start_with(&socket, &["--history-turns", "0"]).unwrap();
+        for _ in 0..2 {
+            let next = a_turn(&daemon);
+            assert!(next.0 > last.0 && next.1 > last.1, "{damage}: {next:?} after {last:?}");
+            last = next;
+        }
+        socket = daemon.kill();
+    }
+}
+
 #[test]
 fn a_database_of_another_version_or_program_or_host_is_refused() {
     let (_directory, socket) = killed();

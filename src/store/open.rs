@@ -148,7 +148,8 @@ impl Database {
         let mark =
             Mark::open(&files.mark, &machine.boot_id).map_err(|error| Problem::file("write", &files.mark, &error))?;
         schema::migrate(&connection, path, &before)?;
-        let mut database = Database::begin(connection, mark, path, contents, (&seen, !is_of_this_run), retention)?;
+        let mut database =
+            Database::begin(connection, mark, path, contents, (&seen, !is_of_this_run), retention)?;
         if is_of_this_run {
             return Ok((database, found));
         }
@@ -173,12 +174,15 @@ impl Database {
             Some(ended) => ended,
             None => history::count(&connection).map_err(at)?,
         };
+        let known = seen.numbers.unwrap_or_default();
+        mark.start(known);
         mark.begin_journal(journal.number(), journal.length());
         mark.turn(is_turning);
         mark.settle(summary, oldest(&sums), ended);
         let mut database = Database {
             connection,
             mark,
+            known,
             journal,
             checkpointer: Checkpointer::start(connect(path).map_err(at)?),
             path: path.to_owned(),

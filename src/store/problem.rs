@@ -98,6 +98,25 @@ impl Problem {
         ))
     }
 
+    /// The numbers are not what was written.
+    pub(super) fn damaged_numbers(path: &Path, reason: &str) -> Problem {
+        let way_out = without_numbers(path);
+        Error::failure(format_args!(
+            "the number file {} is damaged ({reason}): restore it as it was last, or {way_out}",
+            path.display()
+        ))
+    }
+
+    /// A later version has written the numbers.
+    pub(super) fn newer_numbers(path: &Path, found: u32, known: u32) -> Problem {
+        let way_out = without_numbers(path);
+        Error::failure(format_args!(
+            "the number file {} has format {found}, and this seqd knows formats up to {known}: use the newer seq, or \
+             {way_out}",
+            path.display()
+        ))
+    }
+
     /// What lives in it may live on another machine, where nobody can look from here.
     pub(super) fn elsewhere(path: &Path, host: &str) -> Problem {
         Error::failure(format_args!(
@@ -146,6 +165,18 @@ impl Problem {
 /// What to do about a database that cannot be trusted. Nobody but the user knows whether old commands still run.
 const WAY_OUT: &str =
     "restore it, or, once no command runs under seq any more, move it away and empty the seq.mark beside it";
+
+/// How to go on without the numbers at `path`.
+fn without_numbers(path: &Path) -> String {
+    let beside = |name| name_beside(path, "numbers", name);
+    format!("move it away: the numbers go on above those in {} and {} beside it", beside("seq.db"), beside("seq.mark"))
+}
+
+/// What a file beside the one at `path`, whose name ends with `from`, is called that has `to` there.
+fn name_beside(path: &Path, from: &str, to: &str) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("{}{to}", name.strip_suffix(from).unwrap_or_default())
+}
 
 /// What SQLite has to say.
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` has")]
