@@ -338,6 +338,73 @@ fn numbers_go_on_rising_when_their_file_is_lost_or_older_also_where_the_history_
 }
 
 #[test]
+fn an_older_copy_of_database_and_mark_is_refused_beside_turns_that_were_given_since() {
+    for kills in [true, false] {
+        let mut daemon = Daemon::start();
+        let _directory = daemon.take_directory();
+        a_turn(&daemon);
+        let end = |mut daemon: Daemon| {
+            if kills {
+                return daemon.kill();
+            }
+            daemon.signal(rustix::process::Signal::TERM);
+            assert!(daemon.wait().success());
+            daemon.socket.clone()
+        };
+        let socket = end(daemon);
+        let (place, older) = (socket.parent().unwrap(), tempfile::tempdir().unwrap());
+        copy(place, older.path());
+        let daemon = Daemon::start_at(&socket);
+        daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+        end(daemon);
+        let newest = tempfile::tempdir().unwrap();
+        copy(place, newest.path());
+        let put = |from: &Path| {
+            NAMES.map(|name| _ = fs::remove_file(place.join(name)));
+            copy(from, place);
+        };
+        put(older.path());
+        let [db, log, mark, numbers] = ["seq.db", "seq.db-wal", "seq.mark", "numbers"].map(|name| place.join(name));
+        let (log, mark) = (log.display(), mark.display());
+        assert_eq!(
+            refusal(&socket),
+            format!(
+                "the database {} and {mark} are copies of an earlier time than {}, and turns were given since then: \
+                 restore them and {log} as they were last, or, once no command runs under seq any more, move the \
+                 database and {log} away and empty {mark}",
+                db.display(),
+                numbers.display()
+            )
+        );
+        put(newest.path());
+        let daemon = Daemon::start_at(&socket);
+        assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+        daemon.kill();
+        // What is said to be the way out is one.
+        put(older.path());
+        fs::remove_file(&db).unwrap();
+        _ = fs::remove_file(place.join("seq.db-wal"));
+        fs::write(place.join("seq.mark"), "").unwrap();
+        drop(Daemon::start_at(&socket));
+    }
+}
+
+#[test]
+fn a_start_that_came_no_further_than_the_mark_is_no_reason_to_refuse() {
+    let mut daemon = Daemon::start();
+    let _directory = daemon.take_directory();
+    let (numbers, kept) = (daemon.file("numbers"), daemon.file("kept"));
+    let socket = daemon.kill();
+    fs::copy(&numbers, &kept).unwrap();
+    for _ in 0..3 {
+        let daemon = Daemon::start_at(&socket);
+        a_turn(&daemon);
+        daemon.kill();
+        fs::copy(&kept, &numbers).unwrap();
+    }
+}
+
+#[test]
 fn a_database_of_another_version_or_program_or_host_is_refused() {
     let (_directory, socket) = killed();
     let path = socket.with_file_name("seq.db");

@@ -103,6 +103,15 @@ impl Numbers {
         Ok(look(path)?.in_use.as_ref() == Some(&machine.boot_id))
     }
 
+    /// How often a daemon had started when the file at `path` was written, see [`Known::starts`].
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Numbers::check).
+    pub(super) fn starts(path: &Path) -> Result<u64, Error> {
+        Ok(look(path)?.starts)
+    }
+
     /// Opens the file at `path`, reserves a first block, and says which ticket and token come next. From now on it says
     /// that the numbers are `in_use` in that run of the machine.
     ///
@@ -322,7 +331,7 @@ mod tests {
         let (numbers, ticket, token) = open();
         assert_eq!((ticket, token), (Ticket(10_050), Token(10_050)), "it is missing");
         numbers.close(Ticket(50), Token(40), true).unwrap();
-        assert_eq!(look(&path).unwrap().starts, 3);
+        assert_eq!(Numbers::starts(&path).unwrap(), 3);
         let (numbers, ticket, token) = open();
         assert_eq!((ticket, token), (Ticket(50), Token(40)), "nothing is missing");
         numbers.close(Ticket(50), Token(39), true).unwrap();

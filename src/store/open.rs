@@ -15,7 +15,7 @@ use super::inspect::{
 use super::journal::Journal;
 use super::machine::Machine;
 use super::mark::{Mark, Seen, Summary};
-use super::numbers::Numbers;
+use super::numbers::{Known, Numbers};
 use super::problem::{Problem, problem};
 use super::row::LIVE;
 use super::schema::{self, Before};
@@ -59,7 +59,17 @@ impl Files {
             let is_alone = !self.database.try_exists().unwrap_or(true);
             return !is_alone || Numbers::may_be_in_use(&self.numbers, &machine).unwrap_or(true);
         }
-        seen.outlives_a_daemon()
+        seen.outlives_a_daemon() || self.is_older(&seen).unwrap_or(true)
+    }
+
+    /// Whether the database and its mark are copies of an earlier time: a daemon has started beside these numbers since
+    /// then. Each one says so in the mark first. Across a restart of the machine nobody knows whether the mark is as it
+    /// was last, and nothing lives.
+    fn is_older(&self, seen: &Seen) -> Result<bool, Problem> {
+        match seen.numbers {
+            Some(known) if seen.is_current => Ok(known.starts < Numbers::starts(&self.numbers)?),
+            _ => Ok(false),
+        }
     }
 
     /// What says that an empty database cannot be the one, if anything does.
@@ -136,6 +146,10 @@ impl Database {
         }
         let contents = Contents::read(&connection, files, &seen, &before)?;
         check_owner(&seen, &before.machine, machine, (contents.summary, !contents.live.is_empty()), files)?;
+        if files.is_older(&seen)? {
+            return Err(Problem::older(path, &files.mark, &files.numbers));
+        }
+        let starts = Numbers::starts(&files.numbers)?;
         let found = contents.found();
         let is_of_this_run = before.machine.boot_id == machine.boot_id;
         if is_of_this_run {
@@ -149,7 +163,7 @@ impl Database {
             Mark::open(&files.mark, &machine.boot_id).map_err(|error| Problem::file("write", &files.mark, &error))?;
         schema::migrate(&connection, path, &before)?;
         let mut database =
-            Database::begin(connection, mark, path, contents, (&seen, !is_of_this_run), retention)?;
+            Database::begin(connection, mark, path, contents, (&seen, starts, !is_of_this_run), retention)?;
         if is_of_this_run {
             return Ok((database, found));
         }
@@ -163,7 +177,7 @@ impl Database {
         mut mark: Mark,
         path: &Path,
         contents: Contents,
-        (seen, is_turning): (&Seen, bool),
+        (seen, starts, is_turning): (&Seen, u64, bool),
         retention: Retention,
     ) -> Result<Database, Problem> {
         let at = |error: rusqlite::Error| problem(path, error);
@@ -175,6 +189,7 @@ impl Database {
             None => history::count(&connection).map_err(at)?,
         };
         let known = seen.numbers.unwrap_or_default();
+        let known = Known { starts: known.starts.max(starts) + 1, ..known };
         mark.start(known);
         mark.begin_journal(journal.number(), journal.length());
         mark.turn(is_turning);

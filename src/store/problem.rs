@@ -6,6 +6,7 @@ use std::path::Path;
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_WRITE;
 
+use super::inspect::log_of;
 use crate::error::{Cure, Error, way_past_limit};
 use crate::protocol::Ticket;
 
@@ -114,6 +115,17 @@ impl Problem {
             "the number file {} has format {found}, and this seqd knows formats up to {known}: use the newer seq, or \
              {way_out}",
             path.display()
+        ))
+    }
+
+    /// It is all there, but not what was there last.
+    pub(super) fn older(path: &Path, mark: &Path, numbers: &Path) -> Problem {
+        let log = log_of(path);
+        let (path, mark, numbers, log) = (path.display(), mark.display(), numbers.display(), log.display());
+        Error::failure(format_args!(
+            "the database {path} and {mark} are copies of an earlier time than {numbers}, and turns were given since \
+             then: restore them and {log} as they were last, or, once no command runs under seq any more, move the \
+             database and {log} away and empty {mark}"
         ))
     }
 
