@@ -11,8 +11,8 @@
 //! | [`sequencer`] | the pure core: lines and turns, without a clock, a socket or a file |
 //! | [`store`] | what must outlive the process |
 //!
-//! [`error`] holds the one error type and the table of exit statuses, [`clock`] the one clock, [`sys`] the few
-//! system calls that no safe library offers.
+//! [`error`] holds the one error type and the table of exit statuses, [`clock`] the one clock, [`words`] how sentences
+//! are made and said, [`sys`] the few system calls that no safe library offers.
 
 pub mod cli;
 pub mod client;
@@ -23,6 +23,6 @@ pub mod store;
 
 pub mod clock;
 pub mod error;
-mod words;
+pub mod words;
 #[expect(unsafe_code, reason = "the one file for system calls that no safe library offers")]
 pub mod sys;

@@ -139,6 +139,30 @@ fn who_asks_for_nothing_makes_room_for_others() {
 }
 
 #[test]
+fn who_gives_up_while_it_waits_for_a_place_leaves_its_connection() {
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = start_with_descriptors(&socket, 124);
+    let mut clients = twenty_with_a_turn(&socket);
+    let mut errand = Client::connect(&socket);
+    // For a moment the last of them may ask for more: so long a new turn is waited for.
+    assert!(clients[19].ask(r#"{"op":"done","domain":"19"}"#).contains("done"));
+    for _ in 0..3 {
+        let lines = "{\"op\":\"hello\",\"protocol\":1}\n{\"op\":\"sequence\",\"domain\":\"new\"}";
+        // What comes together is heard together.
+        let mut client = Client::connect(&socket);
+        assert!(client.ask(lines).contains("hello"));
+        // What it says now is read only once it has its turn.
+        client.send(r#"{"op":"hello","protocol":1}"#);
+    }
+    until("they are gone", || {
+        errand.send(r#"{"op":"info"}"#);
+        (errand.reply()["counts"]["connections"] == 21).then_some(())
+    });
+    drop((clients, daemon));
+}
+
+#[test]
 fn a_burst_of_connections_that_say_nothing_keeps_nobody_out() {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("seq/seqd.sock");

@@ -32,6 +32,18 @@ fn done_on_an_idle_domain_changes_nothing_however_often() {
 }
 
 #[test]
+fn who_names_too_many_domains_is_refused_at_the_first_of_them() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let mut ask = |also: Vec<String>| client.ask(&json!({"op": "sequence", "domain": "a", "also": also}).to_string());
+    let names = |last: usize| (1..=last).map(|number| number.to_string());
+    assert!(ask(names(15).chain(names(15)).collect()).contains("active"));
+    // Nobody looks at the last, which is no name.
+    let refusal = r#"{"type":"error","code":"bad_request","message":"a request names at most 16 domains"}"#;
+    assert_eq!(ask(names(16).chain([String::new()]).collect()), refusal);
+}
+
+#[test]
 fn many_requests_on_one_connection_are_told_apart() {
     let daemon = Daemon::start();
     let mut client = daemon.connect();

@@ -9,6 +9,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use rustix::fs::{Gid, Uid};
@@ -69,6 +70,54 @@ fn a_users_own_daemon_serves_nobody_else_but_root() {
     alice.hears_the_end();
     assert!(daemon.log().contains("turned away uid 12345: this daemon serves uid 0"), "{}", daemon.log());
     daemon.connect().takes_turn("a");
+}
+
+#[test]
+fn who_has_the_most_connections_gives_way_to_others_and_operators_always_get_in() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_home, socket) = open_home();
+    // 124 descriptors: 64 for the daemon, and 3 for each of 20 clients.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 124; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_seqd")]);
+    let mut daemon = Daemon::start_as(command, &socket, &["--group", &GROUP.to_string()]).unwrap();
+    let connect = |uid| Client::from(connect_as(uid, &[GROUP], &socket).unwrap());
+    let mut alices: Vec<Client> = (0..20).map(|_| connect(ALICE)).collect();
+    alices[0].takes_turn("a");
+    assert!(alices[1].ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
+    for alice in &mut alices[2..] {
+        assert!(alice.ask(r#"{"op":"watch"}"#).contains("watching"));
+    }
+    let mut bobs: Vec<Client> = (0..9).map(|_| connect(BOB)).collect();
+    for (number, bob) in bobs.iter_mut().enumerate() {
+        bob.takes_turn(&format!("bob's {number}"));
+    }
+    // The newest went first.
+    let last = std::iter::from_fn(|| alices[19].next_reply()).last().unwrap();
+    assert_eq!(
+        (&last["code"], &last["message"]),
+        (
+            &"too_many_connections".into(),
+            &"this connection made room for another user: this user has the most of them".into()
+        )
+    );
+    // Now she has 11, and he has 9 and this one.
+    assert_eq!(code(&mut connect(BOB), r#"{"op":"sequence","domain":"more"}"#), "too_many_connections");
+    let mut kept = alices.drain(..11).collect::<Vec<_>>();
+    drop(alices);
+
+    // Her own do not wait for each other once the extra places are taken, so that nobody waits behind them.
+    let extra: Vec<Client> = (0..8).map(|_| connect(ALICE)).collect();
+    assert_eq!(connect(ALICE).reply()["code"], "too_many_connections");
+    let mut root = daemon.connect();
+    assert!(root.ask(r#"{"op":"status"}"#).contains("status"));
+    assert!(root.ask(r#"{"op":"release","domain":"a"}"#).contains("released"));
+    assert_eq!(kept[0].reply()["code"], "released");
+    assert_eq!(kept[1].reply()["type"], "active");
+    assert!(root.ask(r#"{"op":"stop"}"#).contains("stopping"));
+    assert!(daemon.wait().success());
+    drop(extra);
 }
 
 /// A directory that others may enter, and a socket in one that is not there yet.

@@ -251,7 +251,8 @@ fn a_daemon_that_could_serve_nobody_is_not_started_and_why_is_said() {
         "cannot start the daemon: a process may have 50 open files here (ulimit -Hn), and the daemon needs 112: start \
          it once where 'ulimit -n 112' works, as by 'seq info' in another shell",
     );
-    assert!(home.daemons().is_empty());
+    // It has said why before it is gone.
+    home.await_fact("no daemon", || home.daemons().is_empty().then_some(()));
     home.seq(&["run", "-d", "foo.com", "--", "echo", "hello"]).says(0, "hello\n", "");
     home.sh(r#"ulimit -n 50; "$SEQ" run -d foo.com -- true"#).is_silent(0);
 }
@@ -264,7 +265,7 @@ fn a_daemon_whose_files_could_not_grow_is_not_started_and_why_is_said() {
         "bytes here (ulimit -f), and the daemon's database needs \
          67108864: use seq first in a shell without that limit, so that the daemon starts there",
     );
-    assert!(home.daemons().is_empty());
+    home.await_fact("no daemon", || home.daemons().is_empty().then_some(()));
     home.seq(&["run", "-d", "foo.com", "--", "echo", "hello"]).says(0, "hello\n", "");
     home.sh(r#"ulimit -f 8; "$SEQ" run -d foo.com -- true"#).is_silent(0);
 }

@@ -355,3 +355,23 @@ fn a_daemon_that_a_client_starts_goes_on_with_the_config_file_of_the_last_one() 
     assert_eq!(home.seq(&["restart"]).status.code(), Some(0));
     assert_eq!(shown(&home, "foo.com")["policy"], json!({"concurrency": 3}));
 }
+
+#[test]
+fn the_config_file_that_was_named_last_is_gone_on_with_whatever_it_says() {
+    let home = Home::new();
+    let text = "[policy.\"foo.com\"]\nconcurrency = 3\n";
+    // The second says the same as the first, and the third nothing.
+    for (name, text) in [("one.toml", text), ("two.toml", text), ("three.toml", ""), ("four.toml", text)] {
+        fs::write(home.file(name), text).expect("a file");
+        let config = home.file(name).display().to_string();
+        let mut daemon = home.command(support::seqd_program());
+        let started = home.finish(daemon.args(["--detach", "--config", &config]));
+        assert!(started.stdout().starts_with("ready"), "{}", started.stdout());
+        for _ in 0..2 {
+            home.kill_daemon();
+            // A client starts the next one.
+            assert_eq!(shown(&home, "foo.com")["config"], config);
+        }
+        home.kill_daemon();
+    }
+}

@@ -504,6 +504,33 @@ fn a_database_that_is_removed_while_the_daemon_runs_is_put_back() {
     }
 }
 
+#[test]
+fn a_database_that_is_removed_from_a_full_disk_is_put_back_when_there_is_room() {
+    let home = tempfile::tempdir().unwrap();
+    let full = home.path().join("full");
+    let socket = home.path().join("seq/seqd.sock");
+    let daemon = Daemon::start_with_fault(&socket, &format!("quota:{}", full.display())).unwrap();
+    let mut client = daemon.connect();
+    client.ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+    fs::write(&full, "").unwrap();
+    for name in ["seqd.sock", "seq.db", "seq.db-wal"] {
+        fs::remove_file(daemon.file(name)).unwrap();
+    }
+    let stalled = client.reply();
+    assert_eq!(stalled["type"], "stalled");
+    assert!(stalled["message"].as_str().unwrap().starts_with("the disk is full"), "{stalled}");
+    client.send(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
+    assert_eq!(client.reply()["type"], "stalled");
+    assert!(!daemon.file("seq.db").exists());
+    fs::remove_file(&full).unwrap();
+    assert_eq!(client.reply()["type"], "active");
+    let daemon = Daemon::start_at(&daemon.kill());
+    let mut client = daemon.connect();
+    for domain in ["a", "b"] {
+        assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
+    }
+}
+
 /// A database that a daemon with this schema left, in which one turn has ended, and another has not.
 fn of_version(version: u32) -> TempDir {
     let directory = tempfile::tempdir().unwrap();

@@ -37,7 +37,9 @@ fn wrong_values_are_named_with_right_ones() {
         let ended = home.seq(&["log", "-n", number]);
         usage(ended, 2, &format!("'{number}' is no number of turns: give 0 or more"));
     }
+    usage(home.seq(&["log", "-n", "20001"]), 2, "'20001' is too many turns: give 20000 at most, or look at one domain");
     home.seq(&["log", "-n", "0"]).is_silent(0);
+    assert_eq!(home.seq(&["log", "-n", "20000"]).status.code(), Some(0));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! `seq`: commands that must take turns. See `seq(1)`.
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use seq::client;
 use seq::daemon::{self, SeqdArgs};
 use seq::error::Error;
 use seq::sys::was_closed;
+use seq::words::say;
 
 /// The number of standard output.
 const STDOUT: usize = 1;
@@ -110,9 +110,4 @@ fn failed(error: &Error) -> ExitCode {
         say("seq", error);
     }
     ExitCode::from(error.exit_status())
-}
-
-/// One line on standard error, in one piece. Where it goes nobody reads, there is nobody to tell.
-fn say(name: &str, words: impl Display) {
-    _ = io::stderr().write_all(format!("{name}: {words}\n").as_bytes());
 }

@@ -6,15 +6,15 @@ use clap::Parser;
 use seq::cli;
 use seq::daemon::{self, SeqdArgs};
 use seq::error::status;
+use seq::words::say;
 
-#[expect(clippy::print_stderr, reason = "this is where errors are said")]
 fn main() -> ExitCode {
     let args = match SeqdArgs::try_parse() {
         Ok(args) => args,
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => {
             for line in cli::lines(&error) {
-                eprintln!("seqd: {line}");
+                say("seqd", line);
             }
             return ExitCode::from(status::USAGE);
         }
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match daemon::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("seqd: {error}");
+            say("seqd", &error);
             ExitCode::from(error.exit_status())
         }
     }

@@ -9,7 +9,7 @@ use clap::builder::TypedValueParser;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::Global;
-use crate::protocol::limits::{CONCURRENCY_MAX, PRIORITY_MAX, REASON_BYTES_MAX};
+use crate::protocol::limits::{CONCURRENCY_MAX, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX};
 use crate::protocol::{Domain, RequestId};
 use crate::sequencer::Rate;
 
@@ -98,7 +98,11 @@ pub(super) fn pid(text: &str) -> Result<u32, String> {
 
 /// How many turns to show.
 pub(super) fn turns(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("'{text}' is no number of turns: give 0 or more"))
+    let number: usize = text.parse().map_err(|_| format!("'{text}' is no number of turns: give 0 or more"))?;
+    if number > LOG_TURNS_MAX {
+        return Err(format!("'{text}' is too many turns: give {LOG_TURNS_MAX} at most, or look at one domain"));
+    }
+    Ok(number)
 }
 
 /// Keeps a request id, once it is known to be one.

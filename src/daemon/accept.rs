@@ -27,12 +27,13 @@ use super::place_watch::PlaceWatch;
 use super::wake::Wake;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::protocol::limits::CONNECTIONS_EXTRA;
+use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_EXTRA_OPERATORS};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, encode};
 use crate::sequencer::{ConnectionId, Peer};
 
-/// How long to leave the door closed when the system has no descriptor left, not even the spare one.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long to leave the door closed when nobody can be let in: the system has no memory for that, or no descriptor
+/// left, not even the spare one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often to look whether somebody has left, while a client waits for room.
 const ROOM_LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -141,12 +142,13 @@ impl Door {
             let message = format!("this daemon serves uid {me} only: run one of your own");
             return turn_away(&stream, ErrorCode::Forbidden, message);
         }
-        if !self.has_room().await && !self.await_room().await {
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        let peer = Peer { uid, pid, is_operator };
+        if !self.has_room(peer).await && !self.await_room(peer).await {
             return turn_away(&stream, ErrorCode::TooManyConnections, too_many(self.connections_max));
         }
-        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         self.last_id += 1;
-        let (id, peer) = (ConnectionId(self.last_id), Peer { uid, pid, is_operator });
+        let id = ConnectionId(self.last_id);
         let link = Rc::new(Link::new(id, peer, stream, Rc::clone(&self.open)));
         if self.owner.send(Wake::Opened(Rc::clone(&link))).await.is_ok() {
             tokio::task::spawn_local(client::serve(link, self.owner.clone(), Rc::clone(&self.buffer), self.budget));
@@ -154,8 +156,11 @@ impl Door {
     }
 
     /// Whether one more connection may be open. Those that are being closed for others are so in a few rounds.
-    async fn has_room(&self) -> bool {
-        let has_room = || Rc::strong_count(&self.open) <= self.connections_max + CONNECTIONS_EXTRA;
+    async fn has_room(&self, peer: Peer) -> bool {
+        // Where there is but one user, that one would take these, too.
+        let of_operators = if peer.is_operator && self.access.everybody { CONNECTIONS_EXTRA_OPERATORS } else { 0 };
+        let open_max = self.connections_max + CONNECTIONS_EXTRA + of_operators;
+        let has_room = || Rc::strong_count(&self.open) <= open_max;
         for _ in 0..ROUNDS_TO_CLOSE {
             if has_room() {
                 return true;
@@ -166,10 +171,10 @@ impl Door {
     }
 
     /// Waits until somebody has made room; gives up when nobody will.
-    async fn await_room(&mut self) -> bool {
+    async fn await_room(&mut self, peer: Peer) -> bool {
         self.complaint.say(|| format!("{}: who comes waits for room", too_many(self.connections_max)));
-        while self.asks_for_room().await {
-            if self.has_room().await {
+        while self.asks_for_room(Some(peer)).await {
+            if self.has_room(peer).await {
                 return true;
             }
         }
@@ -177,9 +182,9 @@ impl Door {
     }
 
     /// Lets somebody make room, or waits a moment for those who will; false when nobody will.
-    async fn asks_for_room(&self) -> bool {
+    async fn asks_for_room(&self, peer: Option<Peer>) -> bool {
         let (answer, answered) = oneshot::channel();
-        if self.owner.send(Wake::Crowded(answer)).await.is_err() {
+        if self.owner.send(Wake::Crowded(peer, answer)).await.is_err() {
             return false;
         }
         match answered.await {
@@ -191,26 +196,30 @@ impl Door {
     }
 
     async fn cannot_accept(&mut self, error: &io::Error) {
-        let is_exhausted = matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE));
-        if !is_exhausted {
-            // The client was gone before it was let in.
+        // The client was gone before it was let in.
+        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return;
         }
         self.complaint.say(|| format!("cannot let a client in: {error}"));
-        if self.asks_for_room().await {
+        let is_exhausted = matches!(error.raw_os_error(), Some(nix::libc::EMFILE | nix::libc::ENFILE));
+        if !is_exhausted {
+            // Whatever it is, it is still there at the next try.
+            return tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        if self.asks_for_room(None).await {
             for _ in 0..ROUNDS_TO_CLOSE {
                 tokio::task::yield_now().await;
             }
             return;
         }
         if self.spare.take().is_some()
-            && let Ok(Ok((stream, _))) = tokio::time::timeout(EXHAUSTED_PAUSE, self.listener.accept()).await
+            && let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await
         {
             turn_away(&stream, ErrorCode::TooManyConnections, too_many(Rc::strong_count(&self.open) - 1));
         }
         self.spare = File::open("/dev/null").ok();
         if self.spare.is_none() {
-            tokio::time::sleep(EXHAUSTED_PAUSE).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 

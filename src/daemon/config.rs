@@ -37,6 +37,8 @@ pub(super) struct Config {
     path: Option<PathBuf>,
     /// Whether it was named on the command line, and so has to be there.
     is_named: bool,
+    /// Whether it is where a daemon looks that is told nothing.
+    is_usual: bool,
     /// Why what it says now does not count.
     mistake: Option<Mistake>,
 }
@@ -73,14 +75,22 @@ impl Config {
     pub(super) fn of(args: &SeqdArgs) -> Config {
         let of_user = || Some(home_directory().ok()??.join(USER_CONFIG));
         let usual = || if args.system { Some(SYSTEM_CONFIG.into()) } else { of_user() };
-        Config { path: args.config.clone().or_else(usual), is_named: args.config.is_some(), mistake: None }
+        let usual = usual();
+        let path = args.config.clone().or_else(|| usual.clone());
+        Config { is_usual: path == usual, path, is_named: args.config.is_some(), mistake: None }
     }
 
     /// Goes on with the file of an earlier daemon, as far as this one was told of none.
     pub(super) fn go_on_with(&mut self, path: &str) {
         if !self.is_named {
+            self.is_usual &= self.path.as_deref() == Some(path.as_ref());
             self.path = Some(path.into());
         }
+    }
+
+    /// Whether the next daemon would look for it without being told.
+    pub(super) fn is_usual(&self) -> bool {
+        self.is_usual
     }
 
     pub(super) fn path(&self) -> Option<&Path> {

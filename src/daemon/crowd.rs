@@ -1,6 +1,7 @@
 //! More clients than there may be connections: who asks for nothing makes room, and short errands get through.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::link::Link;
@@ -9,7 +10,7 @@ use super::wake::{Ask, Other};
 use crate::clock::Time;
 use crate::protocol::limits::{CONNECTION_IDLE_MIN, CONNECTION_IDLE_MIN_CROWDED};
 use crate::protocol::{ErrorCode, ErrorReply, Reply};
-use crate::sequencer::ConnectionId;
+use crate::sequencer::{ConnectionId, Input, Peer};
 use crate::words::counted;
 
 /// What a client needs room for.
@@ -70,7 +71,7 @@ impl Owner {
         let link = Rc::clone(link);
         link.is_owed_snapshot.set(true);
         if self.has_no_place() {
-            match self.make_room(Seeks::Place) {
+            match self.make_room_for(link.peer, Seeks::Place) {
                 Room::Made => {}
                 Room::At(time) => {
                     self.placeless.retry_at = Some(self.placeless.retry_at.map_or(time, |other| other.min(time)));
@@ -98,11 +99,55 @@ impl Owner {
         std::mem::take(&mut self.placeless).asks
     }
 
+    /// What this connection has waited to ask is not asked any more: it is read on, to its end.
+    pub(super) fn stop_owing(&self, connection: ConnectionId) {
+        if let Some(link) = self.clients.get(&connection) {
+            link.is_owed_snapshot.set(false);
+            link.wake();
+        }
+    }
+
+    /// Makes room for this newcomer: if nobody idle can go, one goes of the user who has the most connections, as long
+    /// as that user keeps more than the newcomer's. Who has more than half of them is not waited for at the door, for
+    /// others stand behind.
+    pub(super) fn make_room_for(&mut self, newcomer: Peer, seeks: Seeks) -> Room {
+        let mut users: HashMap<u32, usize> = HashMap::new();
+        for link in self.clients.values().filter(|link| !link.is_closing()) {
+            // Operators can see to themselves.
+            if !link.peer.is_operator || link.peer.uid == newcomer.uid {
+                *users.entry(link.peer.uid).or_default() += 1;
+            }
+        }
+        let own = users.remove(&newcomer.uid).unwrap_or(0);
+        if seeks == Seeks::Entry && !newcomer.is_operator && own > self.facts.connections_max / 2 {
+            return Room::Never;
+        }
+        let room = self.make_room(seeks);
+        let greedy = users.into_iter().max_by_key(|(uid, count)| (*count, *uid)).filter(|(_, count)| *count > own + 1);
+        match greedy.filter(|_| room == Room::Never).and_then(|(uid, _)| self.least_needed(uid, seeks)) {
+            Some(link) => {
+                self.send_away(&link, "this connection made room for another user: this user has the most of them");
+                // It is told no turn after that.
+                self.input(Input::Disconnected { connection: link.id });
+                Room::Made
+            }
+            None => room,
+        }
+    }
+
+    /// The connection of this user that is missed least: the newest on which nothing hangs but a watch, or else on which
+    /// nothing does that has its turn.
+    fn least_needed(&self, uid: u32, seeks: Seeks) -> Option<Rc<Link>> {
+        let is_sought = |link: &&Rc<Link>| link.peer.uid == uid && !link.is_closing() && gives(link, seeks);
+        let mut all: Vec<&Rc<Link>> = self.clients.values().filter(is_sought).collect();
+        all.sort_by_key(|link| (self.sequencer.is_in_use(link.id), Reverse(link.id)));
+        all.into_iter().find(|link| !self.sequencer.has_turn(link.id)).cloned()
+    }
+
     /// Lets the connection go that has asked for nothing for the longest time.
     pub(super) fn make_room(&mut self, seeks: Seeks) -> Room {
         loop {
-            let is_sought = |link: &Link| seeks == Seeks::Entry || !link.is_extra.get();
-            let idle = self.clients.values().filter(|link| is_sought(link) && self.is_idle(link));
+            let idle = self.clients.values().filter(|link| gives(link, seeks) && self.is_idle(link));
             let Some(link) = idle.min_by_key(|link| (may_go_at(link, seeks), link.id)).cloned() else {
                 return Room::Never;
             };
@@ -131,6 +176,8 @@ impl Owner {
     }
 
     fn send_away(&mut self, link: &Rc<Link>, why: &str) {
+        // That is the last that it hears.
+        self.audience.leave(link.id);
         let (code, message) = (ErrorCode::TooManyConnections, why.to_owned());
         self.reply_at_once(
             link,
@@ -138,6 +185,11 @@ impl Owner {
         );
         link.close();
     }
+}
+
+/// Whether the end of this connection makes room for what is sought.
+fn gives(link: &Link, seeks: Seeks) -> bool {
+    seeks == Seeks::Entry || !link.is_extra.get()
 }
 
 /// When a connection that is idle may be closed for another.
@@ -157,7 +209,7 @@ pub(super) fn too_many(connections: usize) -> String {
 fn stays(ask: &Ask) -> bool {
     match ask {
         Ask::Sequence(enqueue, _) => enqueue.resume.is_none(),
-        Ask::Input(input) => matches!(input, crate::sequencer::Input::Wait { .. }),
+        Ask::Input(input) => matches!(input, Input::Wait { .. }),
         Ask::Other(other) => matches!(**other, Other::Watch(..)),
         Ask::Started(..) => false,
     }

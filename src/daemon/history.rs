@@ -10,9 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tracing::error;
 
+use super::aside::aside;
 use super::report::wall_text;
 use super::wake::Wake;
-use crate::error::Error;
+use crate::error::{Error, with_limit};
 use crate::protocol::limits::{IDLE_DOMAINS_MAX, PAST_RUNS_MAX};
 use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, LogReply, Outcome, Reply, Ticket};
 use crate::sequencer::{ConnectionId, RestoredTurn};
@@ -60,7 +61,11 @@ impl Librarian {
         let (owner, desk) = (self.owner.clone(), Rc::clone(&self.desk));
         tokio::task::spawn_local(async move {
             let Ok(_turn) = desk.acquire().await else { return };
-            let Ok(reply) = tokio::task::spawn_blocking(move || answer(&path, shown, ask)).await else { return };
+            let (domain, request_id) = (ask.domain.clone(), ask.request_id.clone());
+            let read = aside(move || answer(&path, shown, ask)).await;
+            let reply = read.unwrap_or_else(|why| {
+                cannot_answer(format!("cannot read the history: {}", with_limit(&why)), domain, request_id)
+            });
             // The owner is gone only when the whole daemon is.
             let _ = owner.send(Wake::Read(connection, Box::new(reply))).await;
         });
@@ -91,12 +96,13 @@ fn answer(path: &Path, shown: Shown, ask: LogAsk) -> Reply {
             turns.reverse();
             Reply::Log(LogReply { request_id, turns })
         }
-        Err(error) => {
-            error!("{error}");
-            let (code, message) = (ErrorCode::Storage, error.to_string());
-            Reply::Error(ErrorReply { code, message, domain, request_id, ticket: None })
-        }
+        Err(error) => cannot_answer(error.to_string(), domain, request_id),
     }
+}
+
+fn cannot_answer(message: String, domain: Option<Domain>, request_id: Option<String>) -> Reply {
+    error!("{message}");
+    Reply::Error(ErrorReply { code: ErrorCode::Storage, message, domain, request_id, ticket: None })
 }
 
 fn has_failed(turn: &EndedTurn) -> bool {

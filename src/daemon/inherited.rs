@@ -5,9 +5,10 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::descriptors::Budget;
 use crate::error::Error;
-use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_MAX};
+use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_EXTRA_OPERATORS, CONNECTIONS_MAX};
 
-/// Descriptors that the daemon needs besides those of its clients, with those of [`CONNECTIONS_EXTRA`].
+/// Descriptors that the daemon needs besides those of its clients, with those of [`CONNECTIONS_EXTRA`]
+/// and [`CONNECTIONS_EXTRA_OPERATORS`].
 const DESCRIPTORS_RESERVED: u64 = 64;
 
 /// Descriptors that a client may need: its connection, a pipe, and its command's pidfd.
@@ -16,7 +17,7 @@ const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 /// With fewer than these there are not even connections enough for the jobs of one person.
 const DESCRIPTORS_MIN: u64 = DESCRIPTORS_RESERVED + 16 * DESCRIPTORS_PER_CONNECTION;
 
-const _: () = assert!((CONNECTIONS_EXTRA as u64) < DESCRIPTORS_RESERVED / 2);
+const _: () = assert!(((CONNECTIONS_EXTRA + CONNECTIONS_EXTRA_OPERATORS) as u64) < DESCRIPTORS_RESERVED / 2);
 
 /// Bytes that a file of the daemon must be able to have: its database, that one's journal, and the log.
 const FILE_BYTES_MIN: u64 = 64 * 1024 * 1024;

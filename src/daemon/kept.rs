@@ -7,7 +7,7 @@ use super::wake::WatchEnd;
 use super::watch::{Identity, Role, Watch};
 use crate::clock::Time;
 use crate::protocol::Ticket;
-use crate::sequencer::{ConnectionId, Restored};
+use crate::sequencer::{ConnectionId, Input, Restored};
 use crate::store::{ProcessIdentity, SavedTicket};
 
 /// All live tickets.
@@ -31,23 +31,31 @@ struct Keeper {
     heir: Option<u32>,
     /// See [`SavedTicket::pipes_namespace`].
     pipes_namespace: Option<u64>,
-    /// What may keep it and cannot be watched. What has been so since before this daemon the sequencer counts as a
-    /// process, whatever it is; what could not be watched when it came, as what it is.
-    unseen: Vec<(Role, Identity)>,
+    /// What may keep it, and cannot be watched.
+    unseen: Vec<Unseen>,
+}
+
+/// What is taken to be there, since nobody can see whether it is.
+#[derive(Debug)]
+struct Unseen {
+    role: Role,
+    identity: Option<Identity>,
+    /// Whether the sequencer counts it as a pipe; as a process otherwise.
+    is_pipe: bool,
 }
 
 impl Kept {
     /// A connection has got this ticket, or taken it up again, of a client whose processes show in this pid
     /// `namespace`, zero if they are out of sight. What was watched for a waiter is watched no more, what
-    /// keeps a turn goes on keeping it; but what stood for this client while it was away does so no more. Gives how
-    /// many processes of a holder that were.
+    /// keeps a turn goes on keeping it; but what stood for this client while it was away does so no more. Gives what
+    /// the sequencer is to be told of that.
     pub(super) fn admit(
         &mut self,
         ticket: Ticket,
         connection: ConnectionId,
         asker: Option<ProcessIdentity>,
         namespace: u64,
-    ) -> usize {
+    ) -> Vec<Input> {
         let keeper = self.tickets.entry(ticket).or_default();
         keeper.connection = Some(connection);
         keeper.asker = asker;
@@ -61,15 +69,16 @@ impl Kept {
         let is_same = keeper.pipes_namespace.is_none_or(|before| before == namespace);
         keeper.pipes_namespace = Some(if has_pipe && !is_same { 0 } else { namespace });
         if !keeper.is_active {
-            return 0;
+            return Vec::new();
         }
-        let before = keeper.watches.len();
-        keeper.watches.retain(|watch| watch.role != Role::Asker);
-        unseen.len() + before - keeper.watches.len()
+        let askers = keeper.watches.extract_if(.., |watch| watch.role == Role::Asker).map(|_| false);
+        unseen.iter().map(|unseen| unseen.is_pipe).chain(askers).map(|is_pipe| gone(ticket, is_pipe)).collect()
     }
 
-    /// This ticket is one of an earlier daemon.
+    /// This ticket is one of an earlier daemon. What keeps it `unseen`, the sequencer counts as processes.
     pub(super) fn restore(&mut self, saved: &SavedTicket, unseen: Vec<(Role, Identity)>) {
+        let as_process = |(role, identity)| Unseen { role, identity: Some(identity), is_pipe: false };
+        let unseen = unseen.into_iter().map(as_process).collect();
         let is_active = saved.ticket.turn.is_some();
         let pipes_namespace = saved.pipes_namespace;
         let keeper = Keeper { asker: saved.asker, is_active, pipes_namespace, unseen, ..Keeper::default() };
@@ -132,7 +141,7 @@ impl Kept {
     /// Something keeps this ticket that cannot be watched.
     pub(super) fn lose_sight(&mut self, ticket: Ticket, role: Role, identity: Option<Identity>) {
         if let Some(keeper) = self.tickets.get_mut(&ticket) {
-            keeper.unseen.extend(identity.map(|identity| (role, identity)));
+            keeper.unseen.push(Unseen { role, identity, is_pipe: role == Role::Pipe });
         }
     }
 
@@ -152,10 +161,20 @@ impl Kept {
     /// Whether the end of a watch still matters: not when the watch was replaced or its ticket has ended. It is
     /// forgotten either way.
     pub(super) fn take_end(&mut self, end: WatchEnd) -> bool {
-        let Some(keeper) = self.tickets.get_mut(&end.ticket) else { return false };
-        let before = keeper.watches.len();
-        keeper.watches.retain(|watch| watch.number != end.watch);
-        keeper.watches.len() < before
+        self.take_watch(end).is_some()
+    }
+
+    /// What this watch watched cannot be watched any more, and keeps its ticket; false if that was over.
+    pub(super) fn take_blinded(&mut self, end: WatchEnd) -> bool {
+        let Some(watch) = self.take_watch(end) else { return false };
+        self.lose_sight(end.ticket, watch.role, watch.identity);
+        true
+    }
+
+    fn take_watch(&mut self, end: WatchEnd) -> Option<Watch> {
+        let watches = &mut self.tickets.get_mut(&end.ticket)?.watches;
+        let index = watches.iter().position(|watch| watch.number == end.watch)?;
+        Some(watches.remove(index))
     }
 
     /// This ticket has ended: nothing is watched for it any more.
@@ -172,7 +191,8 @@ impl Kept {
         saved.asker = keeper.asker.filter(|_| saved.ticket.hangs_on_its_client());
         let watched = keeper.watches.iter().filter_map(|watch| Some((watch.role, watch.identity?)));
         let mut pipes = BTreeSet::new();
-        for (role, identity) in watched.chain(keeper.unseen.iter().copied()) {
+        let unseen = keeper.unseen.iter().filter_map(|unseen| Some((unseen.role, unseen.identity?)));
+        for (role, identity) in watched.chain(unseen) {
             match identity {
                 // After a restart it is watched as it was found, and again as its client has told.
                 Identity::Process(process) if role == Role::Worker && !saved.workers.contains(&process) => {
@@ -186,5 +206,29 @@ impl Kept {
         saved.pipes = pipes.into_iter().collect();
         saved.pipes_namespace = keeper.pipes_namespace.filter(|_| !saved.pipes.is_empty());
         saved
+    }
+}
+
+/// What the sequencer is told of a pipe or a process that keeps this ticket no more.
+pub(super) fn gone(ticket: Ticket, is_pipe: bool) -> Input {
+    if is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_out_of_sight_is_given_back_as_it_was_counted() {
+        let (mut kept, ticket) = (Kept::default(), Ticket(1));
+        kept.admit(ticket, ConnectionId(1), None, 0);
+        kept.activate(ticket);
+        kept.lose_sight(ticket, Role::Pipe, Some(Identity::Pipe(7)));
+        kept.lose_sight(ticket, Role::Worker, None);
+        assert!(kept.is_unseen(ticket));
+        let given_back = kept.admit(ticket, ConnectionId(2), None, 0);
+        assert_eq!(given_back, [Input::PipeClosed { ticket }, Input::ProcessGone { ticket }]);
+        assert!(!kept.is_unseen(ticket));
+        assert_eq!(kept.admit(ticket, ConnectionId(3), None, 0), []);
     }
 }

@@ -26,8 +26,9 @@ impl Log {
     pub(super) fn start(path: Option<PathBuf>) -> Result<Arc<Log>, Error> {
         let file = path.as_deref().map(open).transpose()?;
         let log = Arc::new(Log { path, file: Mutex::new(file) });
-        let subscriber =
-            tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).with_target(false).finish();
+        let subscriber = tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).with_target(false);
+        // Of a line that cannot be written it would speak on standard error, and panic where nobody reads that.
+        let subscriber = subscriber.log_internal_errors(false).finish();
         // It fails when the process has a subscriber already, as a test may; then the lines go there.
         let _ = tracing::subscriber::set_global_default(subscriber);
         Ok(log)

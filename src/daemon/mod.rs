@@ -37,6 +37,7 @@ mod stall;
 mod ledger;
 mod kept;
 mod watch;
+mod aside;
 mod process;
 mod sight;
 mod timer;

@@ -17,7 +17,7 @@ use super::config::Config;
 use super::crowd::{Placeless, Seeks};
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
-use super::kept::Kept;
+use super::kept::{Kept, gone};
 use super::ledger::Ledger;
 use super::link::Link;
 use super::report::{self, WallClock};
@@ -66,6 +66,8 @@ pub(super) struct Owner {
     awake_by: Option<Time>,
     /// Since when nothing uses the daemon.
     idle_since: Option<Time>,
+    /// Whether somebody removed the files, and they are not put back yet.
+    must_put_back: bool,
     /// What cannot be written at present, if so.
     pub(super) stall: Option<Stall>,
 }
@@ -123,6 +125,7 @@ impl Owner {
             batch: Batch { now: Time::now(), ..Batch::default() },
             awake_by: None,
             idle_since: None,
+            must_put_back: false,
             stall: None,
         }
     }
@@ -147,10 +150,12 @@ impl Owner {
                 }
             }
             for wake in ready.drain(..) {
-                self.take(wake)?;
+                self.take(wake);
             }
             for (connection, ask) in self.take_placeless() {
-                if !self.is_unheard(connection, &ask) {
+                if self.is_unheard(connection, &ask) {
+                    self.stop_owing(connection);
+                } else {
                     self.ask(connection, ask);
                 }
             }
@@ -195,6 +200,12 @@ impl Owner {
     }
 
     fn write_down(&mut self) -> Result<(), Error> {
+        // First, for nobody may be told what is written where no other daemon finds it.
+        if self.must_put_back {
+            self.numbers.put_back()?;
+            self.ledger.put_back()?;
+            self.must_put_back = false;
+        }
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
         self.ledger.next_numbers(ticket, token);
@@ -209,13 +220,14 @@ impl Owner {
         Ok(())
     }
 
-    fn take(&mut self, wake: Wake) -> Result<(), Error> {
+    fn take(&mut self, wake: Wake) {
         match wake {
             Wake::Asked(connection, ask) if self.is_unheard(connection, &ask) => {}
             Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
             // If it is not waited for any more, the daemon is about to leave.
-            Wake::Crowded(answer) => _ = answer.send(self.make_room(Seeks::Entry)),
+            Wake::Crowded(None, answer) => _ = answer.send(self.make_room(Seeks::Entry)),
+            Wake::Crowded(Some(peer), answer) => _ = answer.send(self.make_room_for(peer, Seeks::Entry)),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);
@@ -226,28 +238,25 @@ impl Owner {
             }
             Wake::CaughtUp(connection) => self.refresh(connection),
             Wake::Ended(end) if self.kept.take_end(end) => {
-                let ticket = end.ticket;
-                self.input(if end.is_pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } });
+                self.input(gone(end.ticket, end.is_pipe));
             }
+            Wake::Blinded(end, error) if self.kept.take_blinded(end) => say_blind(end.ticket, &error),
             // It was replaced, or its ticket has ended.
-            Wake::Ended(_) => {}
+            Wake::Ended(_) | Wake::Blinded(..) => {}
             Wake::Heir(ticket, heir) => self.kept.inherit(ticket, heir),
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::HangUp) => {
                 self.facts.reopen_log();
                 self.reload_config();
             }
-            Wake::PutBack => {
-                self.numbers.put_back()?;
-                self.ledger.put_back()?;
-            }
+            Wake::PutBack => self.must_put_back = true,
             Wake::Read(connection, reply) => self.give_log(connection, &reply),
             Wake::Usurped => {
                 error!("somebody removed {}, and another daemon has it now", self.facts.place.life_lock.display());
                 self.batch.leaving = Some(Leaving::Usurped);
+                self.must_put_back = false;
             }
         }
-        Ok(())
     }
 
     fn ask(&mut self, connection: ConnectionId, ask: Ask) {
@@ -331,9 +340,7 @@ impl Owner {
         // What it starts shows where it does.
         let namespace = if client.is_some_and(|link| link.peer.pid != 0) { sight::namespace() } else { 0 };
         // The client is back: what stood for it is needed no more.
-        for _ in 0..self.kept.admit(ticket, connection, asker, namespace) {
-            after.push(Input::ProcessGone { ticket });
-        }
+        after.extend(self.kept.admit(ticket, connection, asker, namespace));
         after.extend(self.watch(ticket, role, descriptor));
     }
 
@@ -349,14 +356,12 @@ impl Owner {
                 return None;
             }
             Err(error) => {
-                error!(
-                    "cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that"
-                );
+                say_blind(ticket, &error);
                 self.kept.lose_sight(ticket, role, identity);
                 return None;
             }
         }
-        Some(if role == Role::Pipe { Input::PipeClosed { ticket } } else { Input::ProcessGone { ticket } })
+        Some(gone(ticket, role == Role::Pipe))
     }
 
     /// A client that was killed early has not named what it started: people are to see that, and not the client.
@@ -466,7 +471,7 @@ impl Owner {
         match self.config.load() {
             Ok(policies) => {
                 info!("read the policies of {}", counted(policies.len() as u64, "pattern"));
-                self.ledger.set(settings::of_file(self.config.path(), &policies));
+                self.ledger.set(settings::of_file(&self.config, &policies));
                 self.input(Input::FilePolicies(policies));
                 self.forget_restless();
             }
@@ -503,6 +508,10 @@ fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
     if !link.is_dirty.replace(true) {
         dirty.push(Rc::clone(link));
     }
+}
+
+fn say_blind(ticket: Ticket, error: &io::Error) {
+    error!("cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that");
 }
 
 fn timer_failed(error: &io::Error) -> Error {

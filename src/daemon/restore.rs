@@ -8,7 +8,7 @@ use super::history::Past;
 use super::owner::Owner;
 use super::recover::Recovered;
 use super::report::WallClock;
-use super::settings::{self, PastSettings};
+use super::settings::{self, LastFile, PastSettings};
 use super::storage::Ended;
 use super::watch::Role;
 use crate::clock::Time;
@@ -26,9 +26,8 @@ impl Owner {
         (mut settings, file): (PastSettings, Vec<FilePolicy>),
         ended: Ended,
     ) {
-        let is_known = settings.file.as_ref().map_or(&[][..], |last| &last.policies) == file;
-        if !is_known {
-            self.ledger.set(settings::of_file(self.config.path(), &file));
+        if settings.file != LastFile::of(&self.config, &file) {
+            self.ledger.set(settings::of_file(&self.config, &file));
         }
         self.input(Input::FilePolicies(file));
         for (pattern, policy) in settings.policies.drain(..) {

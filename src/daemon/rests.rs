@@ -3,7 +3,8 @@
 //! The starts of a domain are in blocks, of which each is a row, so that what is written for one does not grow with
 //! how many a rate counts.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +21,7 @@ use crate::store::{Change, Setting, SettingKind};
 const BLOCK_STARTS: usize = 32;
 
 /// Domains that are looked at whether they rest still, for each change.
-const FORGET_AT_ONCE: usize = 2;
+const LOOKS: usize = 2;
 
 /// What is between a domain and the number of a block in the name of a row: no domain has it.
 const SEPARATOR: char = '\n';
@@ -30,9 +31,9 @@ const SEPARATOR: char = '\n';
 pub(super) struct Rests {
     /// The run of the machine whose clock the moments are by.
     boot_id: String,
-    domains: HashMap<Domain, Past>,
-    /// The same, by what happened last in each.
-    by_last: BTreeSet<(Time, Domain)>,
+    domains: BTreeMap<Domain, Past>,
+    /// Which of them [`forget_some`](Rests::forget_some) looked at last.
+    looked_at: Option<Domain>,
 }
 
 #[derive(Debug, Default)]
@@ -125,9 +126,7 @@ impl Rests {
     pub(super) fn note(&mut self, change: &PastChange, keep: usize, clock: &WallClock) -> Vec<Change> {
         let (domain, at) = (change.domain(), change.at());
         let past = self.domains.entry(domain.clone()).or_default();
-        self.by_last.remove(&(past.last, domain.clone()));
         past.last = past.last.max(at);
-        self.by_last.insert((past.last, domain.clone()));
         let row = |starts: &[Time], end| Row {
             boot_id: self.boot_id.clone(),
             up_since_ms: clock.milliseconds(Time::ZERO),
@@ -177,12 +176,22 @@ impl Rests {
         Input::PastStarts { domain, starts, last_end: past.and_then(|past| past.end) }
     }
 
-    /// Lets go of a few domains that do not rest any more.
+    /// Looks at a few domains, one after the other and then again from the first, and lets go of those that do not rest
+    /// any more. So none that rests for long keeps others, and with two looks for each change there are never many more
+    /// of them than rest.
     pub(super) fn forget_some(&mut self, policies: &Policies, now: Time) -> Vec<Change> {
-        let is_over = |(last, domain): &&(Time, Domain)| *last + longest_rest(&policies.resolve(domain)) <= now;
-        let over: Vec<Domain> =
-            self.by_last.iter().take(FORGET_AT_ONCE).filter(is_over).map(|(_, domain)| domain.clone()).collect();
-        over.iter().flat_map(|domain| self.forget(domain)).collect()
+        let from = self.looked_at.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let looked: Vec<(Domain, Time)> = self
+            .domains
+            .range((from, Bound::Unbounded))
+            .take(LOOKS)
+            .map(|(domain, past)| (domain.clone(), past.last))
+            .collect();
+        // Fewer are the last ones.
+        self.looked_at = if looked.len() < LOOKS { None } else { looked.last().map(|(domain, _)| domain.clone()) };
+        let is_over = |(domain, last): &&(Domain, Time)| *last + longest_rest(&policies.resolve(domain)) <= now;
+        let over = looked.iter().filter(is_over);
+        over.flat_map(|(domain, _)| self.forget(domain)).collect()
     }
 
     /// Lets go of all domains whose policies make none rest: if they do later, what is known is told again.
@@ -194,7 +203,6 @@ impl Rests {
 
     fn forget(&mut self, domain: &Domain) -> Vec<Change> {
         let Some(past) = self.domains.remove(domain) else { return Vec::new() };
-        self.by_last.remove(&(past.last, domain.clone()));
         let numbers = past.first..past.first + past.blocks.len() as u64;
         let blocks = numbers.map(|number| set(block_name(domain, number), None));
         blocks.chain(past.end.map(|_| set(end_name(domain), None))).collect()
@@ -306,9 +314,31 @@ mod tests {
         apply(&mut rows, rests.forget_some(&counting(1, 10), seconds(11)));
         assert_eq!(rows.len(), 2);
         apply(&mut rows, rests.forget_some(&counting(1, 10), seconds(12)));
-        assert!(rows.is_empty() && rests.by_last.is_empty());
+        assert!(rows.is_empty() && rests.domains.is_empty());
         apply(&mut rows, rests.note(&PastChange::Started { domain: domain(), at: seconds(20) }, 1, &clock));
         apply(&mut rows, rests.forget_restless(&Policies::default()));
-        assert!(rows.is_empty() && rests.by_last.is_empty());
+        assert!(rows.is_empty() && rests.domains.is_empty());
+    }
+
+    #[test]
+    fn domains_that_rest_for_long_keep_no_others() {
+        let (mut rests, mut rows) = (Rests::new("boot".to_owned()), Vec::new());
+        let clock = WallClock::at(seconds(1));
+        let mut policies = Policies::default();
+        let mut rest = |pattern: &str, seconds| {
+            let cooldown = Some(Duration::from_secs(seconds));
+            policies.set(Pattern::parse(pattern).unwrap(), &Policy { cooldown, ..Policy::default() });
+        };
+        rest("long*", 1_000_000);
+        rest("short*", 1);
+        let names = (1..=10).map(|number| format!("long{number}")).chain((1..=1_000).map(|it| format!("short{it}")));
+        for (name, at) in names.zip(1..) {
+            let ended = PastChange::Ended { domain: Domain::parse(&name).unwrap(), at: seconds(at) };
+            apply(&mut rows, rests.note(&ended, 1, &clock));
+            apply(&mut rows, rests.forget_some(&policies, seconds(at)));
+            // As many that rest, and what one round of looks brings.
+            assert!(rests.domains.len() <= 2 * (10 + 2), "{} after {name}", rests.domains.len());
+        }
+        assert_eq!(rows.len(), rests.domains.len());
     }
 }

@@ -1,6 +1,5 @@
 //! Policies and pauses, as the next daemon finds them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -42,6 +41,14 @@ pub(super) struct LastFile {
     /// Where it was.
     pub(super) path: String,
     pub(super) policies: Vec<FilePolicy>,
+}
+
+impl LastFile {
+    /// What the next daemon must know of it; nothing of one that says nothing, and that it would look for anyway.
+    pub(super) fn of(config: &Config, policies: &[FilePolicy]) -> Option<LastFile> {
+        let path = config.path()?.display().to_string();
+        (!policies.is_empty() || !config.is_usual()).then(|| LastFile { path, policies: policies.to_vec() })
+    }
 }
 
 impl PastSettings {
@@ -110,10 +117,8 @@ pub(super) fn of_change(change: &PolicyChange, clock: &WallClock) -> Change {
     Change::Setting { kind, name, body }
 }
 
-/// What there is to write of a config file that could be read; nothing of one that is not there.
-pub(super) fn of_file(path: Option<&Path>, policies: &[FilePolicy]) -> Change {
-    let path = path.map(|path| path.display().to_string()).unwrap_or_default();
-    let last = LastFile { path, policies: policies.to_vec() };
-    let body = (!policies.is_empty()).then(|| form(&last));
+/// What there is to write of a config file that could be read and says this.
+pub(super) fn of_file(config: &Config, policies: &[FilePolicy]) -> Change {
+    let body = LastFile::of(config, policies).as_ref().map(form);
     Change::Setting { kind: SettingKind::File, name: "file".to_owned(), body }
 }

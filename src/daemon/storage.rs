@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::args::SeqdArgs;
 use super::descriptors::Budget;
 use super::history::{Past, amended, ended_turn, past};
+use super::ledger::form;
 use super::place::Place;
 use super::recover::{self, Recovered};
 use super::settings::PastSettings;
@@ -81,8 +82,7 @@ fn ended_without_daemon(
 }
 
 fn change(turn: &EndedTurn, ended_at: i64) -> Change {
-    let body = serde_json::to_vec(turn).unwrap_or_else(|error| panic!("a turn has no form: {error}"));
-    Change::Ended { ticket: turn.ticket, domain: turn.domain.clone(), ended_at, body }
+    Change::Ended { ticket: turn.ticket, domain: turn.domain.clone(), ended_at, body: form(turn) }
 }
 
 /// Ends the turns whose clients left word that they are done, and gives those that live on, and where turns ended when.
@@ -126,5 +126,9 @@ fn is_secret(saved: &SavedTicket, secret: &str) -> bool {
 fn amend(database: &mut Database, writer: u32, note: &DoneNote) -> Result<Option<Change>, Error> {
     let Some((ended_at, body)) = database.ended(Ticket(note.ticket))? else { return Ok(None) };
     let Ok(turn) = serde_json::from_slice::<EndedTurn>(&body) else { return Ok(None) };
-    Ok(amended(turn, ended_at, writer, note).map(|(turn, ended_at)| change(&turn, ended_at)))
+    let amended = amended(turn, ended_at, writer, note);
+    Ok(amended.map(|(turn, ended_at)| {
+        let (ticket, domain) = (turn.ticket, turn.domain.clone());
+        Change::Amended { ticket, domain, ended_at, body: form(&turn) }
+    }))
 }

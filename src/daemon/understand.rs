@@ -13,7 +13,7 @@ use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
     COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, DOMAINS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX,
-    LOG_TURNS_DEFAULT, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
+    LOG_TURNS_DEFAULT, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
     Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
@@ -136,7 +136,7 @@ impl Caller<'_> {
                 domain: optional_domain(log.domain.as_deref(), log.request_id.as_deref())?,
                 since: log.since_ms.map(Duration::from_millis),
                 failed: log.failed,
-                turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT),
+                turns_max: log.turns_max.unwrap_or(LOG_TURNS_DEFAULT).min(LOG_TURNS_MAX),
                 request_id: log.request_id,
             }))),
             Request::PolicySet(set) => self.policy_set(&set).map_err(|it| it.of(set.request_id.as_deref())),

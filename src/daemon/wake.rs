@@ -1,6 +1,7 @@
 //! Everything that can wake the owner: one closed enum.
 
 use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -10,7 +11,7 @@ use super::crowd::Room;
 use super::history::LogAsk;
 use super::link::Link;
 use crate::protocol::{Domain, ErrorReply, Reply, Ticket};
-use crate::sequencer::{ConnectionId, Enqueue, Input};
+use crate::sequencer::{ConnectionId, Enqueue, Input, Peer};
 
 /// One reason for the owner to act.
 #[derive(Debug)]
@@ -18,8 +19,9 @@ use crate::sequencer::{ConnectionId, Enqueue, Input};
 pub(super) enum Wake {
     /// A client has come.
     Opened(Rc<Link>),
-    /// A client is at the door, and there is no room; the answer says whether somebody makes some.
-    Crowded(oneshot::Sender<Room>),
+    /// A client is at the door, of whom nothing may be known yet, and there is no room; the answer says whether somebody
+    /// makes some.
+    Crowded(Option<Peer>, oneshot::Sender<Room>),
     /// A client has asked for something.
     Asked(ConnectionId, Ask),
     /// A client is gone, or will ask for nothing more.
@@ -28,13 +30,15 @@ pub(super) enum Wake {
     CaughtUp(ConnectionId),
     /// What a watch waited for has happened.
     Ended(WatchEnd),
+    /// A watch cannot go on, so that nobody knows whether that has happened.
+    Blinded(WatchEnd, io::Error),
     /// This process was found to keep a turn whose client is gone.
     Heir(Ticket, u32),
     /// The history has been read for a client.
     Read(ConnectionId, Box<Reply>),
     /// The process is asked to do something by a signal.
     Signal(Signal),
-    /// Somebody removed what is beside the socket; it has been put back.
+    /// Somebody removed the socket or what is beside it. The socket has been put back.
     PutBack,
     /// Another daemon has the life lock, since somebody removed its file.
     Usurped,

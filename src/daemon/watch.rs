@@ -12,10 +12,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
+use tracing::warn;
 
+use super::aside::aside;
 use super::pipes::oldest_writer;
 use super::process;
 use super::wake::{Wake, WatchEnd};
+use crate::error::with_limit;
 use crate::protocol::Ticket;
 use crate::store::ProcessIdentity;
 
@@ -67,8 +70,8 @@ pub(super) struct Watcher {
     owner: Sender<Wake>,
     /// Where what comes out of the pipes goes.
     nowhere: Rc<File>,
-    /// One heir is looked for at a time: each look goes through all processes, on a thread of its own.
-    heirs: Rc<Semaphore>,
+    /// One looks for an heir at a time.
+    looks: Rc<Semaphore>,
     last_number: u64,
 }
 
@@ -80,7 +83,7 @@ impl Watcher {
     /// When there is nowhere to throw away what comes out of the pipes.
     pub(super) fn new(owner: Sender<Wake>) -> io::Result<Watcher> {
         let nowhere = Rc::new(File::options().write(true).open("/dev/null")?);
-        Ok(Watcher { owner, nowhere, heirs: Rc::new(Semaphore::new(1)), last_number: 0 })
+        Ok(Watcher { owner, nowhere, looks: Rc::new(Semaphore::new(1)), last_number: 0 })
     }
 
     /// Watches something for `ticket`, which [`identify`] knows.
@@ -101,20 +104,21 @@ impl Watcher {
         let pidfd = crate::sys::readable(descriptor)?;
         let (number, task) = self.spawn(ticket, role, async move {
             // A pidfd is readable once its process has ended (`pidfd_open(2)`); there is nothing to read from it.
-            let _ = pidfd.readable().await;
+            pidfd.readable().await.map(drop)
         });
         Ok(Watch { number, role, identity, task })
     }
 
     /// Looks for the process that has the pipe of a turn whose client has named none; the owner is told by and by.
     pub(super) fn look_for_heir(&self, ticket: Ticket, pipe: u64) {
-        let (owner, heirs) = (self.owner.clone(), Rc::clone(&self.heirs));
+        let (owner, looks) = (self.owner.clone(), Rc::clone(&self.looks));
         tokio::task::spawn_local(async move {
-            let Ok(_turn) = heirs.acquire().await else { return };
-            let found = tokio::task::spawn_blocking(move || oldest_writer(pipe)).await;
-            if let Ok(Some(heir)) = found {
+            let Ok(_turn) = looks.acquire().await else { return };
+            match aside(move || oldest_writer(pipe)).await {
                 // The owner is gone only when the whole daemon is.
-                let _ = owner.send(Wake::Heir(ticket, heir)).await;
+                Ok(Some(heir)) => _ = owner.send(Wake::Heir(ticket, heir)).await,
+                Ok(None) => {}
+                Err(error) => warn!("cannot look for what keeps ticket {ticket}: {}", with_limit(&error)),
             }
         });
     }
@@ -127,14 +131,20 @@ impl Watcher {
         Ok(Watch { number, role: Role::Pipe, identity, task })
     }
 
-    fn spawn(&mut self, ticket: Ticket, role: Role, ended: impl Future<Output = ()> + 'static) -> (u64, AbortHandle) {
+    fn spawn(
+        &mut self,
+        ticket: Ticket,
+        role: Role,
+        ended: impl Future<Output = io::Result<()>> + 'static,
+    ) -> (u64, AbortHandle) {
         self.last_number += 1;
         let number = self.last_number;
         let owner = self.owner.clone();
         let task = tokio::task::spawn_local(async move {
-            ended.await;
+            let ended = ended.await;
+            let end = WatchEnd { watch: number, ticket, is_pipe: role == Role::Pipe };
             // The owner is gone only when the whole daemon is.
-            let _ = owner.send(Wake::Ended(WatchEnd { watch: number, ticket, is_pipe: role == Role::Pipe })).await;
+            let _ = owner.send(ended.map_or_else(|error| Wake::Blinded(end, error), |()| Wake::Ended(end))).await;
         });
         (number, task.abort_handle())
     }
@@ -147,20 +157,20 @@ impl Drop for Watch {
 }
 
 /// Throws away what comes, until the last writer is gone. Never waits in the system, whatever a client that has the same
-/// description makes of it: `SPLICE_F_NONBLOCK` goes with the call (`splice(2)`).
-async fn until_closed(pipe: &AsyncFd<OwnedFd>, nowhere: &File) {
+/// description makes of it: `SPLICE_F_NONBLOCK` goes with the call (`splice(2)`). An error says nothing of the writers.
+async fn until_closed(pipe: &AsyncFd<OwnedFd>, nowhere: &File) -> io::Result<()> {
     let read = |pipe: &OwnedFd| Ok(splice(pipe, None, nowhere, None, SPLICE_BYTES, SpliceFlags::NONBLOCK)?);
     // Before waiting for the first time: a fifo that lost its writers before it was opened never becomes ready.
     let mut last: io::Result<usize> = read(pipe.get_ref());
     loop {
         match last {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             // A writer that never stops must not keep the others waiting.
             Ok(_) => tokio::task::yield_now().await,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(_) => return,
+            Err(error) => return Err(error),
         }
-        let Ok(mut ready) = pipe.readable().await else { return };
+        let mut ready = pipe.readable().await?;
         last = ready.try_io(|pipe| read(pipe.get_ref())).unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()));
     }
 }
@@ -177,4 +187,26 @@ fn own_description(mut pipe: OwnedFd) -> io::Result<OwnedFd> {
     let flags = rustix::fs::fcntl_getfl(&pipe)?;
     rustix::fs::fcntl_setfl(&pipe, flags | OFlags::NONBLOCK)?;
     Ok(pipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// It can be waited for and not be read as a pipe, which no pipe is known to come to.
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_closed() {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+        let wake = runtime.block_on(async {
+            let (sender, mut wakes) = mpsc::channel(1);
+            let odd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+            let _watch = Watcher::new(sender).unwrap().watch(Role::Pipe, None, odd, Ticket(7)).unwrap();
+            wakes.recv().await
+        });
+        assert!(matches!(wake, Some(Wake::Blinded(WatchEnd { ticket: Ticket(7), .. }, _))), "{wake:?}");
+    }
 }

@@ -29,6 +29,9 @@ pub const CONNECTIONS_MAX: usize = 65_536;
 /// does; the connection is closed then.
 pub const CONNECTIONS_EXTRA: usize = 8;
 
+/// Connections beyond those, for errands of root and of the daemon's user, where it serves others, too.
+pub const CONNECTIONS_EXTRA_OPERATORS: usize = 4;
+
 /// How long a connection must have asked for nothing, while nothing hangs on it, to be closed when a newcomer has no
 /// place.
 pub const CONNECTION_IDLE_MIN: Duration = Duration::from_secs(1);
@@ -79,8 +82,14 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Waiters listed for each domain in one `status` reply unless it asks for another number.
 pub const STATUS_WAITERS_DEFAULT: usize = 1_000;
 
+/// Waiters listed in one `status` reply, those of all domains together. There may be as many clients.
+pub const STATUS_WAITERS_MAX: usize = 65_536;
+
 /// Turns in one `log` reply unless it asks for another number.
 pub const LOG_TURNS_DEFAULT: usize = 1_000;
+
+/// Turns in one `log` reply at most: a few megabytes.
+pub const LOG_TURNS_MAX: usize = 20_000;
 
 /// Bytes of a request's secret.
 pub const SECRET_BYTES_MAX: usize = 255;

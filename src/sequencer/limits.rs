@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::limits::{
-    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_ENDS_MAX, PAST_RUNS_MAX, POLICIES_MAX, TICKETS_PER_CONNECTION_MAX,
-    WAITERS_PER_DOMAIN_MAX,
+    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_ENDS_MAX, PAST_RUNS_MAX, POLICIES_MAX, STATUS_WAITERS_MAX,
+    TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX,
 };
 
 /// What the lines may have; the default is what the protocol promises.
@@ -24,6 +24,8 @@ pub struct Limits {
     pub past_runs: usize,
     /// Tickets that ended otherwise than their clients asked that are remembered; the first is forgotten first.
     pub past_ends: usize,
+    /// Waiters listed in one view of all lines.
+    pub waiters_viewed: usize,
 }
 
 impl Default for Limits {
@@ -36,6 +38,7 @@ impl Default for Limits {
             idle_domains: IDLE_DOMAINS_MAX,
             past_runs: PAST_RUNS_MAX,
             past_ends: PAST_ENDS_MAX,
+            waiters_viewed: STATUS_WAITERS_MAX,
         }
     }
 }

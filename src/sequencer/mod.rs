@@ -252,6 +252,13 @@ impl Sequencer {
         self.connections.count(connection) > 0
     }
 
+    /// Whether a turn hangs on this connection.
+    pub fn has_turn(&self, connection: ConnectionId) -> bool {
+        let is_turn =
+            |attached| matches!(attached, connections::Attached::Ticket(ticket) if self.holder(ticket).is_some());
+        self.connections.of(connection).into_iter().any(is_turn)
+    }
+
     /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that
     /// has come already means: at once, after whatever else is ready.
     pub fn next_timeout(&self) -> Option<Time> {

@@ -68,10 +68,12 @@ pub struct TicketView<'a> {
 
 impl Sequencer {
     /// Lines in alphabetical order: one, or all that are in use, paused or resting, or with `idle` also those remembered. Each
-    /// has up to `waiters_max` waiters. Takes time for each line and for each waiter listed.
+    /// has up to `waiters_max` waiters, and all together [`Limits::waiters_viewed`](super::Limits::waiters_viewed).
+    /// Takes time for each line and for each waiter listed.
     pub fn view(&self, domain: Option<&Domain>, waiters_max: usize, idle: bool) -> Vec<LineView<'_>> {
+        let mut left = self.limits.waiters_viewed;
         if let Some(domain) = domain {
-            return self.view_line(domain, waiters_max, idle).into_iter().collect();
+            return self.view_line(domain, waiters_max.min(left), idle).into_iter().collect();
         }
         let remembered = self.idle.names().filter(|_| idle);
         let resting = self.resting.names().filter(|domain| self.rest_of_idle(domain, self.now).is_some());
@@ -79,7 +81,12 @@ impl Sequencer {
         let mut names: Vec<&Domain> = self.lines.keys().chain(out_of_use).collect();
         names.sort_unstable();
         names.dedup();
-        names.into_iter().filter_map(|name| self.view_line(name, waiters_max, idle)).collect()
+        let views = names.into_iter().filter_map(|name| {
+            let view = self.view_line(name, waiters_max.min(left), idle)?;
+            left -= view.waiters.len();
+            Some(view)
+        });
+        views.collect()
     }
 
     fn view_line(&self, domain: &Domain, waiters_max: usize, idle: bool) -> Option<LineView<'_>> {

@@ -26,6 +26,17 @@ pub enum Change {
         /// The line, in the caller's own form.
         body: Vec<u8>,
     },
+    /// Its turn had ended before, and this is its line in the history from now on.
+    Amended {
+        /// The ticket.
+        ticket: Ticket,
+        /// Its line.
+        domain: Domain,
+        /// When, in milliseconds since 1970, by the wall clock.
+        ended_at: i64,
+        /// The line, in the caller's own form.
+        body: Vec<u8>,
+    },
     /// It left without a turn.
     Left {
         /// The ticket.
@@ -43,6 +54,13 @@ pub enum Change {
         /// What it says, in the caller's own form; nothing removes it.
         body: Option<Vec<u8>>,
     },
+}
+
+impl Change {
+    /// Whether the history has one row more with it.
+    pub(super) fn adds_to_history(&self) -> bool {
+        matches!(self, Change::Ended { .. } | Change::Left { why: Some(_), .. })
+    }
 }
 
 /// What the history keeps.

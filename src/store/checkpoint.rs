@@ -1,10 +1,14 @@
 //! Bringing the log back into the database, where no turn waits for it.
 
+use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
+use tracing::warn;
+
+use crate::error::with_limit;
 
 /// Pages of the log past which the writer has to wait for the last part of a checkpoint. A log starts again from its
 /// beginning when all of it is in the database, which any checkpoint comes to in a moment without a commit; but a
@@ -14,7 +18,17 @@ const LOG_PAGES_MAX: i64 = 16 * 1_024;
 /// A thread with a connection of its own. `fsync` takes milliseconds, and happens there; only when the log starts again
 /// the writer waits for its first few bytes to be on the disk, for SQLite leaves that to nobody else.
 #[derive(Debug)]
-pub(super) struct Checkpointer {
+pub(super) enum Checkpointer {
+    /// There was nothing to do yet, or no thread to do it: the log goes on to grow until there is one.
+    Idle(Connection),
+    Started(Worker),
+    /// It uses no connection any more.
+    Ended,
+}
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Worker {
     /// None once it is to end.
     work: Option<SyncSender<()>>,
     failures: Receiver<rusqlite::Error>,
@@ -22,10 +36,53 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    pub(super) fn start(connection: Connection) -> Checkpointer {
+    pub(super) fn new(connection: Connection) -> Checkpointer {
+        Checkpointer::Idle(connection)
+    }
+
+    /// Asks for a checkpoint; one that has been asked for and not begun will do.
+    pub(super) fn wake(&mut self) {
+        self.start();
+        if let Checkpointer::Started(Worker { work: Some(work), .. }) = self {
+            match work.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+            }
+        }
+    }
+
+    /// Whether all went well so far.
+    pub(super) fn check(&self) -> rusqlite::Result<()> {
+        match self {
+            Checkpointer::Started(worker) => worker.failures.try_recv().map_or(Ok(()), Err),
+            Checkpointer::Idle(_) | Checkpointer::Ended => Ok(()),
+        }
+    }
+
+    fn start(&mut self) {
+        *self = match std::mem::replace(self, Checkpointer::Ended) {
+            Checkpointer::Idle(connection) => match Worker::start() {
+                Ok((worker, hand_over)) => {
+                    _ = hand_over.send(connection);
+                    Checkpointer::Started(worker)
+                }
+                Err(error) => {
+                    warn!("cannot start a thread to shorten the database's log: {}", with_limit(&error));
+                    Checkpointer::Idle(connection)
+                }
+            },
+            other => other,
+        };
+    }
+}
+
+impl Worker {
+    /// One that waits for its connection, which is still there where it cannot be started.
+    fn start() -> io::Result<(Worker, SyncSender<Connection>)> {
+        let (hand_over, handed) = sync_channel::<Connection>(1);
         let (work, orders) = sync_channel::<()>(1);
         let (fail, failures) = sync_channel(1);
-        let thread = thread::spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
+            let Ok(connection) = handed.recv() else { return };
             while orders.recv().is_ok() {
                 // Where there was no room it had no `fsync` yet, and the next may succeed.
                 if let Err(error) = checkpoint(&connection)
@@ -36,26 +93,12 @@ impl Checkpointer {
                     return;
                 }
             }
-        });
-        Checkpointer { work: Some(work), failures, thread: Some(thread) }
-    }
-
-    /// Asks for a checkpoint; one that has been asked for and not begun will do.
-    pub(super) fn wake(&self) {
-        if let Some(work) = &self.work {
-            match work.try_send(()) {
-                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
-            }
-        }
-    }
-
-    /// Whether all went well so far.
-    pub(super) fn check(&self) -> rusqlite::Result<()> {
-        self.failures.try_recv().map_or(Ok(()), Err)
+        })?;
+        Ok((Worker { work: Some(work), failures, thread: Some(thread) }, hand_over))
     }
 }
 
-impl Drop for Checkpointer {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.work = None;
         if let Some(thread) = self.thread.take() {

@@ -5,8 +5,8 @@ use super::database::{Database, oldest};
 use super::fault;
 use super::history::{self, PRUNE_ROWS_MAX};
 use super::mark::Summary;
-use super::problem::{Problem, problem};
-use super::row::{ENDED, LEFT, LIVE, Row};
+use super::problem::{Problem, problem, write_problem};
+use super::row::{LIVE, Row};
 use super::schema;
 use super::setting::{self, SettingKind};
 use crate::protocol::Ticket;
@@ -36,21 +36,31 @@ impl Database {
         if has_settings || !self.journal.has_room(&rows) {
             self.catch_up()?;
         }
-        if has_settings {
-            self.write_settings(&rows, changes)?;
-        } else if self.journal.has_room(&rows) {
-            for row in &rows {
-                self.account(row);
-            }
-            // Whichever of the two states the next daemon finds after a crash, the mark knows it.
-            self.mark.announce(self.summary, oldest(&self.sums));
-            self.journal.append(&rows, &self.mark);
-        } else {
-            self.write_past_journal(&rows, &[])?;
+        let added = changes.iter().filter(|change| change.adds_to_history()).count() as u64;
+        self.ended += added;
+        if let Err(problem) = self.write(&rows, changes, has_settings) {
+            self.ended = self.ended.saturating_sub(added);
+            return Err(problem);
         }
         fault::point();
         self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         self.checkpointer.check().map_err(|error| problem(&self.path, error))
+    }
+
+    fn write(&mut self, rows: &[Row<'_>], changes: &[Change], has_settings: bool) -> Result<(), Problem> {
+        if has_settings {
+            return self.write_settings(rows, changes);
+        }
+        if !self.journal.has_room(rows) {
+            return self.write_past_journal(rows, &[]);
+        }
+        for row in rows {
+            self.account(row);
+        }
+        // Whichever of the two states the next daemon finds after a crash, the mark knows it.
+        self.mark.announce(self.summary, oldest(&self.sums));
+        self.journal.append(rows, &self.mark);
+        Ok(())
     }
 
     /// Takes what is in the journal into the database, for those who read there.
@@ -79,7 +89,7 @@ impl Database {
 
     fn take_in_journal(&mut self) -> Result<(), Problem> {
         let rows: Vec<Row<'_>> = self.journal.rows().into_values().collect();
-        self.transact(&rows, &[]).map_err(|error| problem(&self.path, error)).map(|removed| self.took_in(removed))
+        self.transact(&rows, &[]).map_err(|error| write_problem(&self.path, error)).map(|removed| self.took_in(removed))
     }
 
     /// Writes settings, and what changed with them, past the journal: they are few. What was set for good is on the disk
@@ -102,7 +112,7 @@ impl Database {
 
     /// Writes what the journal, which is empty, would never have room for, and the settings among `changes`.
     fn write_past_journal(&mut self, rows: &[Row<'_>], changes: &[Change]) -> Result<(), Problem> {
-        let (ended, summary) = (self.ended, self.summary);
+        let summary = self.summary;
         let before: Vec<(Ticket, Option<i64>)> = rows.iter().map(|row| (row.ticket, self.account(row))).collect();
         let before_settings: Vec<_> = changes.iter().filter_map(|change| self.account_setting(change)).collect();
         self.mark.announce(self.summary, oldest(&self.sums));
@@ -118,8 +128,8 @@ impl Database {
                         None => self.setting_sums.remove(&key),
                     };
                 }
-                (self.ended, self.summary) = (ended, summary);
-                return Err(problem(&self.path, error));
+                self.summary = summary;
+                return Err(write_problem(&self.path, error));
             }
         }
         Ok(())
@@ -174,7 +184,6 @@ impl Database {
 
     /// Reckons with a row that is about to be written; gives the sum that its ticket had while it lived.
     fn account(&mut self, row: &Row<'_>) -> Option<i64> {
-        self.ended += u64::from([ENDED, LEFT].contains(&row.state));
         self.replace_sum(row.ticket, (row.state == LIVE).then_some(row.sum))
     }
 

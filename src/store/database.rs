@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::change::Retention;
 use super::checkpoint::Checkpointer;
+use super::fault;
 use super::history::{self, PRUNE_ROWS_MAX};
 use super::inspect::{connect, identity_of, log_of};
 use super::journal::Journal;
 use super::mark::{Mark, Summary};
 use super::numbers::Known;
-use super::problem::{Problem, problem};
+use super::problem::{Problem, problem, write_problem};
 use super::setting::{Setting, SettingSums};
+use crate::error::Cure;
 use crate::protocol::{Ticket, Token};
 
 /// The open database. There is one for a daemon, and it is the only writer.
@@ -88,7 +92,7 @@ impl Database {
             0 => history::prune_age(&self.connection, before),
             surplus => history::prune_count(&self.connection, surplus.min(PRUNE_ROWS_MAX)),
         };
-        let removed = removed.map_err(|error| problem(&self.path, error))?;
+        let removed = removed.map_err(|error| write_problem(&self.path, error))?;
         self.ended = self.ended.saturating_sub(removed);
         self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         Ok(removed > 0)
@@ -131,9 +135,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As [`commit`](Database::commit).
+    /// As [`commit`](Database::commit). Where there was no room for them all is as it was, and it may be tried again.
     pub fn put_back(&mut self) -> Result<(), Problem> {
-        let at = |error: rusqlite::Error| problem(&self.path, error);
         if !self.mark.is_in_place() {
             self.mark.put_back().map_err(|error| Problem::file("write", self.mark.path(), &error))?;
         }
@@ -142,21 +145,38 @@ impl Database {
         }
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
-        let (beside, log) = (PathBuf::from(beside), log_of(&self.path));
+        let beside = PathBuf::from(beside);
+        remove(&beside).map_err(|error| Problem::file("write", &self.path, &error))?;
+        if let Err(error) = fault::write().and_then(|()| self.copy_to(&beside)) {
+            // It may have taken what room there was.
+            _ = remove(&beside);
+            return Err(problem(&self.path, error));
+        }
+        // What fails from here on leaves no connection to try again with.
+        self.go_on_in(&beside).map_err(|problem| problem.with_cure(Cure::Unknown))
+    }
+
+    fn copy_to(&self, path: &Path) -> rusqlite::Result<()> {
+        // Its bytes are what the system calls it by, whatever they say.
+        let path = ToSqlOutput::Borrowed(ValueRef::Text(path.as_os_str().as_bytes()));
+        self.connection.execute("VACUUM INTO ?1", [path]).map(drop)
+    }
+
+    /// Uses the copy `beside` in the place of the file that is gone.
+    fn go_on_in(&mut self, beside: &Path) -> Result<(), Problem> {
+        let at = |error: rusqlite::Error| problem(&self.path, error);
         let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
-        remove(&beside).map_err(failed)?;
-        self.connection.execute("VACUUM INTO ?1", [beside.to_string_lossy()]).map_err(at)?;
+        std::fs::set_permissions(beside, Permissions::from_mode(0o600)).map_err(failed)?;
         // Both connections of the file that is gone are closed before another has its name, and its log is never
         // taken for the new one's.
-        self.checkpointer = Checkpointer::start(Connection::open_in_memory().map_err(at)?);
+        self.checkpointer = Checkpointer::Ended;
         self.connection = Connection::open_in_memory().map_err(at)?;
-        remove(&log).map_err(failed)?;
-        std::fs::set_permissions(&beside, Permissions::from_mode(0o600)).map_err(failed)?;
-        std::fs::rename(&beside, &self.path).map_err(failed)?;
+        remove(&log_of(&self.path)).map_err(failed)?;
+        std::fs::rename(beside, &self.path).map_err(failed)?;
         self.connection = connect(&self.path).map_err(at)?;
         // What SQLite has not read yet it looks for by its name, also when that is another file's by then.
         self.connection.query_row("SELECT count(*) FROM facts", [], |_| Ok(())).map_err(at)?;
-        self.checkpointer = Checkpointer::start(connect(&self.path).map_err(at)?);
+        self.checkpointer = Checkpointer::new(connect(&self.path).map_err(at)?);
         self.identity = identity_of(&self.path).map_err(|error| Problem::file("read", &self.path, &error))?;
         Ok(())
     }

@@ -21,6 +21,9 @@ const NOTE_BYTES_MAX: u64 = 4_096;
 /// Notes that one start of a daemon takes, at most. The rest is for the next.
 const NOTES_MAX: usize = 10_000;
 
+/// Things that are no notes, of which the log has a line each.
+const STRANGE_SAID_MAX: usize = 10;
+
 /// What a client has to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoneNote {
@@ -70,7 +73,8 @@ pub struct FoundNote {
     pub note: DoneNote,
 }
 
-/// The notes in a folder. One that cannot be read is left where it is, and logged; no folder means no notes.
+/// The notes in a folder; no folder means no notes. What is no note is removed where that can be, for in a shared folder
+/// others may put what they like, and what stays there would be looked at again and again.
 pub fn read_notes(folder: &Path) -> Vec<FoundNote> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -80,13 +84,44 @@ pub fn read_notes(folder: &Path) -> Vec<FoundNote> {
             return Vec::new();
         }
     };
-    // A name with a dot is a file that an earlier version had begun to write.
-    let is_note =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
-    let paths = entries.flatten().map(|entry| entry.path()).filter(is_note).take(NOTES_MAX);
-    paths
-        .filter_map(|path| read_note(&path).inspect_err(|why| warn!("cannot use {}: {why}", path.display())).ok())
-        .collect()
+    let is_mine = is_own_folder(folder);
+    let (mut notes, mut strange) = (Vec::new(), 0);
+    for path in entries.flatten().map(|entry| entry.path()) {
+        match read_note(&path) {
+            Ok(note) => notes.push(note),
+            Err(why) => {
+                strange += 1;
+                if strange <= STRANGE_SAID_MAX {
+                    warn!("{} is no note ({why}): let go of it", path.display());
+                }
+                // What the system cannot read now may be a note.
+                let is_strange = why.raw_os_error().is_none() || why.kind() == io::ErrorKind::PermissionDenied;
+                if is_mine && is_strange {
+                    remove_strange(&path);
+                }
+            }
+        }
+        if notes.len() >= NOTES_MAX {
+            break;
+        }
+    }
+    if strange > STRANGE_SAID_MAX {
+        warn!("{} has {strange} entries that are no notes", folder.display());
+    }
+    notes
+}
+
+/// Whether what is in it may be removed: it is a directory of this user, and not what a link leads to.
+fn is_own_folder(folder: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir() && found.uid() == me)
+}
+
+/// A directory with something in it stays.
+fn remove_strange(path: &Path) {
+    if fs::remove_file(path).is_err() {
+        _ = fs::remove_dir(path);
+    }
 }
 
 /// The note about one ticket in a folder, if it is there and can be read.
@@ -139,8 +174,41 @@ mod tests {
         fs::create_dir(at("8")).unwrap();
         // Whoever opened this to read would wait for a writer.
         rustix::fs::mknodat(rustix::fs::CWD, at("9"), FileType::Fifo, 0o600.into(), 0).unwrap();
+        fs::write(at("no number"), "").unwrap();
+        fs::create_dir(at("10")).unwrap();
+        fs::write(at("10/full"), "").unwrap();
         let found: Vec<_> = read_notes(folder.path()).into_iter().map(|found| found.note).collect();
         assert_eq!(found, [note]);
+        assert_eq!(names(folder.path()), ["10", "5"]);
+    }
+
+    #[test]
+    fn however_much_there_is_that_is_no_note_the_notes_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        for junk in 100_000..=100_000 + NOTES_MAX {
+            symlink("nothing", folder.path().join(junk.to_string())).unwrap();
+        }
+        let note = DoneNote { ticket: 5, secret: "s".to_owned(), exit_status: Some(7), ended_at_ms: 1 };
+        note.leave(folder.path()).unwrap();
+        assert_eq!(read_notes(folder.path()).len(), 1);
+        assert_eq!(names(folder.path()), ["5"]);
+    }
+
+    #[test]
+    fn nothing_is_removed_where_a_link_leads() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(other.path().join("file"), "").unwrap();
+        let link = folder.path().join("done");
+        symlink(other.path(), &link).unwrap();
+        assert!(read_notes(&link).is_empty());
+        assert_eq!(names(other.path()), ["file"]);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
     }
 
     #[test]

@@ -165,7 +165,9 @@ impl Numbers {
         if self.writing.is_none() && !next.after(BLOCK / 2).is_covered_by(self.mark) {
             let (mark, path) = (next.after(BLOCK), self.path.clone());
             let content = self.content(mark);
-            self.writing = Some((mark, std::thread::spawn(move || write(&path, &content))));
+            // Where there can be no thread at present, there may be one before the block is used up.
+            let thread = std::thread::Builder::new().spawn(move || write(&path, &content));
+            self.writing = thread.ok().map(|thread| (mark, thread));
         }
         Ok(())
     }

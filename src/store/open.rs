@@ -199,7 +199,7 @@ impl Database {
             mark,
             known,
             journal,
-            checkpointer: Checkpointer::start(connect(path).map_err(at)?),
+            checkpointer: Checkpointer::new(connect(path).map_err(at)?),
             path: path.to_owned(),
             identity: identity_of(path).map_err(|error| Problem::file("read", path, &error))?,
             sums,

@@ -190,6 +190,20 @@ fn name_beside(path: &Path, from: &str, to: &str) -> String {
     format!("{}{to}", name.strip_suffix(from).unwrap_or_default())
 }
 
+/// What SQLite has to say of a write of the daemon that has the database to itself (`unix-excl`). Only its own thread
+/// can be in the way then, which holds on while the disk takes its time.
+pub(super) fn write_problem(path: &Path, error: rusqlite::Error) -> Problem {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::failure(format_args!(
+            "the disk takes very long over the database {}: see what is wrong with the disk of {}",
+            path.display(),
+            path.parent().unwrap_or(path).display()
+        ))
+        .with_cure(Cure::Write),
+        _ => problem(path, error),
+    }
+}
+
 /// What SQLite has to say.
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` has")]
 pub(super) fn problem(path: &Path, error: rusqlite::Error) -> Problem {

@@ -36,7 +36,9 @@ impl<'a> Row<'a> {
     pub(super) fn of(change: &'a Change) -> Option<Row<'a>> {
         let (ticket, state, domain, at_ms, body) = match change {
             Change::Live { ticket, domain, body } => (*ticket, LIVE, domain, 0, body),
-            Change::Ended { ticket, domain, ended_at, body } => (*ticket, ENDED, domain, *ended_at, body),
+            Change::Ended { ticket, domain, ended_at, body } | Change::Amended { ticket, domain, ended_at, body } => {
+                (*ticket, ENDED, domain, *ended_at, body)
+            }
             Change::Left { ticket, why: Some((domain, left_at, body)) } => (*ticket, LEFT, domain, *left_at, body),
             Change::Left { ticket, why: None } => {
                 return Some(Row { ticket: *ticket, state: GONE, domain: "", at_ms: 0, body: &[], sum: 0 });

@@ -1,5 +1,7 @@
 //! The database by itself, as it is left and found again.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::*;
 use crate::protocol::{Domain, Ticket, Token};
 
@@ -456,4 +458,59 @@ fn a_history_that_is_to_keep_no_turn_never_shows_one() {
     drop(database);
     let (_, found) = place.open_keeping(keep, "here", "boot").unwrap();
     assert_eq!(found, [11, 12, 13]);
+}
+
+#[test]
+fn a_database_in_a_directory_with_any_name_is_put_back() {
+    let place = Place::new();
+    let directory = place.0.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+    std::fs::create_dir(&directory).unwrap();
+    let machine = Machine { boot_id: "boot".to_owned(), host: String::new(), host_name: String::new() };
+    let open = || Database::open(&Files::in_directory(&directory), &machine, KEEP, |_| None).unwrap();
+    let (mut database, _) = open();
+    database.commit(&[live(1)]).unwrap();
+    std::fs::remove_file(database.path()).unwrap();
+    database.put_back().unwrap();
+    drop(database);
+    assert_eq!(open().1.len(), 1);
+}
+
+#[test]
+fn what_is_being_brought_to_a_slow_disk_is_waited_for() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5)]).unwrap();
+    database.connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let checkpoint = inspect::connect(database.path()).unwrap();
+    checkpoint.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for busy in [database.catch_up().unwrap_err(), database.prune(0).unwrap_err()] {
+        assert_eq!(busy.cure(), crate::error::Cure::Write);
+        assert!(busy.to_string().starts_with("the disk takes very long over the database "), "{busy}");
+    }
+    checkpoint.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(history(&mut database), ["ended 1"]);
+}
+
+#[test]
+fn a_turn_whose_end_is_told_later_counts_once() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[ended(1, 5), ended(2, 5), ended(3, 5)]).unwrap();
+    let domain = Domain::parse("foo.com").unwrap();
+    let amended = Change::Amended { ticket: Ticket(1), domain, ended_at: 4, body: b"amended 1".to_vec() };
+    for _ in 0..5 {
+        database.commit(std::slice::from_ref(&amended)).unwrap();
+        // Also past the journal.
+        database
+            .commit(&[amended.clone(), Change::Setting { kind: SettingKind::Rest, name: "a".to_owned(), body: None }])
+            .unwrap();
+    }
+    assert_eq!(database.surplus(), 0);
+    drop(database);
+    let (mut database, _) = place.open("boot").unwrap();
+    assert_eq!(database.surplus(), 0);
+    assert!(!database.prune(0).unwrap());
+    assert_eq!(history(&mut database).len(), 3);
+    database.commit(&[ended(4, 5)]).unwrap();
+    assert_eq!(database.surplus(), 1);
 }

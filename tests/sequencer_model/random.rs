@@ -43,6 +43,7 @@ impl World {
                 idle_domains: rng.usize(0..4),
                 past_runs: rng.usize(0..5),
                 past_ends: rng.usize(0..12),
+                waiters_viewed: usize::MAX,
             },
             patterns: PATTERNS.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
             has_policies: !is_crowded && rng.u8(..4) > 0,

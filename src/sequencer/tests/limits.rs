@@ -11,6 +11,7 @@ fn small() -> Limits {
         idle_domains: 1,
         past_runs: 2,
         past_ends: 2,
+        waiters_viewed: 9,
     }
 }
 
@@ -61,4 +62,21 @@ fn the_domain_idle_longest_is_forgotten() {
     }
     let lines = story.sequencer.view(None, 9, true);
     assert_eq!(lines.iter().map(|line| line.domain.as_str()).collect::<Vec<_>>(), ["foo.com"]);
+}
+
+#[test]
+fn so_many_waiters_are_listed_in_all_lines_together() {
+    let mut story = Story::with_limits(Limits { waiters_viewed: 3, ..Limits::default() });
+    for name in ["a", "b", "c"] {
+        for number in 1..=3 {
+            story.ask_with(1, &format!("{name}{number}"), |request| request.domain = domain(name));
+        }
+    }
+    let listed = |only: Option<&Domain>, waiters_max| {
+        let lines = story.sequencer.view(only, waiters_max, false);
+        lines.iter().map(|line| (line.waiters.len(), line.waiting)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(None, 9), [(2, 2), (1, 2), (0, 2)]);
+    assert_eq!(listed(None, 1), [(1, 2), (1, 2), (1, 2)]);
+    assert_eq!(listed(Some(&domain("c")), usize::MAX), [(2, 2)]);
 }
