@@ -46,6 +46,8 @@ pub struct Database {
     pub(super) settings: Vec<Setting>,
     /// Since the checkpointer was woken.
     pub(super) transactions: u32,
+    /// Until the first quiet moment.
+    pub(super) is_just_opened: bool,
     pub(super) retention: Retention,
     /// Rows of the history, those in the journal too.
     pub(super) ended: u64,
@@ -87,6 +89,9 @@ impl Database {
     /// As [`commit`](Database::commit).
     pub fn prune(&mut self, now_ms: i64) -> Result<bool, Problem> {
         self.catch_up()?;
+        if std::mem::take(&mut self.is_just_opened) {
+            self.checkpointer.shorten(&self.path);
+        }
         let before = now_ms.saturating_sub(self.retention.age_ms);
         let removed = match self.surplus() {
             0 => history::prune_age(&self.connection, before),

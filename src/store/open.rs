@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::change::{Change, Found, Retention};
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, make_room};
 use super::database::{Database, oldest};
 use super::history;
 use super::inspect::{
@@ -161,6 +161,7 @@ impl Database {
         // Up to here nothing has changed.
         let mark =
             Mark::open(&files.mark, &machine.boot_id).map_err(|error| Problem::file("write", &files.mark, &error))?;
+        make_room(&connection, path).map_err(|error| problem(path, error))?;
         schema::migrate(&connection, path, &before)?;
         let mut database =
             Database::begin(connection, mark, path, contents, (&seen, starts, !is_of_this_run), retention)?;
@@ -207,6 +208,7 @@ impl Database {
             summary,
             settings: settings.into_iter().map(|(setting, _)| setting).collect(),
             transactions: 0,
+            is_just_opened: true,
             retention,
             ended,
         };

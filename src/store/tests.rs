@@ -514,3 +514,29 @@ fn a_turn_whose_end_is_told_later_counts_once() {
     database.commit(&[ended(4, 5)]).unwrap();
     assert_eq!(database.surplus(), 1);
 }
+
+#[test]
+fn a_long_log_that_was_left_is_brought_back_at_the_start() {
+    let place = Place::new();
+    let log = place.0.path().join("seq.db-wal");
+    let length = || std::fs::metadata(&log).map_or(0, |found| found.len());
+    let domain = Domain::parse("foo.com").unwrap();
+    let big = |ticket| Change::Live { ticket: Ticket(ticket), domain: domain.clone(), body: vec![b'x'; 1_500] };
+    let (mut database, _) = place.open("boot").unwrap();
+    for round in 0..40 {
+        database.commit(&(1..=100).map(|ticket| big(round * 100 + ticket)).collect::<Vec<_>>()).unwrap();
+    }
+    drop(database);
+    assert!(length() > 4 << 20, "{} bytes", length());
+    let (mut database, found) = place.open("boot").unwrap();
+    assert_eq!(found.len(), 4_000);
+    _ = database.prune(0).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while length() > 0 {
+        assert!(std::time::Instant::now() < deadline, "{} bytes are left", length());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    database.commit(&[ended(1, 5)]).unwrap();
+    drop(database);
+    assert_eq!(place.open("boot").unwrap().1.len(), 3_999);
+}
