@@ -19,8 +19,8 @@ use wire::Daemon;
 
 const NAMES: [&str; 3] = ["seq.db", "seq.db-wal", "seq.mark"];
 const RETENTION: Retention = Retention { turns: 1_000, age_ms: i64::MAX };
-const WAY_OUT: &str =
-    "restore it, or, once no command runs under seq any more, move it away and empty the seq.mark beside it";
+const WAY_ON: &str =
+    "once no command runs under seq any more, move it and seq.db-wal beside it away and empty seq.mark";
 
 fn open(directory: &Path) -> Result<(Database, Vec<Found>), seq::error::Error> {
     let here = Machine { boot_id: "boot".to_owned(), host: "here".to_owned(), host_name: "here".to_owned() };
@@ -196,7 +196,7 @@ fn an_older_copy_of_any_file_is_refused() {
     database.close();
     fs::copy(old.0.path().join("seq.db"), new.path().join("seq.db")).unwrap();
     let refusal = open(new.path()).unwrap_err().to_string();
-    assert!(refusal.contains("a part of it, or of its log beside it, is lost"), "{refusal}");
+    assert!(refusal.contains("a part of it, or of seq.db-wal beside it, is lost"), "{refusal}");
 }
 
 /// A daemon that was killed while somebody had a turn, and where its files are.
@@ -237,19 +237,29 @@ fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
     assert_eq!(
         refusal(&socket),
         format!(
-            "the database {shown} is missing or empty, and {marked} says that it was not: restore it, or, once no \
-             command runs under seq any more, empty the latter"
+            "the database {shown} is missing or empty, and {marked} says that it was not: restore it and seq.db-wal \
+             beside it as they were last, or, once no command runs under seq any more, move away what is left of both \
+             and empty {marked}"
         )
     );
     fs::write(&db, "").unwrap();
     assert!(refusal(&socket).starts_with(&format!("the database {shown} is missing or empty")));
     fs::write(&db, "this is no database, but a text of some length".repeat(100)).unwrap();
     let garbage = fs::read(&db).unwrap();
-    assert_eq!(refusal(&socket), format!("the database {shown} is damaged (it is not a database): {WAY_OUT}"));
+    assert_eq!(
+        refusal(&socket),
+        format!(
+            "the database {shown} is damaged (it is not a database): restore it and seq.db-wal beside it as they were last, \
+         or, {WAY_ON}"
+        )
+    );
     assert_eq!(fs::read(&db).unwrap(), garbage, "it is left alone");
     fs::remove_file(&db).unwrap();
     fs::create_dir(&db).unwrap();
-    assert_eq!(refusal(&socket), format!("{shown} is a directory: move it away, and restore the file that was there"));
+    assert_eq!(
+        refusal(&socket),
+        format!("{shown} is a directory: move it away, and restore the file that was there as it was last")
+    );
     fs::remove_dir(&db).unwrap();
     fs::rename(&away, &db).unwrap();
 
@@ -257,8 +267,9 @@ fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
     assert_eq!(
         refusal(&socket),
         format!(
-            "{marked} is missing, which says what the database {shown} held last: restore it, or, once no command \
-             runs under seq any more, move the database away and make an empty file {marked}"
+            "{marked} is missing, which says what the database {shown} held last: restore it as it was last, or, once \
+             no command runs under seq any more, move the database and seq.db-wal beside it away and make an empty \
+             file {marked}"
         )
     );
     fs::rename(&away, &mark).unwrap();
@@ -279,8 +290,9 @@ fn where_database_and_mark_are_gone_nobody_is_let_in_beside_somebody_who_may_hav
         _ = fs::remove_file(beside(name));
     }
     let words = format!(
-        "the database {} and {marked} are missing or empty, and {} says that somebody may have a turn: restore them, \
-         or, once no command runs under seq any more, make an empty file {marked}",
+        "the database {} and {marked} are missing or empty, and {} says that somebody may have a turn: restore them \
+         and seq.db-wal beside them as they were last, or, once no command runs under seq any more, move away what is \
+         left of seq.db-wal and make an empty file {marked}",
         db.display(),
         numbers.display(),
         marked = mark.display()
@@ -360,7 +372,9 @@ fn an_older_copy_of_database_and_mark_is_refused_beside_turns_that_were_given_si
         let newest = tempfile::tempdir().unwrap();
         copy(place, newest.path());
         let put = |from: &Path| {
-            NAMES.map(|name| _ = fs::remove_file(place.join(name)));
+            for name in NAMES {
+                _ = fs::remove_file(place.join(name));
+            }
             copy(from, place);
         };
         put(older.path());
@@ -414,8 +428,7 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
     assert_eq!(
         refusal(&socket),
         format!(
-            "the database {shown} has version 99, and this seqd knows versions up to 2: use the newer seq, or, once \
-             no command runs under seq any more, move it away and empty the seq.mark beside it"
+            "the database {shown} has version 99, and this seqd knows versions up to 2: use the newer seq, or, {WAY_ON}"
         )
     );
     run("PRAGMA user_version = 2; PRAGMA application_id = 7");
@@ -466,6 +479,82 @@ fn a_daemon_that_keeps_everything_in_memory_does_not_start_over_turns_that_are_s
     daemon.signal(rustix::process::Signal::TERM);
     assert!(daemon.wait().success());
     drop(in_memory().unwrap());
+}
+
+/// A turn that was given, in a directory whose daemon was killed; then the damage.
+#[track_caller]
+fn damaged(damage: impl FnOnce(&Path)) -> (TempDir, std::path::PathBuf, String) {
+    let (directory, socket) = killed();
+    damage(socket.parent().unwrap());
+    let said = refusal(&socket);
+    (directory, socket, said)
+}
+
+#[test]
+fn a_log_that_is_gone_or_damaged_is_the_file_that_is_named() {
+    let gone = |place: &Path| fs::remove_file(place.join("seq.db-wal")).unwrap();
+    let empty = |place: &Path| fs::write(place.join("seq.db-wal"), "").unwrap();
+    let flipped = |place: &Path| {
+        let mut log = fs::read(place.join("seq.db-wal")).unwrap();
+        log[100] ^= 1;
+        fs::write(place.join("seq.db-wal"), log).unwrap();
+    };
+    for damage in [&gone as &dyn Fn(&Path), &empty, &flipped] {
+        let (_directory, socket, said) = damaged(damage);
+        let [db, log, mark] = ["seq.db", "seq.db-wal", "seq.mark"].map(|name| socket.with_file_name(name));
+        let (db, log, mark) = (db.display(), log.display(), mark.display());
+        let words = format!(
+            "{log}, the log of the database {db}, is missing or damaged, and {mark} says that there was more in it: \
+             restore it as it was last, or, once no command runs under seq any more, move what is left of both away \
+             and empty {mark}"
+        );
+        assert_eq!(said, words);
+    }
+}
+
+#[test]
+fn what_is_said_to_be_the_way_out_of_damage_is_one() {
+    let garbage = |place: &Path| {
+        let file = File::options().write(true).open(place.join("seq.db")).unwrap();
+        file.write_all_at(&[b'x'; 32], 0).unwrap();
+    };
+    let cut_log = |place: &Path| {
+        File::options().write(true).open(place.join("seq.db-wal")).unwrap().set_len(8_000).unwrap();
+    };
+    let cut_mark = |place: &Path| fs::write(place.join("seq.mark"), "cut").unwrap();
+    let no_mark = |place: &Path| fs::remove_file(place.join("seq.mark")).unwrap();
+    let no_database = |place: &Path| fs::remove_file(place.join("seq.db")).unwrap();
+    for damage in [&garbage as &dyn Fn(&Path), &cut_log, &cut_mark, &no_mark, &no_database] {
+        let (_directory, socket, said) = damaged(damage);
+        assert!(["seq.db-wal", "away", "empty"].iter().all(|word| said.contains(word)), "{said}");
+        for name in ["seq.db", "seq.db-wal"] {
+            _ = fs::remove_file(socket.with_file_name(name));
+        }
+        fs::write(socket.with_file_name("seq.mark"), "").unwrap();
+        drop(Daemon::start_at(&socket));
+    }
+}
+
+#[test]
+fn tables_that_are_not_those_of_the_version_are_damage_with_a_way_out() {
+    for (damage, version) in [
+        ("PRAGMA user_version = 0", 0),
+        ("PRAGMA user_version = 1", 1),
+        ("DROP TABLE turns", 2),
+        ("DROP TABLE facts", 2),
+        ("DROP TABLE settings", 2),
+    ] {
+        let (_directory, socket, said) = damaged(|place| {
+            let connection = Connection::open(place.join("seq.db")).unwrap();
+            connection.execute_batch(damage).unwrap();
+        });
+        let words = format!(
+            "the database {} is damaged (its tables are not those of version {version}): restore it and seq.db-wal \
+             beside it as they were last, or, {WAY_ON}",
+            socket.with_file_name("seq.db").display()
+        );
+        assert_eq!(said, words, "{damage}");
+    }
 }
 
 #[test]

@@ -72,10 +72,12 @@ impl Files {
         }
     }
 
-    /// What says that an empty database cannot be the one, if anything does.
-    fn must_hold(&self, seen: &Seen, machine: &Machine) -> Option<Problem> {
+    /// What says that a database with nothing in it cannot be the one, if anything does. Where it `is_a_file`, what was in
+    /// it is in its log.
+    fn must_hold(&self, seen: &Seen, machine: &Machine, is_a_file: bool) -> Option<Problem> {
         if seen.holds_something() {
-            return Some(Problem::missing(&self.database, &self.mark));
+            let missing = if is_a_file { Problem::log_missing } else { Problem::missing };
+            return Some(missing(&self.database, &self.mark));
         }
         // Somebody who made an empty mark knows that nothing lives.
         if seen.is_there {
@@ -136,11 +138,10 @@ impl Database {
         let path = &files.database;
         let seen =
             Mark::look(&files.mark, &machine.boot_id).map_err(|error| Problem::file("read", &files.mark, &error))?;
-        let must_hold = || files.must_hold(&seen, machine);
-        check_file(path, must_hold)?;
+        check_file(path, || files.must_hold(&seen, machine, false))?;
         let connection = connect(path).map_err(|error| problem(path, error))?;
         check_writable(&connection, path)?;
-        let before = schema::look(&connection, path, must_hold)?;
+        let before = schema::look(&connection, path, || files.must_hold(&seen, machine, true))?;
         if !before.is_new() && !seen.was_closed {
             check_all(&connection, path)?;
         }

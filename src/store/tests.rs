@@ -132,7 +132,9 @@ fn a_log_that_was_cut_is_refused_and_nothing_is_changed() {
     let refusal = place.open("boot").unwrap_err().to_string();
     assert!(refusal.contains("seq.db is not what"), "{refusal}");
     assert!(
-        refusal.ends_with("once no command runs under seq any more, move it away and empty the seq.mark beside it"),
+        refusal
+            .contains("or of seq.db-wal beside it, is lost: restore both as they were last, or, once no command runs")
+            && refusal.contains("move both away and empty "),
         "{refusal}"
     );
 }
