@@ -341,7 +341,7 @@ fn a_log_that_somebody_removed_is_put_back_and_one_that_was_moved_is_left_to_who
 }
 
 #[test]
-fn the_folder_of_notes_of_a_shared_daemon_is_put_back() {
+fn the_folder_of_notes_of_a_shared_daemon_and_its_options_are_put_back() {
     let (_home, socket) = home();
     let group = rustix::process::getegid().as_raw().to_string();
     let daemon = Daemon::start_with(&socket, &["--group", &group]).unwrap();
@@ -349,6 +349,11 @@ fn the_folder_of_notes_of_a_shared_daemon_is_put_back() {
     assert_eq!(mode(), Some(0o1733));
     fs::remove_dir(daemon.file("done")).unwrap();
     until("the folder is back, and open to all", || (mode() == Some(0o1733)).then_some(()));
+    let options = || fs::read_to_string(daemon.file("seqd.options")).ok();
+    let before = options();
+    assert_eq!(before, Some(format!("[\"--group\",\"{group}\"]\n")));
+    fs::remove_file(daemon.file("seqd.options")).unwrap();
+    until("the options are back", || (options() == before).then_some(()));
 }
 
 /// Nothing tells that what is in the way has gone.

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
+use super::args::SeqdArgs;
 use super::client::{self, ReadBuffer};
 use super::crowd::{Room, too_many};
 use super::descriptors::Budget;
@@ -22,6 +23,7 @@ use super::link::Link;
 use super::listen::{self, Listening};
 use super::lock::{LifeLock, Taken};
 use super::log::Log;
+use super::options;
 use super::place::Place;
 use super::place_watch::PlaceWatch;
 use super::wake::Wake;
@@ -79,6 +81,8 @@ pub(super) struct Door {
     pub(super) access: Access,
     pub(super) lock: LifeLock,
     pub(super) log: Arc<Log>,
+    /// For the next daemon, beside the socket.
+    pub(super) args: SeqdArgs,
     pub(super) listener: UnixListener,
     /// See [`Listening::identity`].
     pub(super) identity: Option<(u64, u64)>,
@@ -265,6 +269,9 @@ impl Door {
                 Ok(()) => info!("put the log back, which somebody had removed"),
                 Err(error) => self.complaint.say(|| error.to_string()),
             }
+        }
+        if let Err(error) = options::leave(&self.args, &self.place) {
+            self.complaint.say(|| format!("cannot put {} back: {error}", self.place.options.display()));
         }
         let done = &self.place.done;
         if !directory::has_done(done, self.access) {

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
 use super::accept::{Complaint, Door, into_tokio};
+use super::args::SeqdArgs;
 use super::client::ReadBuffer;
 use super::config::Config;
 use super::descriptors::Budget;
@@ -42,6 +43,7 @@ const WAKES_MAX: usize = 1024;
 /// Everything that a daemon begins with.
 pub(super) struct Beginning {
     pub(super) facts: Facts,
+    pub(super) args: SeqdArgs,
     pub(super) budget: Budget,
     pub(super) access: Access,
     pub(super) lock: LifeLock,
@@ -90,6 +92,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
     let failed = |error: io::Error| Error::failure(format_args!("cannot start to serve: {error}"));
     let Beginning {
         facts,
+        args,
         budget,
         access,
         lock,
@@ -108,6 +111,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
         access,
         lock,
         log: Arc::clone(&facts.log),
+        args,
         listener: into_tokio(listener).map_err(failed)?,
         identity,
         place_watch: watch_place(&facts),

@@ -117,6 +117,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         let next = (next_ticket, next_token);
         serve(Beginning {
             facts,
+            args: args.clone(),
             budget,
             access,
             lock,

@@ -70,7 +70,9 @@ fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
 /// The further lines, each once.
 fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
     let further = sequence.also.iter().map(|name| Domain::parse(name)).collect::<Result<Vec<Domain>, _>>()?;
-    let also: Vec<Domain> = Domain::each_once(std::iter::once(domain.clone()).chain(further)).skip(1).collect();
+    let further = Domain::each_once(std::iter::once(domain.clone()).chain(further)).skip(1);
+    // A line has room for thousands.
+    let also: Vec<Domain> = further.take(DOMAINS_PER_REQUEST_MAX).collect();
     if also.len() >= DOMAINS_PER_REQUEST_MAX {
         return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
     }
