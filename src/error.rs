@@ -54,6 +54,8 @@ pub enum Cure {
     /// The disk has to take what is written, for instance because there is room again. Nothing was changed, so the same
     /// may be tried again then.
     Write,
+    /// Others have to end their connections to the daemon, or their turns: it has as many as it may have.
+    Room,
     /// Somebody has to do what the message says.
     Person,
 }

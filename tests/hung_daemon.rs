@@ -3,10 +3,14 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use support::Home;
+use support::{Home, Running};
 
 /// What waits for foo.com for a second at most.
 const WAITING: [&[&str]; 3] = [
@@ -57,4 +61,55 @@ fn max_wait_is_kept_by_who_comes_then() {
     }
     let quiet = ["run", "-q", "-d", "foo.com", "-w", "1s", "--conflict-exit-code", "9", "--", "true"];
     home.seq(&quiet).is_silent(9);
+}
+
+/// Something that listens at `socket`, and a connection that nobody takes: no other one finds room in the backlog.
+fn full_backlog(socket: &Path) -> (UnixListener, UnixStream) {
+    let listener = UnixListener::bind(socket).expect("a socket");
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).expect("its mode");
+    rustix::net::listen(&listener, 0).expect("another backlog");
+    (listener, UnixStream::connect(socket).expect("the only connection"))
+}
+
+/// Waits until it waits for room in the backlog (`proc_pid_wchan(5)`).
+fn await_connect(home: &Home, running: &Running) {
+    let waits =
+        || fs::read_to_string(format!("/proc/{}/wchan", running.pid())).is_ok_and(|at| at.contains("unix_wait"));
+    home.await_fact("it connects", || waits().then_some(()));
+}
+
+#[test]
+fn max_wait_is_kept_by_who_finds_the_backlog_full() {
+    let home = Home::new();
+    let _full = full_backlog(&home.file("full.sock"));
+    let words = ["run", "--socket", "full.sock", "-d", "foo.com", "-w", "1s", "--", "true"];
+    let ended = home.seq(&words);
+    ended.complains(75, "did not answer in time");
+    assert!(ended.took < LONGEST, "{:?}", ended.took);
+}
+
+#[test]
+fn who_is_stopped_while_the_backlog_is_full_goes_on_afterwards() {
+    let home = Home::new();
+    let (listener, first) = full_backlog(&home.file("full.sock"));
+    let running = home.start(&["run", "--socket", "full.sock", "-d", "foo.com", "--", "true"]);
+    await_connect(&home, &running);
+    running.signal(Signal::STOP);
+    home.await_fact("it is stopped", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", running.pid())).expect("it is there");
+        stat.rsplit(')').next().expect("its state").starts_with(" T").then_some(())
+    });
+    running.signal(Signal::CONT);
+    await_connect(&home, &running);
+    drop(first);
+    listener.accept().expect("the first one");
+    let mut client = BufReader::new(listener.accept().expect("the second one").0);
+    let active = r#"{"type":"active","domain":"foo.com","request_id":"t-1","ticket":1,"token":1}"#;
+    writeln!(client.get_mut(), "{active}").expect("it reads");
+    let mut asked = String::new();
+    while !asked.contains(r#""op":"done""#) {
+        assert!(client.read_line(&mut asked).expect("a line") > 0, "{asked}");
+    }
+    writeln!(client.get_mut(), r#"{{"type":"done","released":true}}"#).expect("it reads");
+    running.wait().is_silent(0);
 }

@@ -80,6 +80,26 @@ fn those_who_come_back_in_another_order_stand_as_before_and_new_ones_behind_them
     pass_on(&mut w3, &mut fresh, "fresh");
 }
 
+/// The daemon died before it could tell the tickets, and to a client in another pid namespace its own number, which
+/// `status` shows as the daemon sees it, says nothing.
+#[test]
+fn who_was_never_told_a_ticket_has_it_by_the_secret_alone() {
+    let (mut daemon, clients) = line_of(&["w1"]);
+    let _directory = daemon.take_directory();
+    let daemon = killed(daemon);
+    drop(clients);
+    let again = |name: &str| {
+        let mut client = daemon.connect();
+        client.send(&format!(r#"{{"op":"sequence","domain":"a","secret":"{name}","pid":4194305}}"#));
+        (client.reply(), client)
+    };
+    let (place, mut w1) = again("w1");
+    assert_eq!((&place["type"], &place["ticket"]), (&"queued".into(), &2.into()), "{place}");
+    let (active, mut holder) = again("holder");
+    assert_eq!((&active["ticket"], &active["resumed"]), (&1.into(), &true.into()), "{active}");
+    pass_on(&mut holder, &mut w1, "w1");
+}
+
 #[test]
 fn the_turn_waits_for_the_head_of_the_line_while_its_client_is_slow() {
     let (mut daemon, clients) = line_of(&["w1", "w2"]);

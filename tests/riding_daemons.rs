@@ -311,6 +311,40 @@ fn a_daemon_that_cannot_resume_gets_no_second_request_of_a_running_command() {
     running.wait().is_silent(0);
 }
 
+/// Whoever has no room, or cannot store it, has not taken note of how a command ended.
+#[test]
+fn how_a_command_ended_is_told_again_or_left_for_the_next_daemon_when_it_is_refused() {
+    let full = json!({"type": "error", "code": "too_many_connections", "message": "try again later"});
+    let broken = json!({"type": "error", "code": "storage", "message": "seq.db cannot be read"});
+    let done = json!({"type": "done", "released": true});
+    for (answers, notes) in [(&[full.clone(), full, done][..], 0), (&[broken][..], 1)] {
+        let home = Home::new();
+        let gate = home.gate("gate");
+        let mut daemon = Played::new(&home);
+        let running = daemon.run(&home, &[], &["./worker", "a", "gate"]);
+        let (mut caller, _) = daemon.accept();
+        caller.gives_turn(5);
+        caller.hears_started(5);
+        daemon.dies();
+        drop(caller);
+        gate.open();
+        let mut kept = Vec::new();
+        for answer in answers {
+            let (mut caller, mut request) = daemon.accept();
+            // It may have begun to take up the turn.
+            while request["op"] != "done" {
+                kept.push(caller);
+                (caller, request) = daemon.accept();
+            }
+            assert_eq!((&request["ticket"], &request["exit_status"]), (&5.into(), &0.into()));
+            caller.says(answer);
+        }
+        running.wait().is_silent(0);
+        let left = fs::read_dir(home.file("played.sock.done")).map_or(0, Iterator::count);
+        assert_eq!(left, notes, "{answers:?}");
+    }
+}
+
 #[test]
 fn a_daemon_of_another_protocol_is_named() {
     // Each is told at once, although no answer to what it asked ever comes.

@@ -2,7 +2,11 @@
 
 mod support;
 
-use support::{Home, Running};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+
+use support::{DEADLINE, Home, Running};
 
 /// Starts `seq run` with `options` and `variables` behind a holder, lets both end, and gives what it said.
 fn wait_in_line(options: &[&str], variables: &[(&str, &str)]) -> String {
@@ -64,4 +68,27 @@ fn verbose_says_nothing_on_standard_output() {
     let ended = home.seq(&["run", "-v", "-d", "foo.com", "--", "echo", "mine"]);
     assert_eq!((ended.status.code(), ended.stdout().as_str()), (Some(0), "mine\n"));
     assert!(ended.stderr().lines().all(|line| line.starts_with("seq: ")), "{}", ended.stderr());
+}
+
+/// A line that was written in pieces could be torn by one of another process.
+#[test]
+fn each_line_is_said_in_one_piece() {
+    let home = Home::new();
+    // Each write to it is one message.
+    let (reader, stderr) = UnixDatagram::pair().expect("a pair of sockets");
+    reader.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+    let limited = ["run", "-v", "-d", "foo.com", "--max-run", "50ms", "--", "sleep", "60"];
+    let mut command = home.seq_command(&limited);
+    let out = home.out();
+    command.stdout(Stdio::null()).stderr(OwnedFd::from(stderr));
+    let running = Running::start_as_is(&mut command, home.path(), out.clone(), out);
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|line: &String| line.contains("ended with status 124")) {
+        let mut line = [0; 1024];
+        let length = reader.recv(&mut line).expect("a line");
+        said.push(String::from_utf8_lossy(&line[..length]).into_owned());
+    }
+    running.wait().is_silent(124);
+    assert!(said.iter().all(|line| line.starts_with("seq: ") && line.ends_with('\n')), "{said:?}");
+    assert_eq!(said.len(), 3, "the turn, the end of its time, the status: {said:?}");
 }

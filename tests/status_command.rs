@@ -21,7 +21,12 @@ fn worker(home: &Home, options: &[&str], name: &str) -> Running {
 
 /// What `seq status` shows on a terminal of so many columns.
 fn on_terminal(home: &Home, columns: u16) -> Vec<String> {
-    let mut command = home.seq_command(&["status"]);
+    shown(home, "status", columns)
+}
+
+/// What a command of seq shows on a terminal of so many columns.
+fn shown(home: &Home, subcommand: &str, columns: u16) -> Vec<String> {
+    let mut command = home.seq_command(&[subcommand]);
     command.env("NO_COLOR", "1");
     let mut terminal = Terminal::start(home, &command, columns);
     assert_eq!(terminal.wait().status.code(), Some(0));
@@ -84,6 +89,29 @@ fn a_narrow_terminal_loses_nothing_of_why_nobody_begins() {
     let piped = home.seq(&["status"]).stdout();
     assert!(piped.lines().any(|line| line.contains("begin for another 19h 59m, until 20")), "{piped}");
     assert!(piped.starts_with(&format!("{DOMAIN}: nobody waits")), "{piped}");
+}
+
+#[test]
+fn on_forty_columns_each_column_that_is_left_says_something() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    quietly(&home, &["run", "-d", "foo.com", "--", "sleep", "0.3"]);
+    let first = home.hold("foo.com", "a", "gate");
+    let second = home.queue("foo.com", "b", 1);
+    for subcommand in ["status", "info", "log"] {
+        let lines = shown(&home, subcommand, 40);
+        let text = lines.join("\n");
+        assert!(lines.iter().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(!text.contains("……"), "{text}");
+    }
+    let text = shown(&home, "status", 40).join("\n");
+    assert!(text.contains("COMMAND") && text.contains("./worker") && !text.contains("ABOUT"), "{text}");
+    let info = shown(&home, "info", 40).concat().replace(' ', "");
+    assert!(info.contains(home.socket().to_str().expect("UTF-8")), "nothing is lost: {info}");
+    gate.open();
+    for running in [first, second] {
+        running.wait().is_silent(0);
+    }
 }
 
 #[test]

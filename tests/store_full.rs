@@ -236,6 +236,32 @@ fn a_daemon_that_is_killed_on_a_full_disk_is_waited_for_and_no_turn_overlaps() {
     assert_eq!(statuses(&home), [7, 0, 0]);
 }
 
+/// It has no place yet, but was told that it waits.
+#[test]
+fn who_was_told_to_wait_for_room_goes_on_waiting_when_the_daemon_is_killed() {
+    let home = Home::new();
+    let disk = Disk::of(&home);
+    disk.fill();
+    let waiter = worker(&home, "waiter", &[]);
+    let late = worker(&home, "late", &["-w", "3s"]);
+    for waiter in [&waiter, &late] {
+        await_words(
+            &home,
+            waiter,
+            "; waiting until that is done
+",
+        );
+    }
+    home.kill_daemon();
+    let late = late.wait();
+    assert_eq!(late.status.code(), Some(75), "{}", late.stderr());
+    let words = "cannot start the daemon: ";
+    assert!(late.stderr().lines().last().unwrap().contains(words), "{}", late.stderr());
+    disk.free();
+    waiter.wait().complains(0, "; waiting until that is done");
+    assert_eq!(home.log(), ["start waiter", "end waiter"]);
+}
+
 #[test]
 fn how_commands_ended_on_a_full_disk_is_known_also_when_the_daemon_is_killed_there() {
     let home = Home::new();
@@ -285,18 +311,17 @@ fn a_stopped_daemon_on_a_full_disk_leaves_and_the_next_one_keeps_what_was_told()
     other_gate.open();
     other.wait().is_silent(0);
     home.seq(&["stop"]).says(0, "", "");
-    // It was told of no place, so it has none to keep.
-    assert_eq!(unheard.wait().status.code(), Some(125));
     disk.free();
-    home.await_status("a", "the holder and the waiter", |line| {
-        line["holders"].as_array().is_some_and(|holders| holders.len() == 1) && line["waiting"] == 1
+    // It was told of no place, but has said that it waits, as the other one has.
+    home.await_status("a", "the holder and both waiters", |line| {
+        line["holders"].as_array().is_some_and(|holders| holders.len() == 1) && line["waiting"] == 2
     });
     gate.open();
-    for running in [holder, waiter] {
+    for running in [holder, waiter, unheard] {
         assert_eq!(running.wait().status.code(), Some(0));
     }
-    let expected = ["start holder", "start other", "end other", "end holder", "start waiter", "end waiter"];
-    assert_eq!(home.log(), expected);
+    let began = ["start holder", "start other", "end other", "end holder"];
+    assert_eq!(home.log(), [&began[..], &["start waiter", "end waiter", "start unheard", "end unheard"]].concat());
 }
 
 #[test]

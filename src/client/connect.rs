@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::geteuid;
@@ -22,7 +22,7 @@ use crate::protocol::{Reply, Request};
 
 use super::link::{Link, LinkError};
 use super::process::is_stopped;
-use super::refusal::unless_leaving;
+use super::refusal::unless_sent_away;
 use super::start::{await_departure, start};
 
 /// A daemon that can be talked to: where it is, and whether to start one there.
@@ -168,12 +168,12 @@ impl Daemon {
 
     /// Asks one question and gives the answer.
     pub fn ask(&self, request: &Request) -> Result<Reply, Error> {
-        self.talk(|link| unless_leaving(link.ask(request, self.patience())?)).map(|(_, reply)| reply)
+        self.talk(|link| unless_sent_away(link.ask(request, self.patience())?)).map(|(_, reply)| reply)
     }
 
     /// Asks one question if a daemon is there; see [`talk_if_there`](Daemon::talk_if_there).
     pub fn ask_if_there(&self, request: &Request) -> Result<Option<Reply>, Error> {
-        Ok(self.talk_if_there(|link| unless_leaving(link.ask(request, self.patience())?))?.map(|(_, reply)| reply))
+        Ok(self.talk_if_there(|link| unless_sent_away(link.ask(request, self.patience())?))?.map(|(_, reply)| reply))
     }
 
     /// Turns a broken conversation into words.
@@ -184,6 +184,7 @@ impl Daemon {
                 "the daemon at {socket} closed the connection: see its log {} and try again",
                 self.place.log.display()
             )),
+            LinkError::Full(why) => Error::failure(why).with_cure(Cure::Room),
             LinkError::Silent => self.silent(),
             LinkError::Garbage(what) => Error::failure(format_args!(
                 "what answers at {socket} is not a seqd that this seq understands ({what}): \
@@ -234,8 +235,9 @@ impl Daemon {
         };
         let address = SocketAddrUnix::new(socket.as_path()).map_err(wrong)?;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).map_err(wrong)?;
-        set_socket_timeout(&fd, Timeout::Send, Some(self.patience)).map_err(wrong)?;
-        match connect(&fd, &address) {
+        set_socket_timeout(&fd, Timeout::Send, Some(self.patience())).map_err(wrong)?;
+        // Where the backlog is full, SIGSTOP and SIGCONT end the wait for it (`signal(7)`).
+        match retry_on_intr(|| connect(&fd, &address)) {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(Refusal::Absent),
             Err(Errno::AGAIN) => return Err(Refusal::Wrong(self.silent())),

@@ -4,14 +4,14 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clock::Time;
-use crate::error::Error;
-use crate::protocol::{Done, ErrorCode, Reply, Request, Ticket};
+use crate::error::{Cure, Error};
+use crate::protocol::{Done, ErrorCode, ErrorReply, Reply, Request, Ticket};
 
 use super::connect::Daemon;
 use super::errand::{Errand, reports};
 use super::link::{Link, LinkError};
 use super::pause::Pause;
-use super::refusal::is_restarting;
+use super::refusal::{is_restarting, refused};
 
 /// How long the daemon may take to confirm that a turn was given back. What it was sent it will hear in any case.
 const DONE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -65,8 +65,9 @@ pub(super) fn deliver(daemon: &Daemon, request: Request, is_expected: bool) -> R
         let mut pause = Pause::new();
         loop {
             let (why, may_try_again) = match asked.ask(&request) {
-                Ok(Reply::Stalled(stalled)) => (Error::failure(stalled.message), false),
-                Ok(_) => return true,
+                Ok(Reply::Done(_) | Reply::Error(ErrorReply { code: ErrorCode::NotFound, .. })) => return true,
+                Ok(other) => (refused(other), false),
+                Err(error) if error.cure() == Cure::Room => (error, true),
                 Err(error) => (error, is_expected),
             };
             reporter.say(why);

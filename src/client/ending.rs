@@ -13,7 +13,7 @@ use crate::protocol::{
 use super::connect::Daemon;
 use super::link::{Link, LinkError};
 use super::process::ancestry;
-use super::refusal::{refused, unless_leaving};
+use super::refusal::{refused, unless_sent_away};
 
 /// Gives a turn back. Nothing to give back is fine: it may have ended by itself.
 pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
@@ -134,7 +134,7 @@ impl Named<'_> {
             link.open_with(&request(ticket), &[])?;
             let answer = link.answer(Some(ANSWER_TIMEOUT));
             may_be_done |= matches!(answer, Err(LinkError::Closed));
-            match unless_leaving(answer?)? {
+            match unless_sent_away(answer?)? {
                 Reply::Error(ErrorReply { code: ErrorCode::NotFound, .. }) if may_be_done => Ok(Answer::Lost),
                 reply => Ok(Answer::Reply(reply)),
             }
@@ -147,7 +147,7 @@ impl Named<'_> {
         let waiters_max = if self.request_id.is_some() { WAITERS_PER_DOMAIN_MAX } else { 0 };
         let domain = self.domain.map(str::to_owned);
         let status = Request::Status(Status { domain, waiters_max: Some(waiters_max), ..Status::default() });
-        match unless_leaving(link.ask(&status, ANSWER_TIMEOUT)?)? {
+        match unless_sent_away(link.ask(&status, ANSWER_TIMEOUT)?)? {
             Reply::Status(status) => Ok(status.domains.into_iter().next()),
             // What is wrong is said when the request itself is refused.
             _ => Ok(None),

@@ -11,7 +11,7 @@ use super::connect::Daemon;
 use super::link::{Link, LinkError};
 use super::refusal::refused;
 use super::status::{Users, json, show_milliseconds};
-use super::table::{Side, columns, printable};
+use super::table::{Screen, printable};
 
 /// Prints what the daemon says about itself.
 pub(super) fn info(daemon: &Daemon, args: &cli::Info, out: &mut dyn Write) -> Result<u8, Error> {
@@ -25,7 +25,7 @@ pub(super) fn info(daemon: &Daemon, args: &cli::Info, out: &mut dyn Write) -> Re
             )));
         }
     };
-    let text = if args.json { json(&reply) } else { describe(&reply, &Users::read()) };
+    let text = if args.json { json(&reply) } else { describe(&reply, Screen::of(std::io::stdout()), &Users::read()) };
     out.write_all(text.as_bytes()).map_err(|error| Error::output(&error))?;
     Ok(status::OK)
 }
@@ -52,7 +52,7 @@ pub(super) fn stop(daemon: &Daemon) -> Result<u8, Error> {
     }
 }
 
-fn describe(info: &InfoReply, users: &Users) -> String {
+fn describe(info: &InfoReply, screen: Screen, users: &Users) -> String {
     let (counts, limits) = (&info.counts, &info.limits);
     let rows = [
         ["socket", &printable(&info.socket)],
@@ -69,6 +69,10 @@ fn describe(info: &InfoReply, users: &Users) -> String {
         ["request", &format!("at most {} bytes a line", limits.line_bytes)],
         ["tickets", &format!("at most {} of one connection", limits.tickets_per_connection)],
     ];
-    let rows = rows.map(|row| row.map(ToString::to_string));
-    columns(&rows, [Side::Left, Side::Left], None).into_iter().map(|line| line + "\n").collect()
+    let rows = rows.map(|[name, value]| {
+        let name = format!("{name:12}");
+        let parts: Vec<&str> = std::iter::once(name.as_str()).chain(value.split(' ')).collect();
+        screen.wrap(0, &parts)
+    });
+    rows.into_iter().flatten().map(|line| line + "\n").collect()
 }

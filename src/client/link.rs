@@ -13,6 +13,8 @@ use crate::clock::Time;
 use crate::protocol::limits::DESCRIPTORS_PER_REQUEST_MAX;
 use crate::protocol::{Framed, Hello, HelloReply, LineBuffer, PROTOCOL_VERSION, Reply, Request, encode};
 
+use super::refusal::unless_sent_away;
+
 /// Bytes of the longest reply taken: a `status` of very long lines.
 const REPLY_BYTES_MAX: usize = 1 << 30;
 
@@ -31,6 +33,9 @@ pub struct Link {
 pub enum LinkError {
     /// The daemon has closed the connection, or is dead.
     Closed,
+    /// The daemon has as many connections, or descriptors, as it may have, and says this. It keeps nothing of what it was
+    /// asked.
+    Full(String),
     /// Nothing came in time.
     Silent,
     /// What came is not a reply.
@@ -55,14 +60,21 @@ impl Link {
         Link { socket, buffer: LineBuffer::new(REPLY_BYTES_MAX) }
     }
 
-    /// Sends `hello` and `request` in one piece, with `descriptors` that belong to `request`.
-    pub fn open_with(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
+    /// Sends `hello` and `request` in one piece, with `descriptors` that belong to `request`. A daemon that has no room
+    /// may have said so, and hung up, before.
+    pub fn open_with(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let hello = Request::Hello(Hello { protocol: PROTOCOL_VERSION, version, request_id: None });
         let mut bytes = Vec::with_capacity(512);
         encode(&hello, &mut bytes);
         encode(request, &mut bytes);
-        self.send_bytes(&bytes, descriptors)
+        match self.send_bytes(&bytes, descriptors) {
+            Err(LinkError::Closed) => match self.try_receive()? {
+                Some(last_words) => unless_sent_away(last_words).and(Err(LinkError::Closed)),
+                None => Err(LinkError::Closed),
+            },
+            sent => sent,
+        }
     }
 
     /// Sends one request.

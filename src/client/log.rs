@@ -24,6 +24,9 @@ const HEADINGS: [&str; 8] = ["ENDED", "DOMAIN", "TICKET", "USER", "WAITED", "RAN
 const SIDES: [Side; 8] =
     [Side::Left, Side::Left, Side::Right, Side::Left, Side::Right, Side::Right, Side::Left, Side::Left];
 
+/// The columns that are left out first on a narrow terminal: user, ticket, how long it waited and ran, command.
+const DISPENSABLE: [usize; 5] = [3, 2, 4, 5, 7];
+
 /// Prints them, newest last.
 pub(super) fn log(daemon: &Daemon, args: &cli::Log, out: &mut dyn Write) -> Result<u8, Error> {
     let request = Log {
@@ -75,7 +78,7 @@ fn describe(turns: &[EndedTurn], is_one_domain: bool, turns_max: usize) -> Strin
             row[1].clear();
         }
     }
-    columns(&rows, SIDES, screen.width).iter().map(|line| screen.cut(line) + "\n").collect()
+    columns(&rows, SIDES, &DISPENSABLE, screen.width).iter().map(|line| screen.cut(line) + "\n").collect()
 }
 
 fn row(turn: &EndedTurn, users: &Users) -> Row {

@@ -114,7 +114,7 @@ fn describe(reply: &PolicyShowReply, screen: Screen) -> String {
     };
     let mut lines: Vec<String> = Vec::new();
     if rows.len() > 1 {
-        let table = columns(&rows, [Side::Left; 3], screen.width);
+        let table = columns(&rows, [Side::Left; 3], &[], screen.width);
         lines.extend(table.iter().enumerate().map(|(row, line)| {
             let line = screen.cut(line);
             if row == 0 { screen.bold(&line) } else { line }

@@ -5,6 +5,9 @@ use crate::protocol::{ErrorCode, ErrorReply, Reply};
 
 use super::link::LinkError;
 
+/// Why who wants to wait is not even in line yet.
+pub(super) const NO_ROOM: &str = "the daemon has no room for one more";
+
 /// The error for a reply that is not the one asked for.
 pub(super) fn refused(reply: Reply) -> Error {
     match reply {
@@ -26,9 +29,24 @@ pub(super) fn is_restarting(reply: &Reply) -> bool {
     matches!(reply, Reply::Error(ErrorReply { code: ErrorCode::Restarting, .. }))
 }
 
-/// A first answer, unless it says that the daemon leaves: then nothing was promised, and the next one can be asked.
-pub(super) fn unless_leaving(reply: Reply) -> Result<Reply, LinkError> {
-    if is_leaving(&reply) || is_restarting(&reply) { Err(LinkError::Closed) } else { Ok(reply) }
+/// Whether the daemon has no room for what was asked.
+pub(super) fn is_full(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(error) if means_full(error.code))
+}
+
+/// It has as many connections as it may have, or as many descriptors: a client never has too many requests of its own.
+fn means_full(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::TooManyConnections | ErrorCode::TooManyRequests)
+}
+
+/// A first answer, unless it says that the daemon leaves, or has no room: then nothing was promised, and the next one, or
+/// the same one later, can be asked.
+pub(super) fn unless_sent_away(reply: Reply) -> Result<Reply, LinkError> {
+    match reply {
+        Reply::Error(error) if means_full(error.code) => Err(LinkError::Full(error.message)),
+        reply if is_leaving(&reply) || is_restarting(&reply) => Err(LinkError::Closed),
+        reply => Ok(reply),
+    }
 }
 
 fn exit_status(code: ErrorCode) -> u8 {

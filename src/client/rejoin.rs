@@ -1,4 +1,4 @@
-//! Taking a place in line, or a turn, up again after the daemon has gone.
+//! Taking a place in line, or a turn, up again after the daemon has gone; or asking again for one where it had no room.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use crate::clock::Time;
+use crate::clock::{Time, milliseconds};
 use crate::error::{Cure, Error};
 use crate::protocol::limits::WAITERS_PER_DOMAIN_MAX;
 use crate::protocol::{ErrorCode, Reply, Request, RequestId, Sequence, Started, Status, Ticket};
@@ -16,7 +16,7 @@ use super::connect::Daemon;
 use super::errand::{Errand, Reporter};
 use super::link::{Link, LinkError};
 use super::pause::Pause;
-use super::refusal::unless_leaving;
+use super::refusal::unless_sent_away;
 
 /// Bytes of a secret, as many again when it is written in hexadecimal digits.
 const SECRET_BYTES: usize = 16;
@@ -28,6 +28,8 @@ pub(super) enum Known {
     Ticket(Ticket, RequestId),
     /// Nothing: it was sent, but the answer was lost. The daemon may have given it a ticket, even a turn.
     Unheard,
+    /// That no daemon has heard it: there was no room for one more connection.
+    Unsent,
 }
 
 /// All that it takes to come back.
@@ -39,12 +41,42 @@ pub(super) struct Rejoin {
     /// Those that belong to `sequence`.
     pub(super) descriptors: Vec<OwnedFd>,
     pub(super) known: Known,
+    /// When the longest wait is over.
+    pub(super) until: Option<Time>,
     /// What to say once the turn is there again: the command, with its pidfd.
     pub(super) started: Option<(Started, Vec<OwnedFd>)>,
     /// How long to look for a daemon; without end if there is none.
     pub(super) patience: Option<Duration>,
-    /// Who wants to hear what somebody has to do before a daemon can start, or write.
-    pub(super) reporter: Option<Reporter<String>>,
+    /// Whether the last one has just sent it away, so that there is no hurry.
+    pub(super) was_sent_away: bool,
+    /// Whether the user knows already that it waits for something to be done.
+    pub(super) has_said_it_waits: bool,
+    /// Who wants to hear what has to be done before a daemon can start, write, or let it in.
+    pub(super) reporter: Option<Reporter<Error>>,
+}
+
+/// Says what is waited for.
+#[derive(Debug)]
+struct Voice {
+    reporter: Option<Reporter<Error>>,
+    /// What was said last.
+    last: String,
+    /// Whether anything was said.
+    has_spoken: bool,
+}
+
+impl Voice {
+    /// Not twice in a row.
+    fn say(&mut self, trouble: Error) {
+        self.has_spoken = true;
+        let words = trouble.to_string();
+        if let Some(reporter) = &mut self.reporter
+            && self.last != words
+        {
+            self.last = words;
+            reporter.say(trouble);
+        }
+    }
 }
 
 /// The connection to the next daemon, and what it said to the request.
@@ -69,42 +101,41 @@ impl Rejoin {
             .map_err(|error| Error::failure(format_args!("cannot connect to the daemon again: {error}")))
     }
 
-    /// Without end, too, while the daemon says what somebody must do before it can start: nobody loses a place by that.
-    /// Who was told of no place has none to lose.
+    /// Without end, too, while the daemon has no room, or says what somebody must do before it can start: nobody loses a
+    /// place by that. Who has neither heard of a place nor said that it waits has none to lose when it cannot start.
     fn run(mut self) -> Rejoined {
-        let mut reporter = self.reporter.take();
+        let has_spoken = self.has_said_it_waits;
+        let mut voice = Voice { reporter: self.reporter.take(), last: String::new(), has_spoken };
         let mut give_up = self.patience.map(|patience| Time::now() + patience);
         let mut pause = Pause::new();
-        let mut last = String::new();
+        if self.was_sent_away {
+            thread::sleep(pause.next());
+        }
         loop {
-            let error = match self.attempt(&mut reporter) {
+            let error = match self.attempt(&mut voice) {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
-            let is_refusal = error.cure() == Cure::Person;
-            if is_refusal && self.known == Known::Unheard {
+            let cure = error.cure();
+            if cure == Cure::Person && self.known == Known::Unheard && !voice.has_spoken {
                 return Err(error);
             }
-            if is_refusal {
+            if cure != Cure::Unknown {
                 give_up = self.patience.map(|patience| Time::now() + patience);
             } else if give_up.is_some_and(|give_up| Time::now() >= give_up) {
                 return Err(error);
             }
-            if is_refusal
-                && last != error.to_string()
-                && let Some(reporter) = &mut reporter
-            {
-                last = error.to_string();
-                reporter.say(last.clone());
+            if cure != Cure::Unknown {
+                voice.say(error);
             }
-            thread::sleep(if is_refusal { pause.next_after_refusal() } else { pause.next() });
+            thread::sleep(if cure == Cure::Person { pause.next_after_refusal() } else { pause.next() });
         }
     }
 
     /// A daemon that is there but hangs is waited for without end: what it has of this request it keeps.
-    fn attempt(&self, reporter: &mut Option<Reporter<String>>) -> Rejoined {
+    fn attempt(&self, voice: &mut Voice) -> Rejoined {
         let mut link = self.daemon.connect()?;
-        let reply = self.ask(&mut link, reporter).map_err(|error| self.daemon.explain(error))?;
+        let reply = self.ask(&mut link, voice).map_err(|error| self.daemon.explain(error))?;
         if let (Some((started, pidfd)), Reply::Active(active)) = (&self.started, &reply)
             && active.ticket.0 == started.ticket
         {
@@ -114,20 +145,27 @@ impl Rejoin {
         Ok((link, reply))
     }
 
-    fn ask(&self, link: &mut Link, reporter: &mut Option<Reporter<String>>) -> Result<Reply, LinkError> {
+    fn ask(&self, link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
         match &self.known {
-            Known::Ticket(ticket, request_id) => self.resume(link, *ticket, request_id, reporter),
+            Known::Ticket(ticket, request_id) => self.resume(link, *ticket, request_id, voice),
             Known::Unheard => {
-                for (ticket, request_id) in self.candidates(link, reporter)? {
-                    match self.resume(link, ticket, &request_id, reporter)? {
+                for (ticket, request_id) in self.candidates(link, voice)? {
+                    match self.resume(link, ticket, &request_id, voice)? {
                         Reply::Error(error) if is_no_ticket_of_ours(error.code) => {}
                         reply => return Ok(reply),
                     }
                 }
-                link.open_with(&Request::Sequence(self.sequence.clone()), &borrowed(&self.descriptors))?;
-                first_reply(link, reporter)
+                self.ask_anew(link, voice)
             }
+            Known::Unsent => self.ask_anew(link, voice),
         }
+    }
+
+    fn ask_anew(&self, link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
+        let max_wait_ms = self.until.map(|until| milliseconds(until.since(Time::now())));
+        let sequence = Sequence { max_wait_ms, ..self.sequence.clone() };
+        link.open_with(&Request::Sequence(sequence), &borrowed(&self.descriptors))?;
+        first_reply(link, voice)
     }
 
     fn resume(
@@ -135,24 +173,20 @@ impl Rejoin {
         link: &mut Link,
         ticket: Ticket,
         request_id: &RequestId,
-        reporter: &mut Option<Reporter<String>>,
+        voice: &mut Voice,
     ) -> Result<Reply, LinkError> {
         let request_id = Some(request_id.to_string());
         let sequence = Sequence { resume: Some(ticket.0), request_id, ..self.sequence.clone() };
         link.open_with(&Request::Sequence(sequence), &borrowed(&self.descriptors))?;
-        first_reply(link, reporter)
+        first_reply(link, voice)
     }
 
     /// The tickets that may be this request's: those that its process asked for.
-    fn candidates(
-        &self,
-        link: &mut Link,
-        reporter: &mut Option<Reporter<String>>,
-    ) -> Result<Vec<(Ticket, RequestId)>, LinkError> {
+    fn candidates(&self, link: &mut Link, voice: &mut Voice) -> Result<Vec<(Ticket, RequestId)>, LinkError> {
         let domain = Some(self.sequence.domain.clone());
         let status = Status { domain, waiters_max: Some(WAITERS_PER_DOMAIN_MAX), ..Status::default() };
         link.open_with(&Request::Status(status), &[])?;
-        let Reply::Status(status) = first_reply(link, reporter)? else { return Ok(Vec::new()) };
+        let Reply::Status(status) = first_reply(link, voice)? else { return Ok(Vec::new()) };
         let whose = (geteuid().as_raw(), self.sequence.pid.unwrap_or_else(std::process::id));
         let found = status.domains.into_iter().next();
         let (holders, waiters) = found.map(|found| (found.holders, found.waiters)).unwrap_or_default();
@@ -168,13 +202,11 @@ pub(super) fn is_no_ticket_of_ours(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::NotFound | ErrorCode::Forbidden | ErrorCode::BadRequest)
 }
 
-fn first_reply(link: &mut Link, reporter: &mut Option<Reporter<String>>) -> Result<Reply, LinkError> {
+fn first_reply(link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
     loop {
-        match unless_leaving(link.answer(None)?)? {
+        match unless_sent_away(link.answer(None)?)? {
             Reply::Stalled(stalled) => {
-                if let Some(reporter) = reporter {
-                    reporter.say(stalled.message);
-                }
+                voice.say(Error::failure(stalled.message).with_cure(Cure::Write));
             }
             reply => return Ok(reply),
         }

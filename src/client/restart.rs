@@ -18,7 +18,7 @@ use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
 use super::pause::Pause;
 use super::process::arguments;
-use super::refusal::{refused, unless_leaving};
+use super::refusal::{refused, unless_sent_away};
 use super::start::{START_TIMEOUT, await_departure, forbid_start, start_through};
 
 /// The daemon that is to go.
@@ -83,7 +83,7 @@ impl Obstacle {
 
 /// Asks the daemon to go, and waits until it is gone.
 fn make_go(daemon: &Daemon, link: &mut Link, lock: &mut Option<File>) -> Result<Old, Obstacle> {
-    let info = match link.ask(&Request::Info(Info::default()), ANSWER_TIMEOUT).and_then(unless_leaving) {
+    let info = match link.ask(&Request::Info(Info::default()), ANSWER_TIMEOUT).and_then(unless_sent_away) {
         Ok(Reply::Info(info)) => info,
         Ok(other) => return Err(Obstacle::Other(refused(other))),
         Err(error) => return Err(Obstacle::of(daemon, error)),

@@ -48,9 +48,8 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
     let request = request(daemon, args, owner.as_ref(), has_turn, waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
     match take_turn(&asked_of, &request, &descriptors, &signals, &mut waiting)? {
-        (_, Outcome::Signal(signal)) => Ok(die_of(signal)),
-        (_, Outcome::NoTurn(error)) => Err(error),
-        (mut link, Outcome::Turn(turn)) => {
+        Outcome::Signal(signal) => Ok(die_of(signal)),
+        Outcome::Turn(mut link, turn) => {
             if args.json
                 && let Err(error) = print(&turn, owner.as_ref(), out)
             {

@@ -84,7 +84,7 @@ impl Standing {
     fn left(&self, position: u64, holder: &Holder, now: Time) -> Option<String> {
         let own = holder.usual_end?.since(now);
         let runs_ahead = u32::try_from(position.saturating_sub(1)).unwrap_or(u32::MAX);
-        let left = own + self.usual_run.unwrap_or_default().saturating_mul(runs_ahead);
+        let left = own.saturating_add(self.usual_run.unwrap_or_default().saturating_mul(runs_ahead));
         if own.is_zero() && runs_ahead == 0 {
             return Some(", longer than usual".to_owned());
         }
@@ -219,6 +219,16 @@ mod tests {
         );
         assert!(text(1, Some(2_000)).ends_with("runs for 1m 5s, longer than usual"));
         assert!(text(1, None).ends_with("runs for 1m 5s"));
+    }
+
+    #[test]
+    fn no_number_of_a_daemon_is_too_large_for_the_line() {
+        let mut standing = Standing { place: Some((u64::MAX, u64::MAX)), ..Standing::default() };
+        let mut status = DomainStatus { usual_run_ms: Some(u64::MAX), ..status(Some(u64::MAX)) };
+        status.holders[0].held_ms = u64::MAX;
+        standing.learn(Some(&status), Time::ZERO);
+        let text = standing.text("foo.com", Time::ZERO + Duration::from_secs(5), usize::MAX).unwrap();
+        assert!(text.starts_with("seq: foo.com: 18446744073709551615th in line, "), "{text}");
     }
 
     #[test]

@@ -33,6 +33,9 @@ const HEADINGS: [&str; 7] = ["", "TICKET", "USER", "PID", "FOR", "ABOUT", "COMMA
 
 const SIDES: [Side; 7] = [Side::Left, Side::Right, Side::Left, Side::Right, Side::Right, Side::Left, Side::Left];
 
+/// The columns that are left out first on a narrow terminal: how long still, user, ticket, how long.
+const DISPENSABLE: [usize; 4] = [5, 2, 1, 4];
+
 /// Prints it.
 pub(super) fn status(daemon: &Daemon, args: &cli::Status, out: &mut dyn Write) -> Result<u8, Error> {
     let domain = args.domain.clone();
@@ -150,7 +153,9 @@ impl Page<'_> {
         let wishes = line.holders.iter().map(Wishes::of_holder);
         let wishes = wishes.chain(line.waiters.iter().map(Wishes::of_waiter)).map(Wishes::words);
         let width = self.screen.width.map(|width| width.saturating_sub(INDENT));
-        for (row, wishes) in columns(&rows, SIDES, width).iter().zip(std::iter::once(Vec::new()).chain(wishes)) {
+        for (row, wishes) in
+            columns(&rows, SIDES, &DISPENSABLE, width).iter().zip(std::iter::once(Vec::new()).chain(wishes))
+        {
             self.add(&self.screen.cut(&format!("  {row}")));
             if !wishes.is_empty() {
                 let parts: Vec<&str> = std::iter::once("with").chain(wishes.iter().map(String::as_str)).collect();

@@ -160,12 +160,21 @@ pub(super) enum Side {
     Right,
 }
 
+/// Columns of words are not squeezed below this while another one can be left out: less says nothing.
+const SQUEEZED_USEFUL: usize = 8;
+
 /// Columns of words are not squeezed below this.
 const SQUEEZED_MIN: usize = 4;
 
 /// Rows of cells, each column as wide as its widest cell; but where that is more than `width`, the widest columns of
-/// words are squeezed, and what is in them is cut.
-pub(super) fn columns<const N: usize>(rows: &[[String; N]], sides: [Side; N], width: Option<usize>) -> Vec<String> {
+/// words are squeezed, and what is in them is cut. Where that is not enough, as many of `dispensable` are left out as it
+/// takes, the first first.
+pub(super) fn columns<const N: usize>(
+    rows: &[[String; N]],
+    sides: [Side; N],
+    dispensable: &[usize],
+    width: Option<usize>,
+) -> Vec<String> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -173,20 +182,36 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]], sides: [Side; N], wi
         }
     }
     if let Some(width) = width {
-        squeeze(&mut widths, sides, width);
+        fit(&mut widths, sides, dispensable, width);
     }
     rows.iter().map(|row| line(row, &widths, sides)).collect()
 }
 
-fn squeeze<const N: usize>(widths: &mut [usize; N], sides: [Side; N], width: usize) {
+fn fit<const N: usize>(widths: &mut [usize; N], sides: [Side; N], dispensable: &[usize], width: usize) {
+    for left_out in 0..=dispensable.len() {
+        let mut fewer = *widths;
+        for column in &dispensable[..left_out] {
+            fewer[*column] = 0;
+        }
+        let is_last = left_out == dispensable.len();
+        if squeeze(&mut fewer, sides, width, if is_last { SQUEEZED_MIN } else { SQUEEZED_USEFUL }) || is_last {
+            *widths = fewer;
+            return;
+        }
+    }
+}
+
+/// Whether it fits now.
+fn squeeze<const N: usize>(widths: &mut [usize; N], sides: [Side; N], width: usize, least: usize) -> bool {
     let shown = widths.iter().filter(|width| **width > 0).count();
     let mut excess = (widths.iter().sum::<usize>() + GAP * shown.saturating_sub(1)).saturating_sub(width);
     while excess > 0 {
         let words = widths.iter_mut().zip(sides).filter(|(_, side)| *side == Side::Left).map(|(width, _)| width);
-        let Some(widest) = words.max().filter(|widest| **widest > SQUEEZED_MIN) else { return };
+        let Some(widest) = words.max().filter(|widest| **widest > least) else { return false };
         *widest -= 1;
         excess -= 1;
     }
+    true
 }
 
 fn line<const N: usize>(row: &[String; N], widths: &[usize; N], sides: [Side; N]) -> String {
@@ -260,18 +285,30 @@ mod tests {
     #[test]
     fn a_column_is_as_wide_as_its_widest_cell_and_an_empty_one_is_left_out() {
         let rows = [["1", "", "漢", "x"], ["22", "", "b", ""]].map(|row| row.map(str::to_owned));
-        let shown = columns(&rows, [Side::Right, Side::Left, Side::Left, Side::Left], None);
+        let shown = columns(&rows, [Side::Right, Side::Left, Side::Left, Side::Left], &[], None);
         assert_eq!(shown, [" 1  漢  x", "22  b"]);
     }
 
     #[test]
     fn the_widest_words_make_room() {
         let rows = [["runs", "123456", "./a-long-command"], ["1st, away", "7", "-"]].map(|row| row.map(str::to_owned));
-        let shown = |width| columns(&rows, [Side::Left, Side::Right, Side::Left], Some(width));
+        let shown = |width| columns(&rows, [Side::Left, Side::Right, Side::Left], &[], Some(width));
         assert_eq!(shown(35), ["runs       123456  ./a-long-command", "1st, away       7  -"]);
         assert_eq!(shown(30), ["runs       123456  ./a-long-c…", "1st, away       7  -"]);
         assert_eq!(shown(22), ["runs    123456  ./a-l…", "1st, …       7  -"]);
         assert_eq!(shown(5), ["runs  123456  ./a…", "1st…       7  -"], "numbers stay whole");
+    }
+
+    #[test]
+    fn a_column_that_would_say_nothing_is_left_out() {
+        let rows = [["ana-maria", "42", "over its 10s", "./deploy.sh"]].map(|row| row.map(str::to_owned));
+        let sides = [Side::Left, Side::Right, Side::Left, Side::Left];
+        let shown = |width| columns(&rows, sides, &[2, 0], Some(width));
+        assert_eq!(shown(40), ["ana-maria  42  over its 10s  ./deploy.sh"]);
+        assert_eq!(shown(36), ["ana-maria  42  over its …  ./deploy…"]);
+        assert_eq!(shown(31), ["ana-maria  42  ./deploy.sh"]);
+        assert_eq!(shown(20), ["42  ./deploy.sh"]);
+        assert_eq!(shown(10), ["42  ./dep…"]);
     }
 
     #[test]

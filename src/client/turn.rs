@@ -19,7 +19,7 @@ use super::errand::reports;
 use super::link::{Link, LinkError, check_version, timespec};
 use super::nested::outer_turn;
 use super::pause::RETURN_TIMEOUT;
-use super::refusal::{is_restarting, unless_leaving};
+use super::refusal::{NO_ROOM, is_full, is_restarting, unless_sent_away};
 use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
 use super::table::ordinal;
@@ -28,12 +28,13 @@ use super::waiting::Waiting;
 /// How waiting for a turn ended.
 pub(super) enum Outcome {
     /// The turn is there, and lives on this connection; one that had to be confirmed is.
-    Turn(Active),
-    /// There is no turn: why, in words, with its status.
-    NoTurn(Error),
+    Turn(Link, Active),
     /// This signal came first, and is to end the process.
     Signal(Signal),
 }
+
+/// How waiting over one connection after the other ended.
+type Waited = Result<Active, Signal>;
 
 /// What the wait woke up for.
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for a moment")]
@@ -60,8 +61,10 @@ struct Asker<'a> {
     is_resuming: bool,
     /// Whether its place was lost, and the user does not know yet.
     has_lost_place: bool,
-    /// Whether it has asked for a second place.
-    has_asked_anew: bool,
+    /// Why the daemon counts its wait from later than its user does, if it does.
+    is_late: Option<&'static str>,
+    /// Whether it has no connection because the daemon has no room.
+    has_been_sent_away: bool,
     /// Why the daemon can neither write nor tell anything at present.
     stalled: Option<String>,
     /// The turn, while the daemon has not said that it heard the confirmation; and when it must have, if it can.
@@ -70,13 +73,17 @@ struct Asker<'a> {
 
 /// Asks for a turn and waits for it, as long as it takes, and whatever becomes of the daemon. A signal ends the wait:
 /// the place in line goes with the connection, and a turn that came in the same instant is given back.
+///
+/// # Errors
+///
+/// When there is no turn: why, in words, with the status for it.
 pub(super) fn take_turn(
     daemon: &Daemon,
     sequence: &Sequence,
     descriptors: &[BorrowedFd<'_>],
     signals: &Signals,
     waiting: &mut Waiting,
-) -> Result<(Link, Outcome), Error> {
+) -> Result<Outcome, Error> {
     let mut request = Asker {
         daemon,
         sequence,
@@ -87,7 +94,8 @@ pub(super) fn take_turn(
         known: None,
         is_resuming: false,
         has_lost_place: false,
-        has_asked_anew: false,
+        is_late: None,
+        has_been_sent_away: false,
         stalled: None,
         unconfirmed: None,
     };
@@ -97,8 +105,15 @@ pub(super) fn take_turn(
 }
 
 impl Asker<'_> {
-    fn until_end(&mut self) -> Result<(Link, Outcome), Error> {
-        let (mut link, wake) = self.ask()?;
+    fn until_end(&mut self) -> Result<Outcome, Error> {
+        let (mut link, wake) = match self.ask() {
+            Ok(asked) => asked,
+            Err(error) if error.cure() == Cure::Room && !self.sequence.no_wait => match self.await_room()? {
+                Rejoining::Back(link, reply) => (link, Wake::Reply(reply)),
+                Rejoining::Signal(signal) => return Ok(Outcome::Signal(signal)),
+            },
+            Err(error) => return Err(error),
+        };
         let ended = self.until_turn(&mut link, wake);
         // The daemon may have heard the confirmation, so that the turn would stay though its owner is told of none.
         if let Some((turn, _)) = self.unconfirmed.take()
@@ -106,39 +121,49 @@ impl Asker<'_> {
         {
             self.waiting.warn(&error.to_string());
         }
-        ended.map(|outcome| (link, outcome))
+        Ok(match ended? {
+            Ok(turn) => Outcome::Turn(link, turn),
+            Err(signal) => Outcome::Signal(signal),
+        })
     }
 
     /// Waits for the turn over `link`, which leads to the next daemon when the last has gone.
-    fn until_turn(&mut self, link: &mut Link, mut wake: Wake) -> Result<Outcome, Error> {
+    fn until_turn(&mut self, link: &mut Link, mut wake: Wake) -> Result<Waited, Error> {
         loop {
             if let Wake::Reply(reply) = &wake
                 && is_confirmation(reply)
                 && let Some((active, _)) = self.unconfirmed.take()
             {
-                return Ok(Outcome::Turn(active));
+                return Ok(Ok(active));
             }
             let is_resuming = std::mem::take(&mut self.is_resuming);
             match wake {
-                Wake::Signal(signal) => return Ok(Outcome::Signal(signal)),
+                Wake::Signal(signal) => return Ok(Err(signal)),
                 Wake::Reply(Reply::Active(active)) => {
                     // One that its owner knew of before needs no word, and is nobody's to give back.
                     let is_old = active.resumed && self.known.is_none() && !is_resuming;
                     self.learn(active.ticket, active.request_id.clone());
                     self.own_up(|| "and has the turn now".to_owned());
                     if is_old || !self.sequence.confirm {
-                        return Ok(Outcome::Turn(active));
+                        return Ok(Ok(active));
                     }
                     self.confirm(active, link)?;
                 }
                 Wake::Reply(Reply::Error(error)) if is_resuming && is_no_ticket_of_ours(error.code) => {
                     self.ask_anew(link)?;
                 }
-                // The daemon counts from the second place.
-                Wake::Reply(Reply::Error(error)) if error.code == ErrorCode::TimedOut && self.has_asked_anew => {
-                    return Ok(Outcome::NoTurn(self.timed_out("its first place in line was lost")));
+                // The daemon counts from when it was asked.
+                Wake::Reply(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, message, .. })) => {
+                    return Err(self
+                        .is_late
+                        .map_or_else(|| Error::new(status::NO_TURN, message), |why| self.timed_out(why)));
                 }
-                Wake::Reply(Reply::Error(error)) => return Ok(Outcome::NoTurn(no_turn(&error))),
+                Wake::Reply(reply) if is_full(&reply) => {
+                    self.has_been_sent_away = true;
+                    wake = Wake::Lost;
+                    continue;
+                }
+                Wake::Reply(Reply::Error(error)) => return Err(no_turn(&error)),
                 // Who would not wait at all does not wait for this either.
                 Wake::Reply(Reply::Stalled(stalled)) if self.sequence.no_wait => {
                     return Err(Error::failure(stalled.message));
@@ -154,10 +179,10 @@ impl Asker<'_> {
                     return Err(self.daemon.explain(LinkError::Silent));
                 }
                 Wake::Tick if self.left_to_daemon().is_some_and(|left| left.is_zero()) => {
-                    return match &self.stalled {
-                        Some(why) => Ok(Outcome::NoTurn(self.timed_out(why))),
-                        None => Err(self.daemon.explain(LinkError::Silent)),
-                    };
+                    return Err(match &self.stalled {
+                        Some(why) => self.timed_out(why),
+                        None => self.daemon.explain(LinkError::Silent),
+                    });
                 }
                 Wake::Tick => {
                     if self.waiting.tick() {
@@ -169,7 +194,7 @@ impl Asker<'_> {
                         (*link, wake) = (next, Wake::Reply(reply));
                         continue;
                     }
-                    Rejoining::Ended(outcome) => return Ok(outcome),
+                    Rejoining::Signal(signal) => return Ok(Err(signal)),
                 },
             }
             let patience = [self.waiting.next_tick(), self.left_to_daemon()].into_iter().flatten().min();
@@ -185,7 +210,7 @@ impl Asker<'_> {
             match first_answer(link, self.signals, self.daemon.patience()) {
                 // It was sent, so it may have been heard.
                 Err(LinkError::Closed) => Ok(Wake::Lost),
-                Ok(Wake::Reply(reply)) => unless_leaving(reply).map(Wake::Reply),
+                Ok(Wake::Reply(reply)) => unless_sent_away(reply).map(Wake::Reply),
                 other => other,
             }
         })
@@ -196,7 +221,7 @@ impl Asker<'_> {
         self.known = None;
         self.unconfirmed = None;
         self.has_lost_place = true;
-        self.has_asked_anew = true;
+        self.is_late = Some("its first place in line was lost");
         let left = self.left(Duration::ZERO).map(milliseconds);
         let sequence = Sequence { max_wait_ms: left, ..self.sequence.clone() };
         match link.send(&Request::Sequence(sequence), self.descriptors) {
@@ -285,38 +310,60 @@ impl Asker<'_> {
 
     /// Finds the next daemon, and takes the place in line up again there.
     fn rejoin(&mut self) -> Result<Rejoining, Error> {
+        let known = self.known.clone().map_or(Known::Unheard, |(ticket, request_id)| Known::Ticket(ticket, request_id));
+        if std::mem::take(&mut self.has_been_sent_away) {
+            return self.come_back(known, true);
+        }
         self.waiting.tell("the daemon has gone: taking the place in line up again with the next one");
-        let known = self.known.clone();
+        self.come_back(known, false)
+    }
+
+    /// Waits until the daemon has room for this request, which it has not heard yet.
+    fn await_room(&mut self) -> Result<Rejoining, Error> {
+        self.is_late = Some("the daemon had no room for one more connection at first");
+        self.waiting.tell_of_crowd(NO_ROOM);
+        self.come_back(Known::Unsent, true)
+    }
+
+    /// Asks again, as long as it takes, if need be of the next daemon.
+    fn come_back(&mut self, known: Known, was_sent_away: bool) -> Result<Rejoining, Error> {
         // Who would not wait at all does not wait for a daemon either.
         let patience = if self.sequence.no_wait { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
         let cannot =
             |error: std::io::Error| Error::failure(format_args!("cannot connect to the daemon again: {error}"));
         let descriptors = copies(self.descriptors).map_err(cannot)?;
         let (reporter, mut troubles) = reports().map_err(cannot)?;
+        let is_heard = known != Known::Unsent;
         let errand = Rejoin {
             daemon: self.daemon.clone(),
             sequence: self.sequence.clone(),
             descriptors,
-            known: known.map_or(Known::Unheard, |(ticket, request_id)| Known::Ticket(ticket, request_id)),
+            known,
+            until: self.sequence.max_wait_ms.map(|longest| self.asked + Duration::from_millis(longest)),
             started: None,
             patience: Some(patience),
+            was_sent_away,
+            has_said_it_waits: self.stalled.is_some(),
             reporter: Some(reporter),
         }
         .start()?;
-        let mut why = "the daemon has gone".to_owned();
+        let mut why = if was_sent_away { NO_ROOM } else { "the daemon has gone" }.to_owned();
         loop {
             while let Some(trouble) = troubles.next() {
-                self.waiting.warn_of_trouble(&trouble);
-                why = trouble;
+                why = if trouble.cure() == Cure::Room { NO_ROOM.to_owned() } else { trouble.to_string() };
+                match trouble.cure() {
+                    Cure::Room => self.waiting.tell_of_crowd(&why),
+                    _ => self.waiting.warn_of_trouble(&why),
+                }
             }
             if let Some(signal) = self.signals.next_ending() {
-                return Ok(Rejoining::Ended(Outcome::Signal(signal)));
+                return Ok(Rejoining::Signal(signal));
             }
             if errand.is_done() {
                 break;
             }
             if self.left(Duration::ZERO).is_some_and(|left| left.is_zero()) {
-                return Ok(Rejoining::Ended(Outcome::NoTurn(self.timed_out(&why))));
+                return Err(self.timed_out(&why));
             }
             _ = self.waiting.tick();
             let patience = [self.waiting.next_tick(), self.left(Duration::ZERO)].into_iter().flatten().min();
@@ -326,7 +373,7 @@ impl Asker<'_> {
         }
         match errand.result() {
             Some(Ok((link, reply))) => {
-                self.is_resuming = true;
+                self.is_resuming = is_heard;
                 Ok(Rejoining::Back(link, reply))
             }
             Some(Err(error)) if error.cure() == Cure::Person => Err(error),
@@ -364,8 +411,8 @@ impl Asker<'_> {
 enum Rejoining {
     /// It is there, and said this.
     Back(Link, Reply),
-    /// The wait is over before it was found.
-    Ended(Outcome),
+    /// This signal came first.
+    Signal(Signal),
 }
 
 /// A request for these domains that wants to be treated so, and says nothing else yet.

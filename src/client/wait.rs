@@ -1,26 +1,32 @@
 //! `seq wait`: until a domain is idle, without taking a turn.
 
-use std::io::Write as _;
+use std::io;
 use std::thread;
 use std::time::Duration;
 
+use rustix::termios::isatty;
+
 use crate::cli;
 use crate::clock::{Time, milliseconds, show_duration};
-use crate::error::{Error, status};
+use crate::error::{Cure, Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
+use crate::words::say;
 
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::link::{Link, LinkError, check_version};
 use super::nested::outer_turn;
 use super::pause::{Pause, RETURN_TIMEOUT};
-use super::refusal::{is_leaving, is_restarting, refused};
+use super::refusal::{NO_ROOM, is_full, is_leaving, is_restarting, refused};
 
-/// Waits, as long as it takes. A daemon that leaves meanwhile hands its turns to the next, which is then asked.
+/// Waits, as long as it takes. A daemon that leaves meanwhile hands its turns to the next, which is then asked; one that
+/// has no room is asked again.
 pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     let deadline = args.max_wait.map(|longest| Time::now() + longest);
     let daemon = daemon.for_at_most(args.max_wait);
-    let mut lost: Option<(Time, Pause)> = None;
-    let mut stalled = String::new();
+    // How long to look for the next daemon, once there was one.
+    let mut give_up: Option<Time> = None;
+    let mut pause = Pause::new();
+    let mut trouble = String::new();
     loop {
         let left = deadline.map(|deadline| deadline.since(Time::now()));
         let request = Request::Wait(Wait {
@@ -32,46 +38,68 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
         let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {
             Ok(Some(heard)) => heard,
             Ok(None) => return Ok(status::OK),
-            Err(error) => match &mut lost {
-                // The daemon has died, and the next one is not there yet.
-                Some((give_up, pause)) if Time::now() < *give_up => {
-                    let left = deadline.map_or(Duration::MAX, |deadline| deadline.since(Time::now()));
-                    thread::sleep(left.min(pause.next()));
-                    if left.is_zero() {
-                        return Err(not_idle(args));
-                    }
-                    continue;
+            Err(error) if error.cure() == Cure::Room => {
+                await_room(&mut trouble, pause.next(), deadline, error)?;
+                continue;
+            }
+            // The daemon has died, and the next one is not there yet.
+            Err(_) if give_up.is_some_and(|give_up| Time::now() < give_up) => {
+                let left = left_until(deadline);
+                thread::sleep(left.min(pause.next()));
+                if left.is_zero() {
+                    return Err(not_idle(args));
                 }
-                _ => return Err(error),
-            },
+                continue;
+            }
+            Err(error) => return Err(error),
         };
-        lost = Some((Time::now() + RETURN_TIMEOUT, Pause::new()));
+        give_up = Some(Time::now() + RETURN_TIMEOUT);
         let patience = left.map(|left| left + MAX_WAIT_GRACE);
-        match first.map_or_else(|| answer(&mut link, patience, &mut stalled), Ok) {
+        match first.map_or_else(|| answer(&mut link, patience, &mut trouble), Ok) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
-            Ok(reply) if is_restarting(&reply) => {}
+            Ok(reply) if is_restarting(&reply) => pause = Pause::new(),
+            Ok(reply) if is_full(&reply) => await_room(&mut trouble, pause.next(), deadline, refused(reply))?,
             Ok(reply) if is_leaving(&reply) => return Err(told_to_leave(args)),
             Ok(other) => return Err(refused(other)),
-            Err(LinkError::Closed) => {}
+            Err(LinkError::Closed) => pause = Pause::new(),
             Err(error) => return Err(daemon.explain(error)),
         }
     }
 }
 
+/// Waits a moment before the daemon is asked again, which has as many connections as it may have.
+fn await_room(trouble: &mut String, pause: Duration, deadline: Option<Time>, why: Error) -> Result<(), Error> {
+    let left = left_until(deadline);
+    if left.is_zero() {
+        return Err(Error::new(status::NO_TURN, why));
+    }
+    if isatty(io::stderr()) {
+        tell_once(trouble, format!("{NO_ROOM}; waiting until it has"));
+    }
+    thread::sleep(left.min(pause));
+    Ok(())
+}
+
+fn left_until(deadline: Option<Time>) -> Duration {
+    deadline.map_or(Duration::MAX, |deadline| deadline.since(Time::now()))
+}
+
 /// The answer. That the daemon cannot write is said once, for somebody has to do something about it.
-fn answer(link: &mut Link, patience: Option<Duration>, stalled: &mut String) -> Result<Reply, LinkError> {
+fn answer(link: &mut Link, patience: Option<Duration>, trouble: &mut String) -> Result<Reply, LinkError> {
     let deadline = patience.map(|patience| Time::now() + patience);
     loop {
         match link.answer(deadline.map(|deadline| deadline.since(Time::now())))? {
-            Reply::Stalled(found) => {
-                if *stalled != found.message {
-                    _ = writeln!(std::io::stderr(), "seq: {}; waiting until that is done", found.message);
-                    *stalled = found.message;
-                }
-            }
+            Reply::Stalled(found) => tell_once(trouble, format!("{}; waiting until that is done", found.message)),
             reply => return Ok(reply),
         }
+    }
+}
+
+fn tell_once(last: &mut String, trouble: String) {
+    if *last != trouble {
+        say("seq", &trouble);
+        *last = trouble;
     }
 }
 

@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::clock::Time;
 use crate::protocol::{Domain, DomainStatus};
+use crate::words::say;
 
 use super::standing::Standing;
 use super::table::cut;
@@ -151,6 +152,14 @@ impl Waiting {
         }
     }
 
+    /// Says that the request is not even in line yet, once, to whoever would be shown its place there.
+    pub(super) fn tell_of_crowd(&mut self, why: &str) {
+        if self.is_shown() && self.trouble.is_none() {
+            self.say(&format!("{why}; waiting until it has"));
+            self.trouble = Some(why.to_owned());
+        }
+    }
+
     /// It was done, so that the next trouble is another.
     pub(super) fn forget_trouble(&mut self) {
         self.trouble = None;
@@ -158,7 +167,7 @@ impl Waiting {
 
     fn say(&mut self, what: &str) {
         self.erase();
-        write(&format!("seq: {}: {what}\n", self.domain));
+        say("seq", format_args!("{}: {what}", self.domain));
     }
 
     /// The wait is over: nothing of a live line stays on the screen.

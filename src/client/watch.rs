@@ -18,7 +18,7 @@ use super::log::several;
 use super::moment::clock;
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::policy::shown_values;
-use super::refusal::{refused, unless_leaving};
+use super::refusal::{refused, unless_sent_away};
 use super::status::{Users, describe, json, show_milliseconds, shown_command};
 use super::table::{Screen, printable};
 
@@ -47,7 +47,7 @@ pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> 
 }
 
 fn begin(daemon: &Daemon, request: &Request) -> Result<Link, Error> {
-    match daemon.talk(|link| unless_leaving(link.ask(request, ANSWER_TIMEOUT)?))? {
+    match daemon.talk(|link| unless_sent_away(link.ask(request, ANSWER_TIMEOUT)?))? {
         (link, Reply::Watching(_)) => Ok(link),
         (_, other) => Err(refused(other)),
     }
@@ -98,7 +98,7 @@ fn unread() -> Error {
 
 /// Whether nobody reads what is written to standard output.
 fn is_unread(stdout: &PollFd<'_>) -> bool {
-    stdout.revents().intersects(PollFlags::ERR | PollFlags::NVAL)
+    stdout.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
 }
 
 fn nobody_came(daemon: &Daemon) -> Error {

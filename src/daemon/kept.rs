@@ -27,8 +27,6 @@ struct Keeper {
     is_active: bool,
     /// What is watched for it.
     watches: Vec<Watch>,
-    /// The process to show instead of its client, which has died without naming it.
-    heir: Option<u32>,
     /// See [`SavedTicket::pipes_namespace`].
     pipes_namespace: Option<u64>,
     /// What may keep it, and cannot be watched.
@@ -59,7 +57,6 @@ impl Kept {
         let keeper = self.tickets.entry(ticket).or_default();
         keeper.connection = Some(connection);
         keeper.asker = asker;
-        keeper.heir = None;
         let unseen = std::mem::take(&mut keeper.unseen);
         if !keeper.is_active {
             keeper.watches.clear();
@@ -124,18 +121,6 @@ impl Kept {
             Some(Identity::Pipe(inode)) => Some(inode),
             _ => None,
         })
-    }
-
-    /// This process has the pipe that keeps the ticket.
-    pub(super) fn inherit(&mut self, ticket: Ticket, heir: u32) {
-        if let Some(keeper) = self.tickets.get_mut(&ticket) {
-            keeper.heir = Some(heir);
-        }
-    }
-
-    /// The process to show of an orphan, if it is another one than its client has named.
-    pub(super) fn heir(&self, ticket: Ticket) -> Option<u32> {
-        self.tickets.get(&ticket)?.heir
     }
 
     /// Something keeps this ticket that cannot be watched.

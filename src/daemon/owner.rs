@@ -243,7 +243,7 @@ impl Owner {
             Wake::Blinded(end, error) if self.kept.take_blinded(end) => say_blind(end.ticket, &error),
             // It was replaced, or its ticket has ended.
             Wake::Ended(_) | Wake::Blinded(..) => {}
-            Wake::Heir(ticket, heir) => self.kept.inherit(ticket, heir),
+            Wake::Heir(ticket, pid, pidfd) => self.take_heir(ticket, pid, pidfd),
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::HangUp) => {
                 self.facts.reopen_log();
@@ -364,6 +364,17 @@ impl Owner {
         Some(gone(ticket, role == Role::Pipe))
     }
 
+    /// What works under the turn of a client that was killed early keeps it from now on, beside the pipe. A process that
+    /// dies may close that before it has let go of all else that it had, as a lock of its own.
+    fn take_heir(&mut self, ticket: Ticket, pid: u32, pidfd: OwnedFd) {
+        if self.sequencer.is_orphan(ticket) && self.kept.only_pipe(ticket).is_some() {
+            self.input(Input::Found { ticket, pid });
+            if let Some(lost) = self.watch(ticket, Role::Worker, Some(pidfd)) {
+                self.input(lost);
+            }
+        }
+    }
+
     /// A client that was killed early has not named what it started: people are to see that, and not the client.
     pub(super) fn look_for_heir(&self, ticket: Ticket) {
         if let Some(pipe) = self.kept.only_pipe(ticket) {
@@ -373,10 +384,6 @@ impl Owner {
 
     fn record(&mut self, mut record: Record) {
         self.correct_untold(&mut record);
-        // The history, too, has the process that people have seen, if its client never named it.
-        if matches!(record.change, Change::Ended { .. }) {
-            record.pid = self.kept.heir(record.ticket).unwrap_or(record.pid);
-        }
         match record.change {
             Change::Active { .. } => {
                 self.kept.activate(record.ticket);

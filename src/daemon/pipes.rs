@@ -179,10 +179,25 @@ impl Pipes {
     }
 }
 
+/// The process that was started with the writing end of this pipe, and its pidfd; nothing when that is not there any more.
+/// Looks at every process: not for the owner's loop.
+pub(super) fn heir(inode: u64) -> Option<(u32, OwnedFd)> {
+    (0..LOOKS_MAX).find_map(|_| {
+        let Some(pid) = oldest_writer(inode) else { return Some(None) };
+        // That may have ended since, and another one have its number.
+        let pidfd = process::open(pid).ok()?;
+        can_write(pid, Path::new(&target(inode))).then_some(Some((pid, pidfd)))
+    })?
+}
+
+fn target(inode: u64) -> String {
+    format!("pipe:[{inode}]")
+}
+
 /// The process that has had the writing end of this pipe for the longest time: what was started with it, and not what
-/// that has started. Looks at every process: not for the owner's loop.
-pub(super) fn oldest_writer(inode: u64) -> Option<u32> {
-    let target = format!("pipe:[{inode}]");
+/// that has started.
+fn oldest_writer(inode: u64) -> Option<u32> {
+    let target = target(inode);
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     // Where `/proc` is of a namespace around this one its numbers are not those that people are shown otherwise.

@@ -103,9 +103,6 @@ pub(super) fn status(lines: &[LineView<'_>], kept: &Kept, clock: &WallClock, req
         if holder.state == HolderState::Orphaned && kept.has_asker(holder.ticket) {
             holder.state = HolderState::Attached;
         }
-        if holder.state == HolderState::Orphaned {
-            holder.pid = kept.heir(holder.ticket).unwrap_or(holder.pid);
-        }
         holder.unseen = kept.is_unseen(holder.ticket);
     }
     Reply::Status(StatusReply { request_id, domains })

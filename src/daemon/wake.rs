@@ -32,8 +32,8 @@ pub(super) enum Wake {
     Ended(WatchEnd),
     /// A watch cannot go on, so that nobody knows whether that has happened.
     Blinded(WatchEnd, io::Error),
-    /// This process was found to keep a turn whose client is gone.
-    Heir(Ticket, u32),
+    /// This process was found to work under a turn whose client is gone; this is its pidfd.
+    Heir(Ticket, u32, OwnedFd),
     /// The history has been read for a client.
     Read(ConnectionId, Box<Reply>),
     /// The process is asked to do something by a signal.

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tracing::warn;
 
 use super::aside::aside;
-use super::pipes::oldest_writer;
+use super::pipes::heir;
 use super::process;
 use super::wake::{Wake, WatchEnd};
 use crate::error::with_limit;
@@ -114,9 +114,9 @@ impl Watcher {
         let (owner, looks) = (self.owner.clone(), Rc::clone(&self.looks));
         tokio::task::spawn_local(async move {
             let Ok(_turn) = looks.acquire().await else { return };
-            match aside(move || oldest_writer(pipe)).await {
+            match aside(move || heir(pipe)).await {
                 // The owner is gone only when the whole daemon is.
-                Ok(Some(heir)) => _ = owner.send(Wake::Heir(ticket, heir)).await,
+                Ok(Some((pid, pidfd))) => _ = owner.send(Wake::Heir(ticket, pid, pidfd)).await,
                 Ok(None) => {}
                 Err(error) => warn!("cannot look for what keeps ticket {ticket}: {}", with_limit(&error)),
             }

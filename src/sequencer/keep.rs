@@ -23,6 +23,21 @@ impl Sequencer {
         self.goes_on(ticket, out);
     }
 
+    /// Whether a ticket has its turn, and no client.
+    pub fn is_orphan(&self, ticket: Ticket) -> bool {
+        self.holder(ticket).is_some_and(|(entry, _)| entry.connection.is_none())
+    }
+
+    pub(super) fn found(&mut self, ticket: Ticket, pid: u32, out: &mut Vec<Effect>) {
+        if self.is_orphan(ticket)
+            && let Some(entry) = self.tickets.get_mut(&ticket)
+        {
+            entry.pid = pid;
+            entry.keepers.processes += 1;
+            out.push(Effect::Changed { ticket });
+        }
+    }
+
     pub(super) fn confirm(&mut self, connection: ConnectionId, ticket: Ticket, out: &mut Vec<Effect>) {
         let Some(entry) = self.own_turn(connection, ticket, out) else { return };
         entry.keepers.unconfirmed = false;

@@ -89,6 +89,7 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
         }
         Input::BeginsNow { .. }
         | Input::Overslept { .. }
+        | Input::Found { .. }
         | Input::Disconnected { .. }
         | Input::PipeClosed { .. }
         | Input::ProcessGone { .. }

@@ -219,6 +219,7 @@ impl Sequencer {
                 let wait = PendingWait { connection, domain, request_id, since: now, deadline };
                 self.wait(wait, (peer.uid, within), out);
             }
+            Input::Found { ticket, pid } => self.found(ticket, pid, out),
             Input::Disconnected { connection } => self.disconnected(now, connection, out),
             Input::PipeClosed { ticket } => self.pipe_closed(now, ticket, out),
             Input::ProcessGone { ticket } => self.process_gone(now, ticket, out),

@@ -112,6 +112,7 @@ impl World {
             96 if rng.u8(..4) == 0 => Input::Restore(self.restored(rng, now, ticket, disk)),
             97 if rng.u8(..20) == 0 => Input::Leave { keep_places: rng.bool() },
             98 => self.past(rng, now, ticket),
+            99 if rng.u8(..4) == 0 => Input::Found { ticket, pid: pid(rng) },
             99 if rng.u8(..4) == 0 => Input::Overslept { by: Duration::from_millis(rng.u64(..9_000)) },
             _ => Input::Tick,
         }

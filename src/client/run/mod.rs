@@ -8,7 +8,6 @@ mod stop;
 mod done;
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::time::Duration;
 
 use crate::cli;
@@ -16,6 +15,7 @@ use crate::clock::{Time, milliseconds, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{Active, Sequence};
+use crate::words;
 
 use super::connect::Daemon;
 use super::rejoin::secret;
@@ -39,17 +39,13 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
     let asked_of = daemon.for_at_most(args.max_wait);
-    let (link, outcome) = match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
-        Ok(ended) => ended,
-        Err(error) => return no_turn(args, error),
-    };
-    match (link, outcome) {
-        (_, Outcome::Signal(signal)) => Ok(die_of(signal)),
-        (_, Outcome::NoTurn(error)) => no_turn(args, error),
-        (link, Outcome::Turn(turn)) => {
-            let say = |words: &dyn Fn() -> String| {
+    match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
+        Err(error) => no_turn(args, error),
+        Ok(Outcome::Signal(signal)) => Ok(die_of(signal)),
+        Ok(Outcome::Turn(link, turn)) => {
+            let say = |what: &dyn Fn() -> String| {
                 if args.verbose {
-                    _ = writeln!(std::io::stderr(), "seq: {}: {}", turn.domain, words());
+                    words::say("seq", format_args!("{}: {}", turn.domain, what()));
                 }
             };
             say(&|| format!("ticket {} has the turn after {}", turn.ticket, show_duration(Time::now().since(asked))));
@@ -103,8 +99,8 @@ fn give_back(args: &cli::Run, turn: &Active, tie: Tie<'_>, exit_status: u8) {
         && !args.quiet
     {
         let domain = &turn.domain;
-        let words = format!("seq: {domain}: the history may miss that the command ended with {exit_status}: {why}\n");
-        _ = std::io::stderr().write_all(words.as_bytes());
+        let missed = format_args!("{domain}: the history may miss that the command ended with {exit_status}: {why}");
+        words::say("seq", missed);
     }
 }
 

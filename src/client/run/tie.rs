@@ -147,6 +147,11 @@ impl<'a> Tie<'a> {
                 Reply::Error(error) if error.code == ErrorCode::Superseded => {
                     return Some(News::Superseded(error.message));
                 }
+                Reply::Error(error) if error.code == ErrorCode::TooManyConnections => {
+                    return Some(self.lose(Some(running)));
+                }
+                // It has no descriptor left to watch the command by: the turn is kept by all else.
+                Reply::Error(error) if error.code == ErrorCode::TooManyRequests => {}
                 Reply::Error(error) => return Some(News::TurnLost(error.message)),
                 Reply::Stalled(stalled) => {
                     self.stalled = Some(stalled.message.clone());
@@ -211,8 +216,11 @@ impl<'a> Tie<'a> {
             sequence: self.sequence.clone(),
             descriptors: copies(&reading).map_err(cannot)?,
             known: Known::Ticket(self.turn.ticket, self.turn.request_id.clone()),
+            until: None,
             started,
             patience: None,
+            was_sent_away: false,
+            has_said_it_waits: false,
             reporter: None,
         };
         rejoin.start()

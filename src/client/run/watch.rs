@@ -1,6 +1,5 @@
 //! Standing by while the command runs: signals go to it, its end is waited for, its time is kept.
 
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process
 use crate::cli;
 use crate::clock::{Time, show_duration};
 use crate::error::status;
+use crate::words;
 
 use super::super::link::timespec;
 use super::super::signals::{Caught, Signals, signal_status};
@@ -146,7 +146,7 @@ impl<'a, 't> Watch<'a, 't> {
             Some(News::Gone) => (self.say)(&|| "the daemon has gone, the command runs on".to_owned()),
             Some(News::Stalled(why)) => (self.say)(&|| format!("{why}; the command runs on")),
             Some(News::TurnLost(why)) if !self.args.quiet => {
-                _ = writeln!(std::io::stderr(), "seq: {why}: the command runs on");
+                words::say("seq", format_args!("{why}: the command runs on"));
             }
             Some(News::TurnLost(_)) | None => {}
         }
@@ -264,7 +264,7 @@ impl<'a, 't> Watch<'a, 't> {
             return;
         }
         if !self.args.quiet {
-            _ = writeln!(std::io::stderr(), "seq: {why}");
+            words::say("seq", why);
         }
         self.signal_all(Signal::TERM);
         // A stopped process takes a signal only once it goes on.

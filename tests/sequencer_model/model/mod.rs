@@ -250,6 +250,15 @@ impl Model {
             Input::Started { connection, ticket, pid, watched } => self.started(connection, ticket, pid, watched),
             Input::Confirm { connection, ticket } => self.confirm(connection, ticket),
             Input::BeginsNow { ticket } => self.begins_now(ticket),
+            Input::Found { ticket, pid } => {
+                let is_orphan = |request: &&mut Request| request.turn.is_some() && request.connection.is_none();
+                let found = self.requests.iter_mut().find(|request| request.ticket == ticket.0).filter(is_orphan);
+                if let Some(request) = found {
+                    request.pid = pid;
+                    request.processes += 1;
+                    self.out.push(Effect::Changed { ticket });
+                }
+            }
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 self.done(connection, peer, &which, exit_status, &processes, request_id);
             }
