@@ -6,9 +6,11 @@
 mod wire;
 
 use std::cell::RefCell;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
@@ -532,6 +534,36 @@ fn what_is_said_to_be_the_way_out_of_damage_is_one() {
         }
         fs::write(socket.with_file_name("seq.mark"), "").unwrap();
         drop(Daemon::start_at(&socket));
+    }
+}
+
+#[test]
+fn a_database_that_must_not_be_written_is_refused_and_nothing_is_left_beside_it() {
+    let (directory, socket) = killed();
+    let mut user = 40_001;
+    if rustix::process::geteuid().is_root() {
+        // Root may write anything.
+        let mut chown = Command::new("chown");
+        assert!(chown.args(["-R", &user.to_string()]).arg(directory.path()).status().unwrap().success());
+    } else {
+        user = rustix::process::geteuid().as_raw();
+    }
+    let place = socket.parent().unwrap();
+    for name in ["seq.db", "seq.db-wal", "seq.mark"] {
+        let path = place.join(name);
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        let before = files(&socket);
+        let mut seqd = wire::seqd();
+        seqd.uid(user);
+        let said = Daemon::start_as(seqd, &socket, &[]).err();
+        let words = format!(
+            "error: cannot write {}: Permission denied (os error 13): make {} and the files in it writable\n",
+            path.display(),
+            place.display()
+        );
+        assert_eq!(said, Some(words));
+        assert!(files(&socket) == before, "{name}: something has changed");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
 }
 
