@@ -108,6 +108,9 @@ pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
         return way_out.to_owned();
     }
     match error.kind() {
+        io::ErrorKind::IsADirectory => {
+            "a directory is in its place: move that away, or name a socket elsewhere with --socket".to_owned()
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => format!("make room in {directory}"),
         _ => format!(
             "make {directory} writable, or name a socket elsewhere with --socket or SEQ_SOCKET, the same for all \

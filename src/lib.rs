@@ -11,7 +11,7 @@
 //! | [`sequencer`] | the pure core: lines and turns, without a clock, a socket or a file |
 //! | [`store`] | what must outlive the process |
 //!
-//! [`error`] holds the one error type and the table of exit statuses, [`clock`] the one clock, [`words`] how sentences
+//! [`error`] holds the one error type and the table of exit statuses, [`clock`] the one clock, `estimate` guesses how long a wait will be, [`words`] how sentences
 //! are made and said, [`sys`] the few system calls that no safe library offers.
 
 pub mod cli;
@@ -22,6 +22,7 @@ pub mod sequencer;
 pub mod store;
 
 pub mod clock;
+mod estimate;
 pub mod error;
 pub mod words;
 #[expect(unsafe_code, reason = "the one file for system calls that no safe library offers")]

@@ -81,3 +81,21 @@ fn who_only_has_nothing_more_to_say_still_hears() {
     assert_eq!(kept.borrow_mut()[0].reply()["type"], "released");
     assert_eq!(waiter.reply()["type"], "active");
 }
+
+#[test]
+fn a_thousand_questions_of_one_who_is_gone_hold_up_nobody() {
+    let (daemon, mut holder, mut waiter) = one_has_the_turn_and_one_waits();
+    daemon.signal(Signal::STOP);
+    for question in [r#"{"op":"status"}"#, r#"{"op":"info"}"#, r#"{"op":"wait","domain":"a"}"#] {
+        holder.send(&vec![question; 1_500].join("\n"));
+    }
+    drop(holder);
+    daemon.signal(Signal::CONT);
+    // Each question that is answered takes the daemon at least one round, in which it answers one of these, too.
+    for round in 0.. {
+        assert!(round < 500, "the turn is kept by questions that nobody hears the answers to");
+        if waiter.ask(r#"{"op":"hello","protocol":1}"#).contains("active") {
+            break;
+        }
+    }
+}

@@ -249,7 +249,7 @@ fn a_daemon_that_could_serve_nobody_is_not_started_and_why_is_said() {
     home.sh(r#"ulimit -n 50; "$SEQ" run -d foo.com -- true"#).complains(
         125,
         "cannot start the daemon: a process may have 50 open files here (ulimit -Hn), and the daemon needs 112: start \
-         it once where 'ulimit -n 112' works, as by 'seq info' in another shell",
+         it where 'ulimit -n 112' works, as by 'seq run -d any -- true' in another shell",
     );
     // It has said why before it is gone.
     home.await_fact("no daemon", || home.daemons().is_empty().then_some(()));
@@ -263,7 +263,7 @@ fn a_daemon_whose_files_could_not_grow_is_not_started_and_why_is_said() {
     home.sh(r#"ulimit -f 8; "$SEQ" run -d foo.com -- true"#).complains(
         125,
         "bytes here (ulimit -f), and the daemon's database needs \
-         67108864: use seq first in a shell without that limit, so that the daemon starts there",
+         67108864: start it in a shell without that limit, as by 'seq run -d any -- true'",
     );
     home.await_fact("no daemon", || home.daemons().is_empty().then_some(()));
     home.seq(&["run", "-d", "foo.com", "--", "echo", "hello"]).says(0, "hello\n", "");
@@ -283,6 +283,28 @@ fn the_files_of_the_daemon_have_their_modes_whatever_the_umask_is() {
     for file in ["start.lock", "life.lock", "seqd.log", "seq.db", "seq.mark", "numbers", "seqd.sock"] {
         assert_eq!(mode(&home.state().join(file)), 0o600, "{file}");
     }
+}
+
+#[test]
+fn who_waits_for_the_turn_it_runs_under_is_told_so() {
+    let home = Home::new();
+    let inner = |options: &str| {
+        let command = format!("echo $$; env -u SEQ_TOKEN \"$SEQ\" run -d foo.com -w 1500ms {options} -- true; exit $?");
+        home.seq(&["run", "-d", "foo.com", "--", "sh", "-c", &command])
+    };
+    let ended = inner("");
+    let pid = ended.stdout().trim_end().to_owned();
+    let words = format!(
+        "seq: foo.com: pid {pid}, which this runs under, has the turn, so this may wait for ever: with SEQ_TICKET, \
+         SEQ_TOKEN and SEQ_TURN_SOCKET of that turn in its environment it would go on within it\n\
+         seq: no turn in foo.com after 1.5s"
+    );
+    assert_eq!(ended.status.code(), Some(75));
+    assert!(ended.stderr().starts_with(&words), "{}", ended.stderr());
+    assert_eq!(inner("-q").stderr(), "");
+    let script = r#""$SEQ" sequence -d bar.com; "$SEQ" run -d bar.com -w 1500ms -- true; exit $?"#;
+    let ended = home.sh(script);
+    assert!(ended.stderr().contains("'seq done' must give it back first\n"), "{}", ended.stderr());
 }
 
 /// The session of this test, as `/proc` has it: 0 where it is one from outside of the pid namespace.

@@ -113,3 +113,26 @@ fn who_is_stopped_while_the_backlog_is_full_goes_on_afterwards() {
     writeln!(client.get_mut(), r#"{{"type":"done","released":true}}"#).expect("it reads");
     running.wait().is_silent(0);
 }
+
+#[test]
+fn a_run_that_ends_while_the_daemon_hangs_took_as_long_as_it_did() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let running = home.hold("foo.com", "a", "gate");
+    let daemon = home.daemon();
+    daemon.signal(Signal::STOP);
+    gate.open();
+    let ended = running.wait();
+    ended.is_silent(0);
+    let notes = || fs::read_dir(home.state().join("done")).expect("a directory").count();
+    assert_eq!(notes(), 1, "it was left word of");
+    daemon.signal(Signal::CONT);
+    home.await_idle("foo.com");
+    let turn = home.seq(&["log", "--json"]).stdout();
+    let turn: serde_json::Value = serde_json::from_str(&turn).expect("one turn");
+    assert_eq!((&turn["outcome"], &turn["exit_status"]), (&"done".into(), &0.into()));
+    // It waited for an answer for two seconds after that.
+    let run = Duration::from_millis(turn["run_ms"].as_u64().expect("a number"));
+    assert!(run + Duration::from_millis(1_500) < ended.took, "{run:?} of {:?}", ended.took);
+    home.await_fact("the note is gone", || (notes() == 0).then_some(()));
+}

@@ -70,6 +70,25 @@ fn watch_goes_on_with_what_is_now() {
 }
 
 #[test]
+fn who_reads_a_watch_is_told_that_events_may_be_missing() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a", "gate");
+    let (out, said) = (home.file("watched"), home.file("said/watch"));
+    let mut command = home.seq_command(&["watch"]);
+    command.stdout(fs::File::create(&out).expect("a file")).stderr(fs::File::create(&said).expect("a file"));
+    let watch = support::Running::start_as_is(&mut command, home.path(), out, said);
+    home.await_file("watched");
+    home.kill_daemon();
+    let words = "the daemon was replaced, and events may have been missed: what is now follows";
+    home.await_fact("a line about that", || home.read("watched").lines().any(|line| line == words).then_some(()));
+    gate.open();
+    holder.wait().is_silent(0);
+    assert_eq!(watch.stderr_so_far(), "");
+    watch.kill();
+}
+
+#[test]
 fn wait_goes_on_waiting() {
     let home = Home::new();
     let gate = home.gate("gate");

@@ -2,6 +2,10 @@
 
 mod support;
 
+use std::fs::{self, DirBuilder};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -168,6 +172,24 @@ fn who_may_not_start_a_daemon_waits_until_somebody_does() {
 }
 
 #[test]
+fn who_was_told_of_no_place_waits_for_nobody_else_to_start_a_daemon() {
+    let home = Home::new();
+    DirBuilder::new().recursive(true).mode(0o700).create(home.state()).expect("a directory");
+    let listener = UnixListener::bind(home.socket()).expect("a socket");
+    let run = home.start(&["run", "--no-start", "-d", "foo.com", "--", "touch", "ran"]);
+    let (client, _) = listener.accept().expect("a client");
+    let mut request = String::new();
+    BufReader::new(&client).read_line(&mut request).expect("a request");
+    // As a daemon does that leaves just then.
+    fs::remove_file(home.socket()).expect("a socket");
+    drop((client, listener));
+    let words = format!("no daemon listens at {}: start seqd, or leave out --no-start", home.socket().display());
+    let ended = run.wait();
+    ended.says(125, "", &format!("seq: {words}\n"));
+    assert!(ended.took < Duration::from_secs(20) && !home.file("ran").exists(), "{:?}", ended.took);
+}
+
+#[test]
 fn the_longest_wait_holds_while_there_is_no_daemon() {
     let home = Home::new();
     home.warm();
@@ -215,6 +237,32 @@ fn a_daemon_that_hangs_costs_nobody_the_place_and_holds_nobody_up() {
     assert!(ended.took < Duration::from_secs(8), "it took {:?}", ended.took);
     daemon.signal(Signal::CONT);
     waiter.wait().is_silent(0);
+    assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
+}
+
+#[test]
+fn who_waits_says_that_the_next_daemon_cannot_be_executed() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::new();
+    let own = home.install(&support::seq_program(), "seq");
+    let gate = home.gate("gate");
+    let holder = home.launch(home.command(&own).args(["run", "-d", "foo.com", "--", "./worker", "a", "gate"]));
+    home.await_line("start a");
+    let waiter = home.launch(home.command(&own).args(["run", "-d", "foo.com", "--", "./worker", "b"]));
+    home.await_waiters("foo.com", 1);
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o600)).expect("a file of ours");
+    home.kill_daemon();
+    let words = format!(
+        "seq: foo.com: cannot start the daemon: Permission denied (os error 13): make {} executable again; waiting \
+         until that is done\n",
+        own.display()
+    );
+    home.await_fact("what has to be done", || (waiter.stderr_so_far() == words).then_some(()));
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+    gate.open();
+    assert_eq!(holder.wait().status.code(), Some(0));
+    assert_eq!(waiter.wait().status.code(), Some(0));
     assert_eq!(home.log(), ["start a", "end a", "start b", "end b"]);
 }
 

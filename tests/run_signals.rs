@@ -184,3 +184,17 @@ fn a_signal_ends_what_until_all_exit_waits_for() {
     running.wait().is_silent(0);
     home.await_idle("foo.com");
 }
+
+#[test]
+fn the_command_starts_with_the_signals_blocked_that_seq_was_started_with() {
+    let home = Home::new();
+    let blocked = |signals: &str| {
+        let python = format!(
+            "import os, signal; signal.pthread_sigmask(signal.SIG_BLOCK, [{signals}]); os.execv(os.environ['SEQ'], \
+             ['seq', 'run', '-d', 'foo.com', '--', 'grep', 'SigBlk', '/proc/self/status'])"
+        );
+        home.finish(home.command("python3").args(["-c", &python]))
+    };
+    blocked("").says(0, "SigBlk:\t0000000000000000\n", "");
+    blocked("signal.SIGTERM, signal.SIGWINCH").says(0, "SigBlk:\t0000000008004000\n", "");
+}

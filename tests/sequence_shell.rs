@@ -329,3 +329,17 @@ fn a_late_done_by_name_ends_no_later_request_of_that_name() {
     waiting.open();
     assert_eq!(waiter.wait().status.code(), Some(0));
 }
+
+#[test]
+fn a_shell_that_has_ended_gets_no_turn() {
+    let home = Home::new();
+    // `exec`, so that seq itself is what the shell has left behind; in a session of which process 1 is not.
+    let orphan = r#"while [ -e "/proc/$1" ]; do :; done; exec "$SEQ" sequence -d foo.com 2>words"#;
+    home.script("orphan", &format!("#!/bin/sh\n{orphan}\n"));
+    home.sh("setsid --wait sh -c './orphan $$ & exit 0'").is_silent(0);
+    assert_eq!(
+        home.await_file("words"),
+        "seq: the calling shell has ended, so the turn would have no end: name a process with --for-pid, or use --lease"
+    );
+    home.seq(&["run", "-n", "-d", "foo.com", "--", "true"]).is_silent(0);
+}

@@ -144,3 +144,20 @@ fn who_was_stopped_is_shown_with_the_way_to_let_it_go_on() {
     second.wait().is_silent(0);
     assert_eq!(waiting.wait().status.code(), Some(0));
 }
+
+#[test]
+fn what_is_left_of_a_lease_is_not_guessed_by_past_runs() {
+    let home = Home::new();
+    quietly(&home, &["run", "-d", "foo.com", "--", "true"]);
+    quietly(&home, &["sequence", "-d", "foo.com", "--lease", "1h"]);
+    let waiter = home.start(&["run", "-d", "foo.com", "--", "true"]);
+    home.await_waiters("foo.com", 1);
+    let status = home.wire().ask(&json!({"op": "status", "domain": "foo.com"})).expect("an answer");
+    let line = &status["domains"][0];
+    for ticket in [&line["holders"][0], &line["waiters"][0]] {
+        let left = ticket["left_ms"].as_u64().expect("a number");
+        assert!((3_500_000..=3_600_000).contains(&left), "{status}");
+    }
+    quietly(&home, &["done", "--ticket", &line["holders"][0]["ticket"].to_string()]);
+    waiter.wait().is_silent(0);
+}

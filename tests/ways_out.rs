@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use rustix::process::Signal;
 use support::{Home, seqd_program};
@@ -143,4 +143,80 @@ fn processes_of_another_pid_namespace_are_not_taken_for_ours() {
     assert!(shown.starts_with("sh\0-c"), "{shown}");
     gate.open();
     shell.wait().is_silent(0);
+}
+
+#[test]
+fn what_cannot_be_a_socket_is_named_with_what_can() {
+    let home = Home::new();
+    let run = |socket: &str| home.seq(&["--socket", socket, "run", "-d", "foo.com", "--", "true"]);
+    let here = home.path().display();
+    let words = format!("{here} is a directory: name a path in one with --socket, as {here}/seqd.sock");
+    run(".").says(125, "", &format!("seq: {words}\n"));
+    let words =
+        "cannot use / as a socket: it names no file: name one in a directory of yours with --socket or SEQ_SOCKET";
+    run("/").says(125, "", &format!("seq: {words}\n"));
+    let _datagrams = UnixDatagram::bind(home.file("datagrams")).expect("a socket");
+    let words = format!("{here}/datagrams is not a socket of seqd: move it away, or name another path with --socket");
+    run("datagrams").says(125, "", &format!("seq: {words}\n"));
+}
+
+#[test]
+fn who_has_the_daemons_lock_without_being_one_is_named() {
+    let home = Home::new();
+    DirBuilder::new().recursive(true).mode(0o700).create(home.state()).expect("a directory");
+    let lock = home.state().join("life.lock");
+    let locked = fs::File::create(&lock).expect("a file");
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).expect("nobody has it");
+    let pid = std::process::id();
+    let words = format!(
+        "cannot start the daemon: process {pid} has locked {}, as a daemon does, and does not listen: try again, or end \
+         it with 'kill {pid}'",
+        lock.display()
+    );
+    home.seq(&["run", "-d", "foo.com", "--", "true"]).says(125, "", &format!("seq: {words}\n"));
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_to_be_moved_away() {
+    for name in ["start.lock", "life.lock", "seqd.log"] {
+        let home = Home::new();
+        DirBuilder::new().recursive(true).mode(0o700).create(home.state().join(name)).expect("a directory");
+        let ended = home.seq(&["run", "-d", "foo.com", "--", "true"]);
+        let words = "Is a directory (os error 21): a directory is in its place: move that away, or name a socket \
+                     elsewhere with --socket";
+        ended.complains(125, &format!("{name}: {words}"));
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_to_be_another_file() {
+    let home = Home::new();
+    let seqd = |log: &str| home.finish(home.command(seqd_program()).args(["--socket", "seq/s", "--log", log]));
+    let said = "seqd: cannot write the log /tmp: Is a directory (os error 21): name another file with --log\n";
+    seqd("/tmp").says(125, "", said);
+}
+
+#[test]
+fn a_thread_is_no_process_to_bind_a_turn_to() {
+    let home = Home::new();
+    let (send, receive) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        send.send(rustix::thread::gettid().as_raw_nonzero().to_string()).expect("the test hears");
+        _ = ended.recv();
+    });
+    let tid = receive.recv().expect("a thread");
+    let said = format!("seq: {tid} is a thread of a process: name the process with --for-pid\n");
+    home.seq(&["sequence", "-d", "foo.com", "--for-pid", &tid]).says(125, "", &said);
+    drop(end);
+    thread.join().expect("it ends");
+}
+
+#[test]
+fn too_few_descriptors_to_start_a_daemon_are_named() {
+    let home = Home::new();
+    for limit in 5..8 {
+        let ended = home.sh(&format!("ulimit -n {limit}; exec \"$SEQ\" run -d foo.com -- true"));
+        ended.complains(125, "raise the limit on open files (ulimit -n)");
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Longest duration taken: a thousand years and more would overflow what counts nanoseconds.
-const SECONDS_MAX: f64 = 1e9;
+/// Longest duration taken: hundreds of years would overflow what counts nanoseconds.
+const SECONDS_MAX: f64 = 10_000.0 * 86_400.0;
 
 /// The units, each with its seconds.
 const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
@@ -79,6 +79,9 @@ mod tests {
                 "{text:?}"
             );
         }
-        assert_eq!(parse_duration("99999999999").unwrap_err(), "'99999999999' is too long: use at most 10000d");
+        for text in ["99999999999", "10001d", "240001h"] {
+            assert_eq!(parse_duration(text).unwrap_err(), format!("'{text}' is too long: use at most 10000d"));
+        }
+        assert_eq!(parse_duration("10000d"), Ok(Duration::from_hours(240_000)));
     }
 }

@@ -45,10 +45,11 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
         ErrorKind::MissingRequiredArgument => {
             UsageError::Wrong { lines: missing(&error), exit_status: usage_status(&arguments[1..]) }
         }
-        _ => UsageError::Wrong {
-            lines: lines(&printable(with_suggestion(error))),
-            exit_status: usage_status(&arguments[1..]),
-        },
+        _ => {
+            let tip = tip_for_dash(&error, arguments);
+            let lines = lines(&printable(with_suggestion(error))).into_iter().chain(tip).collect();
+            UsageError::Wrong { lines, exit_status: usage_status(&arguments[1..]) }
+        }
     })
 }
 
@@ -66,6 +67,16 @@ fn parse_known(arguments: &[OsString]) -> Option<Cli> {
     let subcommand = augment(clap::Command::new(known));
     let command = Global::augment_args(clap::Command::new("seq").disable_help_subcommand(true)).subcommand(subcommand);
     Cli::from_arg_matches(&command.try_get_matches_from(arguments).ok()?).ok()
+}
+
+/// How to write a domain that looks like an option, where one was taken for that.
+fn tip_for_dash(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
+    let is_domain = |word: &OsString| word == "-d" || word == "--domain";
+    let after = arguments.iter().skip_while(|word| !is_domain(word)).nth(1)?.to_str()?;
+    let is_taken = option.starts_with("--domain") && error.kind() == ErrorKind::InvalidValue;
+    (is_taken && after.starts_with('-') && after != "--")
+        .then(|| format!("tip: a domain that starts with '-' is written --domain={}", after.escape_default()))
 }
 
 /// Names the one subcommand that a mistyped one was probably meant to be. Clap's own suggestions do not see that two
@@ -184,6 +195,17 @@ mod tests {
         assert_eq!(said("stauts"), tip("status"));
         assert_eq!(said("relase"), tip("release"));
         assert_eq!(said("frobnicate"), ("Usage: seq [OPTIONS] <COMMAND>".to_owned(), status::USAGE));
+    }
+
+    #[test]
+    fn a_domain_that_looks_like_an_option_gets_a_tip() {
+        let last = |line: &str| match parse(&words(line)) {
+            Err(UsageError::Wrong { lines, .. }) => lines.last().cloned().unwrap_or_default(),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(last("seq run -d -dash -- true"), "tip: a domain that starts with '-' is written --domain=-dash");
+        assert!(!last("seq run -d -- true").contains("--domain="));
+        assert!(parse(&words("seq run --domain=-dash -- true")).is_ok());
     }
 
     #[test]

@@ -241,6 +241,13 @@ impl Daemon {
             Ok(()) => {}
             Err(Errno::NOENT | Errno::CONNREFUSED) => return Err(Refusal::Absent),
             Err(Errno::AGAIN) => return Err(Refusal::Wrong(self.silent())),
+            // A socket of another kind (`connect(2)`).
+            Err(Errno::PROTOTYPE) => {
+                return Err(Refusal::Wrong(Error::failure(format_args!(
+                    "{} is not a socket of seqd: move it away, or name another path with --socket",
+                    socket.display()
+                ))));
+            }
             Err(Errno::ACCESS | Errno::PERM) => return Err(Refusal::Wrong(self.no_permission())),
             Err(errno) => return Err(wrong(errno)),
         }
@@ -250,6 +257,13 @@ impl Daemon {
 
     /// Directory and socket must belong to this user or to root; others must not be able to put another in place.
     fn check_owner(&self) -> Result<(), Refusal> {
+        if self.lstat(&self.place.socket)?.is_some_and(|found| found.is_dir()) {
+            return Err(Refusal::Wrong(Error::failure(format_args!(
+                "{} is a directory: name a path in one with --socket, as {}",
+                self.place.socket.display(),
+                self.place.socket.join("seqd.sock").display()
+            ))));
+        }
         let Some(directory) = self.lstat(&self.place.directory)? else {
             return Err(Refusal::Absent);
         };

@@ -4,13 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::geteuid;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::clock::{Time, milliseconds};
 use crate::error::{Cure, Error};
-use crate::protocol::limits::WAITERS_PER_DOMAIN_MAX;
-use crate::protocol::{ErrorCode, Reply, Request, RequestId, Sequence, Started, Status, Ticket};
+use crate::protocol::{ErrorCode, Reply, Request, RequestId, Sequence, Started, Ticket};
 
 use super::connect::Daemon;
 use super::errand::{Errand, Reporter};
@@ -148,16 +146,8 @@ impl Rejoin {
     fn ask(&self, link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
         match &self.known {
             Known::Ticket(ticket, request_id) => self.resume(link, *ticket, request_id, voice),
-            Known::Unheard => {
-                for (ticket, request_id) in self.candidates(link, voice)? {
-                    match self.resume(link, ticket, &request_id, voice)? {
-                        Reply::Error(error) if is_no_ticket_of_ours(error.code) => {}
-                        reply => return Ok(reply),
-                    }
-                }
-                self.ask_anew(link, voice)
-            }
-            Known::Unsent => self.ask_anew(link, voice),
+            // If the last daemon gave it a ticket that nobody has told, this one knows it by the secret.
+            Known::Unheard | Known::Unsent => self.ask_anew(link, voice),
         }
     }
 
@@ -179,20 +169,6 @@ impl Rejoin {
         let sequence = Sequence { resume: Some(ticket.0), request_id, ..self.sequence.clone() };
         link.open_with(&Request::Sequence(sequence), &borrowed(&self.descriptors))?;
         first_reply(link, voice)
-    }
-
-    /// The tickets that may be this request's: those that its process asked for.
-    fn candidates(&self, link: &mut Link, voice: &mut Voice) -> Result<Vec<(Ticket, RequestId)>, LinkError> {
-        let domain = Some(self.sequence.domain.clone());
-        let status = Status { domain, waiters_max: Some(WAITERS_PER_DOMAIN_MAX), ..Status::default() };
-        link.open_with(&Request::Status(status), &[])?;
-        let Reply::Status(status) = first_reply(link, voice)? else { return Ok(Vec::new()) };
-        let whose = (geteuid().as_raw(), self.sequence.pid.unwrap_or_else(std::process::id));
-        let found = status.domains.into_iter().next();
-        let (holders, waiters) = found.map(|found| (found.holders, found.waiters)).unwrap_or_default();
-        let holders = holders.into_iter().map(|holder| ((holder.uid, holder.pid), (holder.ticket, holder.request_id)));
-        let waiters = waiters.into_iter().map(|waiter| ((waiter.uid, waiter.pid), (waiter.ticket, waiter.request_id)));
-        Ok(holders.chain(waiters).filter(|(process, _)| *process == whose).map(|(_, request)| request).collect())
     }
 }
 

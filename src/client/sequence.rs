@@ -3,12 +3,13 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::unistd::getsid;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
 use crate::cli;
 use crate::clock::{milliseconds, show_duration};
-use crate::error::Error;
+use crate::error::{Error, with_limit};
 use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, Status};
 
 use super::connect::Daemon;
@@ -110,30 +111,47 @@ fn calling_shell() -> Result<Owner, Error> {
     let lost = "the calling shell cannot be seen from here: name a process with --for-pid, or use --lease";
     let pid = getppid().ok_or_else(|| Error::failure(lost))?;
     let pidfd = open(pid)?;
-    if getppid() != Some(pid) {
-        return Err(Error::failure("the calling shell has ended"));
+    if getppid() != Some(pid) || is_foster_parent(pid) {
+        return Err(Error::failure(
+            "the calling shell has ended, so the turn would have no end: name a process with --for-pid, or use --lease",
+        ));
     }
     Ok(Owner { pid, pidfd })
 }
 
+/// Whether this process was left to `parent`, since the one that called it has ended (`PR_SET_CHILD_SUBREAPER`,
+/// `prctl(2)`). Who leads no session is in that of the process that called it; who leads one may have been called by
+/// any, but not by process 1, which does not call seq for a turn of its own.
+fn is_foster_parent(parent: Pid) -> bool {
+    let session_of = |pid: Pid| getsid(Some(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get()))).ok();
+    let (own, of_parent) = (getsid(None).ok(), session_of(parent));
+    let is_leader = own == Some(nix::unistd::Pid::this());
+    own.is_some() && of_parent.is_some() && own != of_parent && (!is_leader || parent.is_init())
+}
+
 fn named(pid: u32) -> Result<Owner, Error> {
     let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = known.ok_or_else(|| Error::failure(format_args!("there is no process {pid}")))?;
+    let pid = known.ok_or_else(|| no_such_process(pid))?;
     let owner = Owner { pid, pidfd: open(pid)? };
     // It has ended, only its parent has not asked for its status yet.
     let is_dead = Stat::of(pid).is_some_and(|stat| matches!(stat.state, 'Z' | 'X'));
-    if is_dead { Err(no_such_process(pid)) } else { Ok(owner) }
+    if is_dead { Err(no_such_process(owner.number())) } else { Ok(owner) }
 }
 
 fn open(pid: Pid) -> Result<OwnedFd, Error> {
     pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| match errno {
-        Errno::SRCH => no_such_process(pid),
+        Errno::SRCH => no_such_process(pid.as_raw_nonzero()),
+        // Which of them depends on the kernel (`pidfd_open(2)`).
+        Errno::INVAL | Errno::NOENT => Error::failure(format_args!(
+            "{} is a thread of a process: name the process with --for-pid",
+            pid.as_raw_nonzero()
+        )),
         Errno::NOSYS => Error::failure("this kernel has no pidfds (Linux 5.3): use --lease"),
-        errno => Error::failure(format_args!("cannot watch process {pid}: {}", std::io::Error::from(errno))),
+        errno => Error::failure(format_args!("cannot watch process {pid}: {}", with_limit(&errno.into()))),
     })
 }
 
-fn no_such_process(pid: Pid) -> Error {
+fn no_such_process(pid: impl std::fmt::Display) -> Error {
     Error::failure(format_args!("there is no process {pid}: name one that runs with --for-pid"))
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
 use nix::sys::prctl::set_dumpable;
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -23,10 +24,12 @@ pub(super) struct Caught {
 }
 
 /// The signals that this process takes as events. Those that it was started with as ignored stay ignored, as `nohup`
-/// and shells want it; the command starts with none blocked.
+/// and shells want it; the command starts with those blocked that this process was started with.
 #[derive(Debug)]
 pub(super) struct Signals {
     source: SignalFd,
+    /// Those that were blocked before.
+    blocked_at_start: SigSet,
     /// Those that have come so far.
     come: Cell<SigSet>,
 }
@@ -43,12 +46,18 @@ impl Signals {
         set.add(Signal::SIGCHLD);
         set.add(Signal::SIGCONT);
         let collect = || {
+            let blocked_at_start = SigSet::thread_get_mask()?;
             set.thread_block()?;
-            SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            let source = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+            Ok(Signals { source, blocked_at_start, come: Cell::new(SigSet::empty()) })
         };
         collect()
-            .map(|source| Signals { source, come: Cell::new(SigSet::empty()) })
-            .map_err(|errno| Error::failure(format_args!("cannot take signals: {}", with_limit(&errno.into()))))
+            .map_err(|errno: Errno| Error::failure(format_args!("cannot take signals: {}", with_limit(&errno.into()))))
+    }
+
+    /// Those that were blocked when this process was started.
+    pub(super) fn blocked_at_start(&self) -> SigSet {
+        self.blocked_at_start
     }
 
     /// The next signal that has come; nothing when none has.

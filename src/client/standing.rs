@@ -6,6 +6,7 @@ use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock::{Time, show_duration};
+use crate::estimate::Waits;
 use crate::protocol::{DomainStatus, HeadWait, HolderState, HolderStatus, Ticket};
 
 use super::moment::short;
@@ -23,6 +24,9 @@ pub(super) struct Standing {
     /// Who has the turn, once the daemon has told.
     holder: Option<Holder>,
     usual_run: Option<Duration>,
+    /// When each of those who have a turn ends if it runs as long as usual, and how many turns there are.
+    usual_ends: Vec<Time>,
+    slots: u32,
     /// What stands in the way, apart from those ahead.
     obstacle: Option<String>,
     /// Until when the head of the line is waited for, while nobody has the turn because of that.
@@ -38,8 +42,6 @@ struct Holder {
     /// Its ticket, if nothing of it can be seen from where the daemon is.
     unseen: Option<Ticket>,
     since: Time,
-    /// When it ends if it runs as long as usual.
-    usual_end: Option<Time>,
 }
 
 impl Standing {
@@ -47,6 +49,9 @@ impl Standing {
     pub(super) fn learn(&mut self, status: Option<&DomainStatus>, now: Time) {
         self.usual_run = status.and_then(|status| status.usual_run_ms).map(Duration::from_millis);
         self.awaited_until = status.and_then(|status| status.awaited_ms).map(|left| now + Duration::from_millis(left));
+        let lefts = status.iter().flat_map(|status| &status.holders).filter_map(|holder| holder.left_ms);
+        self.usual_ends = lefts.map(|left| now + Duration::from_millis(left)).collect();
+        self.slots = status.map_or(1, |status| status.concurrency);
         self.obstacle = status.and_then(obstacle);
         self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
     }
@@ -70,7 +75,7 @@ impl Standing {
         }
         if let Some(holder) = &self.holder {
             text.push_str(&holder.text(now, command_columns));
-            if let Some(left) = self.left(position, holder, now) {
+            if let Some(left) = self.left(position, now) {
                 text.push_str(&left);
             }
         } else if let Some(until) = self.awaited_until {
@@ -80,12 +85,12 @@ impl Standing {
         Some(text)
     }
 
-    /// About how long until the turn: the rest of the present run, and the usual runs of those that wait ahead.
-    fn left(&self, position: u64, holder: &Holder, now: Time) -> Option<String> {
-        let own = holder.usual_end?.since(now);
-        let runs_ahead = u32::try_from(position.saturating_sub(1)).unwrap_or(u32::MAX);
-        let left = own.saturating_add(self.usual_run.unwrap_or_default().saturating_mul(runs_ahead));
-        if own.is_zero() && runs_ahead == 0 {
+    /// About how long until the turn: the rest of the present runs, and the usual runs of those that wait ahead.
+    fn left(&self, position: u64, now: Time) -> Option<String> {
+        let lefts = self.usual_ends.iter().map(|end| end.since(now)).collect();
+        let ahead = usize::try_from(position.saturating_sub(1)).unwrap_or(usize::MAX);
+        let left = Waits::new(lefts, self.slots, self.usual_run).nth(ahead)?;
+        if left.is_zero() {
             return Some(", longer than usual".to_owned());
         }
         Some(format!(", about {} left", show_duration(left)))
@@ -126,7 +131,6 @@ impl Holder {
             is_suspended: is_suspended(holder),
             unseen: holder.unseen.then_some(holder.ticket),
             since: Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX))),
-            usual_end: holder.left_ms.map(|left| now + Duration::from_millis(left)),
         }
     }
 

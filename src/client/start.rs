@@ -109,7 +109,9 @@ pub(super) fn start_through<T>(
                     let words = format_args!("cannot start the daemon: {why}");
                     return Err(Error::failure(words).with_cure(Cure::Person));
                 }
-                Answer::Silent(why) => return Err(failed(place, spawned_at, &why)),
+                Answer::Silent(why) => {
+                    return Err(failed(place, spawned_at, &who_has_life(place).unwrap_or(why)));
+                }
                 Answer::Died => {
                     last = Some("it ended before it was ready");
                     thread::sleep(pause_after_death.min(deadline.since(Time::now())));
@@ -123,7 +125,10 @@ pub(super) fn start_through<T>(
             }
         }
         if Time::now() >= deadline {
-            let why = last.map_or_else(|| hindrance(place), str::to_owned);
+            let why = match last {
+                Some(last) => who_has_life(place).unwrap_or_else(|| last.to_owned()),
+                None => hindrance(place),
+            };
             return Err(failed(place, spawned_at, &why));
         }
         thread::sleep(pause);
@@ -144,6 +149,18 @@ fn hindrance(place: &Place) -> String {
         }
         None => "another client is starting it and does not end: try again".to_owned(),
     }
+}
+
+/// Who has the lock that the daemon has for life, though none listens, and the way out.
+fn who_has_life(place: &Place) -> Option<String> {
+    let pid = lock_holder(&place.life_lock)?;
+    let lock = place.life_lock.display();
+    let way_out = if is_stopped(pid) {
+        format!("is stopped: let it go on with 'kill -CONT {pid}'")
+    } else {
+        format!("does not listen: try again, or end it with 'kill {pid}'")
+    };
+    Some(format!("process {pid} has locked {lock}, as a daemon does, and {way_out}"))
 }
 
 /// Gives a daemon that is about to leave a moment to do so.
@@ -175,6 +192,11 @@ fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(
         |error| match error.kind() {
             io::ErrorKind::NotFound => Error::failure("cannot start the daemon: there is no /proc: mount it"),
+            io::ErrorKind::PermissionDenied => Error::failure(format_args!(
+                "cannot start the daemon: {error}: make {} executable again",
+                std::env::current_exe().unwrap_or_else(|_| "seq".into()).display()
+            ))
+            .with_cure(Cure::Person),
             _ => Error::failure(format_args!("cannot start the daemon: {}", with_limit(&error))),
         },
     )?;

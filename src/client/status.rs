@@ -245,7 +245,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     };
     let left = match holder.left_ms {
         _ if holder.is_over => format!("over its {}", show_milliseconds(holder.max_run_ms.unwrap_or_default())),
-        Some(0) => "overdue".to_owned(),
+        Some(0) if holder.state != HolderState::Lease => "overdue".to_owned(),
         Some(left) => format!("{} left", show_milliseconds(left)),
         None => String::new(),
     };

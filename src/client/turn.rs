@@ -11,7 +11,10 @@ use crate::cli;
 use crate::clock::{Time, milliseconds, show_duration};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
+use crate::protocol::{
+    Active, Confirm, Domain, ErrorCode, ErrorReply, HolderState, Reply, Request, RequestId, Sequence, Status,
+    StatusReply, Ticket,
+};
 
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::deliver::give_back;
@@ -19,11 +22,18 @@ use super::errand::reports;
 use super::link::{Link, LinkError, check_version, timespec};
 use super::nested::outer_turn;
 use super::pause::RETURN_TIMEOUT;
+use super::process::ancestry;
 use super::refusal::{NO_ROOM, is_full, is_restarting, unless_sent_away};
 use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
 use super::table::ordinal;
 use super::waiting::Waiting;
+
+/// How long a request waits before it is looked for whether it runs under the turn that it waits for.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
+/// What the status for that is called.
+const LOOK_ID: &str = "around";
 
 /// How waiting for a turn ended.
 pub(super) enum Outcome {
@@ -67,6 +77,8 @@ struct Asker<'a> {
     has_been_sent_away: bool,
     /// Why the daemon can neither write nor tell anything at present.
     stalled: Option<String>,
+    /// When to look whether this process runs under the turn that it waits for; none once that is done.
+    look_at: Option<Time>,
     /// The turn, while the daemon has not said that it heard the confirmation; and when it must have, if it can.
     unconfirmed: Option<(Active, Time)>,
 }
@@ -97,6 +109,7 @@ pub(super) fn take_turn(
         is_late: None,
         has_been_sent_away: false,
         stalled: None,
+        look_at: Some(Time::now() + LOOK_AFTER),
         unconfirmed: None,
     };
     let outcome = request.until_end();
@@ -188,6 +201,10 @@ impl Asker<'_> {
                     if self.waiting.tick() {
                         self.ask_who_holds(link)?;
                     }
+                    if self.look_at.is_some_and(|at| at <= Time::now()) {
+                        self.look_at = None;
+                        ask_status(link, &look_request(self.sequence))?;
+                    }
                 }
                 Wake::Lost => match self.rejoin()? {
                     Rejoining::Back(next, reply) => {
@@ -197,7 +214,8 @@ impl Asker<'_> {
                     Rejoining::Signal(signal) => return Ok(Err(signal)),
                 },
             }
-            let patience = [self.waiting.next_tick(), self.left_to_daemon()].into_iter().flatten().min();
+            let look_in = self.look_at.map(|at| at.since(Time::now()));
+            let patience = [self.waiting.next_tick(), self.left_to_daemon(), look_in].into_iter().flatten().min();
             wake = next(link, self.signals, patience).or_else(|error| self.lost(error))?;
         }
     }
@@ -245,6 +263,13 @@ impl Asker<'_> {
             Reply::QueuePosition(place) => {
                 self.waiting.position(place.position, place.total_ahead);
                 self.ask_who_holds(link)
+            }
+            Reply::Status(status) if status.request_id.as_deref() == Some(LOOK_ID) => {
+                let under = turn_around(&status, self.sequence);
+                if let Some(why) = under {
+                    self.waiting.warn(&why);
+                }
+                Ok(())
             }
             Reply::Status(status) => {
                 self.waiting.status(status.domains.first());
@@ -327,8 +352,11 @@ impl Asker<'_> {
 
     /// Asks again, as long as it takes, if need be of the next daemon.
     fn come_back(&mut self, known: Known, was_sent_away: bool) -> Result<Rejoining, Error> {
-        // Who would not wait at all does not wait for a daemon either.
-        let patience = if self.sequence.no_wait { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
+        // Who would not wait at all does not wait for a daemon either; nor does who was told of no place, where only
+        // somebody else can start one.
+        let has_place = matches!(known, Known::Ticket(..));
+        let is_brief = self.sequence.no_wait || (!has_place && !self.daemon.may_start());
+        let patience = if is_brief { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
         let cannot =
             |error: std::io::Error| Error::failure(format_args!("cannot connect to the daemon again: {error}"));
         let descriptors = copies(self.descriptors).map_err(cannot)?;
@@ -376,7 +404,7 @@ impl Asker<'_> {
                 self.is_resuming = is_heard;
                 Ok(Rejoining::Back(link, reply))
             }
-            Some(Err(error)) if error.cure() == Cure::Person => Err(error),
+            Some(Err(error)) if error.cure() == Cure::Person || !has_place => Err(error),
             Some(Err(error)) => Err(Error::failure(format_args!(
                 "the daemon ended while this request waited, and none came back within {}: {error}",
                 show_duration(patience)
@@ -397,13 +425,42 @@ impl Asker<'_> {
             return Ok(());
         }
         let domain = Some(self.sequence.domain.clone());
-        let request = Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() });
-        match link.send(&request, &[]) {
-            // A daemon that has gone is noticed when it is listened to.
-            Ok(()) | Err(LinkError::Closed) => Ok(()),
-            Err(_) => Err(Error::failure("cannot ask the daemon who has the turn")),
-        }
+        ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))
     }
+}
+
+/// Asks for a status; the answer is heard like all that comes.
+fn ask_status(link: &Link, request: &Request) -> Result<(), Error> {
+    match link.send(request, &[]) {
+        // A daemon that has gone is noticed when it is listened to.
+        Ok(()) | Err(LinkError::Closed) => Ok(()),
+        Err(_) => Err(Error::failure("cannot ask the daemon who has the turn")),
+    }
+}
+
+/// What [`turn_around`] is to look at.
+fn look_request(sequence: &Sequence) -> Request {
+    // One that stands in several lines looks at all there are.
+    let domain = Some(sequence.domain.clone()).filter(|_| sequence.also.is_empty());
+    Request::Status(Status { domain, waiters_max: Some(0), request_id: Some(LOOK_ID.to_owned()), ..Status::default() })
+}
+
+/// What there is to say when this process runs under the very turn that it waits for, and the daemon cannot know: its
+/// environment was cleaned, or it is a shell's by `seq sequence`.
+fn turn_around(status: &StatusReply, sequence: &Sequence) -> Option<String> {
+    let wanted: Vec<Domain> =
+        std::iter::once(&sequence.domain).chain(&sequence.also).filter_map(|name| Domain::parse(name).ok()).collect();
+    let lines = status.domains.iter().filter(|line| wanted.contains(&line.domain));
+    let ancestors = ancestry();
+    let holder = lines
+        .flat_map(|line| &line.holders)
+        .find(|holder| !holder.unseen && holder.state != HolderState::Lease && ancestors.contains(&holder.pid))?;
+    let way_out = if holder.state == HolderState::Process {
+        "'seq done' must give it back first"
+    } else {
+        "with SEQ_TICKET, SEQ_TOKEN and SEQ_TURN_SOCKET of that turn in its environment it would go on within it"
+    };
+    Some(format!("pid {}, which this runs under, has the turn, so this may wait for ever: {way_out}", holder.pid))
 }
 
 /// How it went to find the next daemon.

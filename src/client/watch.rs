@@ -22,11 +22,16 @@ use super::refusal::{refused, unless_sent_away};
 use super::status::{Users, describe, json, show_milliseconds, shown_command};
 use super::table::{Screen, printable};
 
+/// What is said between what one daemon told and what the next one tells.
+const REPLACED: &str = "the daemon was replaced, and events may have been missed: what is now follows\n";
+
 /// Prints until the reader of standard output or the user has had enough. When the daemon leaves or dies the next one
 /// is watched, from what it shows first.
 pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> Result<u8, Error> {
     let request = Request::Watch(Watch { domain: args.domain.clone(), request_id: None });
     let mut link = begin(daemon, &request)?;
+    let mut print =
+        |text: &str| out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::output(&error));
     let users = Users::read();
     loop {
         let reply = match next(&mut link) {
@@ -35,6 +40,10 @@ pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> 
             Err(LinkError::Closed) => match begin_again(daemon, &request)? {
                 Some(next) => {
                     link = next;
+                    // In JSON the next status says so.
+                    if !args.json {
+                        print(REPLACED)?;
+                    }
                     continue;
                 }
                 None => return Err(unread()),
@@ -42,7 +51,7 @@ pub(super) fn watch(daemon: &Daemon, args: &cli::Watch, out: &mut dyn Write) -> 
             Err(error) => return Err(daemon.explain(error)),
         };
         let text = if args.json { json(&reply) } else { show(&reply, &users) };
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Error::output(&error))?;
+        print(&text)?;
     }
 }
 

@@ -58,6 +58,10 @@ impl Reader {
             while !link.must_pause() {
                 let Some(framed) = self.lines.next_line() else { break };
                 let ask = understand(&framed, &link.peer, link.id, &mut self.descriptors);
+                // Here, and not only where it would be done: whatever a client has left behind, its end is found at once.
+                if ask.needs_hearer() && link.is_hung_up() {
+                    continue;
+                }
                 link.is_owed_snapshot.set(ask.is_for_snapshot());
                 if owner.send(Wake::Asked(link.id, ask)).await.is_err() {
                     return Ok(());

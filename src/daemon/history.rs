@@ -197,12 +197,18 @@ pub(super) fn ended_turn(
     Some((ended_ms, turn))
 }
 
-/// A turn that was seen to end at `ended_at`, in milliseconds since 1970, and nobody had told how, by a note of user
-/// `writer` about that; with when it ended by that note, which cannot be later. Nothing if the note is not believed.
+/// A turn that was seen to end at `ended_at`, in milliseconds since 1970, and nobody had told how, or the same as the
+/// note tells, by a note of user `writer` about that; with when it ended by that note, which cannot be later. Nothing if
+/// the note is not believed.
 pub(super) fn amended(turn: EndedTurn, ended_at: i64, writer: u32, note: &DoneNote) -> Option<(EndedTurn, i64)> {
     let me = rustix::process::geteuid().as_raw();
     let is_believed = [turn.uid, me, 0].contains(&writer) && turn.ticket.0 == note.ticket;
-    let is_open = turn.outcome == Outcome::Gone && turn.exit_status.is_none();
+    let is_open = match turn.outcome {
+        Outcome::Gone => turn.exit_status.is_none(),
+        // It was sent while the daemon did not run, and its client did not wait for the answer.
+        Outcome::Done => turn.exit_status.is_some() && turn.exit_status == note.exit_status,
+        _ => false,
+    };
     if !is_believed || !is_open {
         return None;
     }

@@ -57,15 +57,15 @@ pub(super) fn shake_off(is_started_by_client: bool) -> Result<Inherited, Error> 
     if descriptors < DESCRIPTORS_MIN {
         return Err(Error::failure(format_args!(
             "a process may have {descriptors} open files here (ulimit -Hn), and the daemon needs {DESCRIPTORS_MIN}: \
-             start it once where 'ulimit -n {DESCRIPTORS_MIN}' works, as by 'seq info' in another shell"
+             start it where 'ulimit -n {DESCRIPTORS_MIN}' works, as by 'seq run -d any -- true' in another shell"
         )));
     }
     if let Some(bytes) = getrlimit(Resource::Fsize).maximum.filter(|bytes| *bytes < FILE_BYTES_MIN)
         && is_started_by_client
     {
         return Err(Error::failure(format_args!(
-            "a file may have {bytes} bytes here (ulimit -f), and the daemon's database needs {FILE_BYTES_MIN}: use seq \
-             first in a shell without that limit, so that the daemon starts there"
+            "a file may have {bytes} bytes here (ulimit -f), and the daemon's database needs {FILE_BYTES_MIN}: start it \
+             in a shell without that limit, as by 'seq run -d any -- true'"
         )));
     }
     if is_started_by_client {

@@ -244,9 +244,12 @@ fn ended(record: &Record, clock: &WallClock, done: &Path, notes: &mut Vec<PathBu
         return store::Change::Left { ticket, why: is_told.then(|| (record.domain.clone(), at_ms, body())) };
     }
     let mut turn = report::ended_turn(record, clock);
-    // Its client may have left word while there was no daemon, and be gone only now.
-    if matches!(record.change, Change::Ended { outcome: Outcome::Gone, exit_status: None, .. })
-        && let Some(found) = store::find_note(done, ticket)
+    // Its client may have left word while there was no daemon, or none that heard it, and be gone only now.
+    if matches!(
+        record.change,
+        Change::Ended { outcome: Outcome::Gone, exit_status: None, .. }
+            | Change::Ended { outcome: Outcome::Done, exit_status: Some(_), .. }
+    ) && let Some(found) = store::find_note(done, ticket)
         && let Some((by_note, ended_at)) = turn.clone().and_then(|turn| amended(turn, at_ms, found.uid, &found.note))
     {
         (turn, at_ms) = (Some(by_note), ended_at);

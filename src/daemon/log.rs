@@ -13,6 +13,8 @@ use crate::error::{Error, way_to_write};
 pub(super) struct Log {
     /// Nothing stands for standard error.
     path: Option<PathBuf>,
+    /// Whether somebody chose it, with `--log`.
+    is_chosen: bool,
     /// Open while `path` is there. The lock serves the panic hook, which may run on any thread.
     file: Mutex<Option<File>>,
 }
@@ -23,9 +25,9 @@ impl Log {
     /// # Errors
     ///
     /// When the file cannot be opened.
-    pub(super) fn start(path: Option<PathBuf>) -> Result<Arc<Log>, Error> {
-        let file = path.as_deref().map(open).transpose()?;
-        let log = Arc::new(Log { path, file: Mutex::new(file) });
+    pub(super) fn start(path: Option<PathBuf>, is_chosen: bool) -> Result<Arc<Log>, Error> {
+        let file = path.as_deref().map(|path| open(path, is_chosen)).transpose()?;
+        let log = Arc::new(Log { path, is_chosen, file: Mutex::new(file) });
         let subscriber = tracing_subscriber::fmt().with_writer(Arc::clone(&log)).with_ansi(false).with_target(false);
         // Of a line that cannot be written it would speak on standard error, and panic where nobody reads that.
         let subscriber = subscriber.log_internal_errors(false).finish();
@@ -57,7 +59,7 @@ impl Log {
     /// When it cannot be opened; the lines go on to the old file then.
     pub(super) fn reopen(&self) -> Result<(), Error> {
         if let Some(path) = &self.path {
-            let file = open(path)?;
+            let file = open(path, self.is_chosen)?;
             *self.lock() = Some(file);
         }
         Ok(())
@@ -82,10 +84,14 @@ impl Write for &Log {
     }
 }
 
-fn open(path: &Path) -> Result<File, Error> {
+fn open(path: &Path, is_chosen: bool) -> Result<File, Error> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     opened.map_err(|error| {
-        let way_out = way_to_write(&error, path.parent().unwrap_or(path));
+        let way_out = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => None,
+            _ => is_chosen.then(|| "name another file with --log".to_owned()),
+        };
+        let way_out = way_out.unwrap_or_else(|| way_to_write(&error, path.parent().unwrap_or(path)));
         Error::failure(format_args!("cannot write the log {}: {error}: {way_out}", path.display()))
     })
 }

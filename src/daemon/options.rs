@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 use super::args::SeqdArgs;
 use super::place::Place;
-use crate::error::Error;
+use crate::error::{Error, way_past_limit};
 use crate::store::replace_file;
 
 /// Bytes that the file may have: more than any command line of ours.
@@ -56,7 +56,11 @@ pub(super) fn find(place: &Place) -> Result<Option<SeqdArgs>, Error> {
             place.options.display()
         ))
     };
-    let Some(content) = read(place).map_err(|error| failed(&error))? else { return Ok(None) };
+    let unread = |error: io::Error| match way_past_limit(&error) {
+        Some(way_out) => Error::failure(format_args!("cannot read {}: {error}: {way_out}", place.options.display())),
+        None => failed(&error),
+    };
+    let Some(content) = read(place).map_err(unread)? else { return Ok(None) };
     let words: Vec<String> = serde_json::from_slice(&content).map_err(|error| failed(&error))?;
     let typed = std::iter::once("seqd".to_owned()).chain(words);
     let args = SeqdArgs::try_parse_from(typed);

@@ -222,7 +222,7 @@ impl Owner {
 
     fn take(&mut self, wake: Wake) {
         match wake {
-            Wake::Asked(connection, ask) if self.is_unheard(connection, &ask) => {}
+            Wake::Asked(connection, ask) if self.is_unheard(connection, &ask) => self.stop_owing(connection),
             Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
             // If it is not waited for any more, the daemon is about to leave.
@@ -268,8 +268,7 @@ impl Owner {
         }
     }
 
-    /// Whether nobody is there to hear the answer to what must not be done unheard: its client gave up, and has told
-    /// its user so.
+    /// Whether nobody is there any more to hear the answer to what is not to be done unheard.
     fn is_unheard(&self, connection: ConnectionId, ask: &Ask) -> bool {
         ask.needs_hearer() && self.clients.get(&connection).is_some_and(|link| link.is_hung_up())
     }
@@ -518,7 +517,10 @@ fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
 }
 
 fn say_blind(ticket: Ticket, error: &io::Error) {
-    error!("cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that");
+    error!(
+        "cannot watch what keeps ticket {ticket}: {error}: taken to be there; seq release {ticket} ends that, or \
+         seq cancel {ticket} while it waits"
+    );
 }
 
 fn timer_failed(error: &io::Error) -> Error {

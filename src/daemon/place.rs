@@ -106,7 +106,7 @@ impl Place {
     pub fn of_socket(socket: &Path) -> Result<Place, Error> {
         let absolute = std::path::absolute(socket).map_err(|error| unusable(socket, &error))?;
         let (Some(directory), Some(name)) = (absolute.parent(), absolute.file_name()) else {
-            return Err(unusable(socket, &io::Error::other("it names no file")));
+            return Err(unusable(socket, &io::Error::other(NO_FILE)));
         };
         let length = absolute.as_os_str().len();
         if length > SOCKET_PATH_BYTES_MAX {
@@ -151,6 +151,9 @@ impl Place {
         Files { database: self.database.clone(), mark: self.mark.clone(), numbers: self.numbers.clone() }
     }
 }
+
+/// What is wrong with a path such as `/`, and the way out.
+const NO_FILE: &str = "it names no file: name one in a directory of yours with --socket or SEQ_SOCKET";
 
 fn unusable(socket: &Path, error: &io::Error) -> Error {
     Error::failure(format_args!("cannot use {} as a socket: {error}", socket.display()))
@@ -204,7 +207,10 @@ mod tests {
                  name a shorter one with --socket or SEQ_SOCKET"
             )
         );
-        assert_eq!(refusal("/"), "cannot use / as a socket: it names no file");
+        assert_eq!(
+            refusal("/"),
+            "cannot use / as a socket: it names no file: name one in a directory of yours with --socket or SEQ_SOCKET"
+        );
         assert!(Place::of_socket(Path::new(&long[..107])).is_ok());
     }
 }

@@ -1,7 +1,6 @@
 //! From a client's line to a request.
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::protocol::{ErrorCode, ErrorReply, NameError, Request};
 use crate::sequencer::PolicyError;
@@ -9,6 +8,9 @@ use crate::sequencer::PolicyError;
 /// The operations that this version knows.
 const OPERATIONS: &str = "hello, sequence, started, confirm, done, cancel, release, status, watch, wait, log, info, \
     stop, restart, policy_set, policy_unset, policy_show, pause, resume";
+
+/// Bytes of a wrong value that are shown.
+const SHOWN_BYTES_MAX: usize = 60;
 
 /// Why a request is not one.
 #[derive(Debug)]
@@ -55,28 +57,129 @@ pub(super) fn read(line: &[u8]) -> Result<Request, Refusal> {
     }
 }
 
-/// What can be said of a request that has the wrong shape. Only the fields that help to find it again are read.
-#[derive(Deserialize)]
-struct Outline {
-    #[serde(default)]
-    op: Value,
-    #[serde(default)]
-    request_id: Value,
+/// The fields of a request that say which it is.
+fn outline(line: &str) -> (Value, Option<String>) {
+    let mut outline: Value = serde_json::from_str(line).unwrap_or_default();
+    let request_id = outline["request_id"].as_str().map(str::to_owned);
+    (outline["op"].take(), request_id)
 }
 
 fn unknown_operation(line: &str) -> Refusal {
-    let outline = outline(line);
-    let operation = outline.as_ref().and_then(|outline| outline.op.as_str()).unwrap_or_default();
+    let (operation, request_id) = outline(line);
+    let operation = operation.as_str().unwrap_or_default();
     let message = format!("the operation {operation:?} is not known: use one of {OPERATIONS}");
-    Refusal::new(ErrorCode::UnknownOperation, message).of(outline.as_ref().and_then(|it| it.request_id.as_str()))
+    Refusal::new(ErrorCode::UnknownOperation, message).of(request_id.as_deref())
 }
 
 fn wrong_shape(line: &str, error: &serde_json::Error) -> Refusal {
-    let outline = outline(line);
-    Refusal::bad(format!("the request is malformed: {error}"))
-        .of(outline.as_ref().and_then(|it| it.request_id.as_str()))
+    let Ok(Value::Object(mut request)) = serde_json::from_str(line) else {
+        return Refusal::bad(format!("the line is not one JSON object: {error}"));
+    };
+    let (operation, request_id) = outline(line);
+    let message = match operation {
+        Value::String(_) => wrong_field(&mut request, &error.to_string()),
+        Value::Null => "op is missing: see seq-protocol(7)".to_owned(),
+        other => format!("op: {} is not a text: see seq-protocol(7)", shown(&other)),
+    };
+    Refusal::bad(message).of(request_id.as_deref())
 }
 
-fn outline(line: &str) -> Option<Outline> {
-    serde_json::from_str(line).ok()
+/// Names the field that is at fault: without it there is no error, or another one.
+fn wrong_field(request: &mut Map<String, Value>, error: &str) -> String {
+    let said = without_place(error);
+    if let Some(field) = said.strip_prefix("missing field `") {
+        return format!("{} is missing: see seq-protocol(7)", field.trim_end_matches('`'));
+    }
+    if let Some(field) = said.strip_prefix("duplicate field `") {
+        return format!("{} is there more than once: see seq-protocol(7)", field.trim_end_matches('`'));
+    }
+    let names: Vec<String> = request.keys().filter(|name| *name != "op").cloned().collect();
+    for name in names {
+        let Some(value) = request.remove(&name) else { continue };
+        let rest = Value::Object(request.clone());
+        let without = serde_json::from_value::<Request>(rest).err().map(|error| error.to_string());
+        if without.is_none_or(|other| without_place(&other) != said) {
+            return format!("{name}: {}: see seq-protocol(7)", wrong_value(&value, said));
+        }
+        request.insert(name, value);
+    }
+    format!("the request is malformed: {said}: see seq-protocol(7)")
+}
+
+/// An error of serde without where in the line it was found.
+fn without_place(error: &str) -> &str {
+    error.rsplit_once(" at line ").map_or(error, |(said, _)| said)
+}
+
+/// What is wrong with the value, in words that are not of one programming language.
+fn wrong_value(value: &Value, said: &str) -> String {
+    let shown = shown(value);
+    if let Some((_, known)) = said.split_once("unknown variant ").and_then(|(_, said)| said.split_once(", expected ")) {
+        return format!("{shown} is not {}", known.replace('`', "\""));
+    }
+    let expected = match said.rsplit_once(", expected ").map_or("", |(_, expected)| expected) {
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "u8" => "a whole number from 0 to 255",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0",
+        "i8" => "a whole number from -128 to 127",
+        "i32" | "i64" => "a whole number",
+        other if other.starts_with("struct ") || other == "a map" => "an object",
+        _ => return said.to_owned(),
+    };
+    let is_within = value.is_array() && expected != "a list" || value.is_object() && expected != "an object";
+    if is_within { format!("something in {shown} is not {expected}") } else { format!("{shown} is not {expected}") }
+}
+
+/// A value, cut where it is long.
+fn shown(value: &Value) -> String {
+    let mut text = value.to_string();
+    if text.len() > SHOWN_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(SHOWN_BYTES_MAX));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(line: &str) -> String {
+        read(line.as_bytes()).unwrap_err().0.message
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_in_words_of_no_programming_language() {
+        let cases = [
+            (r#"{"op":5}"#, "op: 5 is not a text"),
+            (r#"{"op":"sequence","domain":5}"#, "domain: 5 is not a text"),
+            (r#"{"op":"sequence","domain":"x","max_wait_ms":-1}"#, "max_wait_ms: -1 is not a whole number from 0"),
+            (r#"{"op":"sequence","domain":"x","max_wait_ms":1.5}"#, "max_wait_ms: 1.5 is not a whole number from 0"),
+            (r#"{"op":"sequence","domain":"x","positions":"yes"}"#, "positions: \"yes\" is not true or false"),
+            (r#"{"op":"sequence","domain":"x","also":"y"}"#, "also: \"y\" is not a list"),
+            (r#"{"op":"sequence","domain":"x","also":["y",7]}"#, "also: something in [\"y\",7] is not a text"),
+            (
+                r#"{"op":"sequence","domain":"x","binding":"rope"}"#,
+                "binding: \"rope\" is not one of \"connection\", \"process\", \"lease\"",
+            ),
+            (r#"{"op":"sequence"}"#, "domain is missing"),
+            (r#"{"op":"sequence","domain":"x","domain":"y"}"#, "domain is there more than once"),
+            (r#"{"op":"sequence","domain":"x","within":7}"#, "within: 7 is not an object"),
+        ];
+        for (line, words) in cases {
+            assert_eq!(said(line), format!("{words}: see seq-protocol(7)"), "{line}");
+        }
+        assert!(said(r#"{"op":"status""#).starts_with("the line is not one JSON object: EOF"));
+    }
+
+    #[test]
+    fn a_long_value_is_cut() {
+        let line = format!(r#"{{"op":"started","ticket":"{}","pid":1}}"#, "é".repeat(99));
+        let words = said(&line);
+        assert!(words.starts_with("ticket: \"éé") && words.contains("… is not a whole number from 0: "), "{words}");
+        assert!(words.len() < 150, "{words}");
+    }
 }

@@ -27,6 +27,8 @@ const NO_DESCRIPTORS: &str = "there are no descriptors left for it, see 'ulimit 
 /// What keeps a ticket still.
 #[derive(Debug)]
 pub(super) struct Keepers {
+    /// Whether it is a turn that they keep, and not a place in line.
+    is_turn: bool,
     budget: Budget,
     /// To be watched.
     pub(super) watched: Vec<(Role, OwnedFd)>,
@@ -59,9 +61,9 @@ pub(super) fn look(tickets: Vec<SavedTicket>, budget: Budget) -> Vec<Recovered> 
 }
 
 fn look_one(mut saved: SavedTicket, budget: Budget, pipes: &Pipes, sight: &Sight) -> Recovered {
-    let mut keepers = Keepers { budget, watched: Vec::new(), unseen: Vec::new() };
     let ticket = saved.ticket.ticket;
     let is_holder = saved.ticket.turn.is_some();
+    let mut keepers = Keepers { is_turn: is_holder, budget, watched: Vec::new(), unseen: Vec::new() };
     if is_holder {
         for inode in &saved.pipes {
             let since = saved.ticket.queued_at.as_nanos() / 1_000_000_000;
@@ -79,7 +81,7 @@ fn look_one(mut saved: SavedTicket, budget: Budget, pipes: &Pipes, sight: &Sight
     }
     // It needs its client as well as what it is bound to.
     if is_holder && saved.ticket.unconfirmed && keepers.count() <= saved.workers.len() {
-        keepers = Keepers { budget, watched: Vec::new(), unseen: Vec::new() };
+        keepers = Keepers { is_turn: is_holder, budget, watched: Vec::new(), unseen: Vec::new() };
     }
     let pipes = keepers.watched.iter().filter(|(role, _)| *role == Role::Pipe).count();
     // What cannot be looked for counts as a process, whatever it is.
@@ -141,9 +143,8 @@ impl Keepers {
             Identity::Pipe(_) => "its pipe".to_owned(),
             Identity::Process(process) => format!("process {}", process.pid),
         };
-        warn!(
-            "ticket {ticket}: {what} cannot be looked for ({why}): taken to be there; seq release {ticket} ends that"
-        );
+        let end = if self.is_turn { "release" } else { "cancel" };
+        warn!("ticket {ticket}: {what} cannot be looked for ({why}): taken to be there; seq {end} {ticket} ends that");
         self.unseen.push((role, identity));
     }
 

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use super::config::Config;
 use super::kept::Kept;
 use crate::clock::{Time, milliseconds};
+use crate::estimate::Waits;
 use crate::protocol::{
     Domain, DomainStatus, EndedTurn, Event, EventKind, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus,
     PolicyEvent, PolicyEventKind, PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply,
@@ -110,13 +111,13 @@ pub(super) fn status(lines: &[LineView<'_>], kept: &Kept, clock: &WallClock, req
 
 fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
     let held = |holder: &TicketView<'_>| clock.age(holder.active_at.unwrap_or(holder.queued_at));
-    let left = |holder: &TicketView<'_>| line.usual_run.map(|usual| usual.saturating_sub(held(holder)));
-    // Those who wait get their turn when the one who has it now is done, and then those ahead of them.
-    let first_left = line.holders.first().and_then(|(holder, ..)| left(holder));
-    let waiter_left = |position: u64| {
-        let ahead = u32::try_from(position - 1).unwrap_or(u32::MAX);
-        Some(first_left?.saturating_add(line.usual_run?.saturating_mul(ahead)))
+    let left = |holder: &TicketView<'_>| match holder.lease_until {
+        // How long others ran says nothing of it.
+        Some(until) => Some(clock.left(until)),
+        None => line.usual_run.map(|usual| usual.saturating_sub(held(holder))),
     };
+    let lefts = line.holders.iter().filter_map(|(holder, ..)| left(holder)).collect();
+    let mut waits = Waits::new(lefts, line.concurrency, line.usual_run);
     let holders = line.holders.iter();
     let waiters = (1..).zip(&line.waiters);
     DomainStatus {
@@ -125,7 +126,7 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
             .map(|(holder, token, state)| holder_status(holder, line.domain, (*token, *state), left(holder), clock))
             .collect(),
         waiters: waiters
-            .map(|(position, waiter)| waiter_status(waiter, line.domain, position, waiter_left(position), clock))
+            .map(|(position, waiter)| waiter_status(waiter, line.domain, position, waits.next(), clock))
             .collect(),
         waiting: line.waiting,
         awaited_ms: line.awaited_until.map(|until| milliseconds(clock.left(until))),

@@ -86,7 +86,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         Taken::Mine(lock) => lock,
         Taken::Busy(pid) => return Err(busy(&place, pid)),
     };
-    let log = Log::start(log_path(args, &place))?;
+    let log = Log::start(log_path(args, &place), args.log.is_some())?;
     std::panic::set_hook(Box::new(say_and_abort));
     for remark in remarks {
         warn!("{remark}");

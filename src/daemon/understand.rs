@@ -69,12 +69,16 @@ fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
 
 /// The further lines, each once.
 fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
-    let further = sequence.also.iter().map(|name| Domain::parse(name)).collect::<Result<Vec<Domain>, _>>()?;
-    let further = Domain::each_once(std::iter::once(domain.clone()).chain(further)).skip(1);
-    // A line has room for thousands.
-    let also: Vec<Domain> = further.take(DOMAINS_PER_REQUEST_MAX).collect();
-    if also.len() >= DOMAINS_PER_REQUEST_MAX {
-        return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
+    let mut also: Vec<Domain> = Vec::new();
+    for name in &sequence.also {
+        let further = Domain::parse(name)?;
+        if further != *domain && !also.contains(&further) {
+            also.push(further);
+        }
+        // At once: a line has room for thousands, and each is compared with all before it.
+        if also.len() >= DOMAINS_PER_REQUEST_MAX {
+            return Err(Refusal::bad(format!("a request names at most {DOMAINS_PER_REQUEST_MAX} domains")));
+        }
     }
     Ok(also)
 }

@@ -96,13 +96,14 @@ impl Ask {
         matches!(self, Ask::Other(other) if matches!(**other, Other::Hello(_) | Other::Stop(_) | Other::Restart(_)))
     }
 
-    /// Whether it is to be done only while somebody waits for the answer. The end of a turn is no such thing: it has
-    /// happened.
+    /// Whether it is to be done only while somebody waits for the answer: it must not happen behind its user's back, or
+    /// is an answer and nothing else. The end of a turn is no such thing: it has happened.
     pub(super) fn needs_hearer(&self) -> bool {
         match self {
-            Ask::Sequence(..) => true,
-            Ask::Input(input) => matches!(input, Input::Release { .. } | Input::Cancel { .. }),
-            Ask::Other(other) => matches!(**other, Other::Stop(_) | Other::Restart(_)),
+            Ask::Sequence(..) | Ask::Other(_) => true,
+            Ask::Input(input) => {
+                matches!(input, Input::Release { .. } | Input::Cancel { .. } | Input::Wait { .. })
+            }
             Ask::Started(..) => false,
         }
     }

@@ -127,7 +127,8 @@ pub struct HolderStatus {
     pub held_ms: u64,
     /// How long it had waited, in milliseconds.
     pub waited_ms: u64,
-    /// How long it may still take by past runs, in milliseconds; zero when it takes longer than usual.
+    /// How long it may still take by past runs, in milliseconds; zero when it takes longer than usual. Of a turn of
+    /// binding `lease`: what is left of that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
     /// Slots that it takes.

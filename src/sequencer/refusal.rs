@@ -194,7 +194,9 @@ impl fmt::Display for Refusal {
                 write!(f, "ticket {ticket} belongs to another user (uid {uid}): ask them, or an administrator")
             }
             Refusal::NotYourTurn { domain, holder, pid } => not_your_turn(domain, *holder, *pid, f),
-            Refusal::Gone { ticket } => write!(f, "the process that ticket {ticket} is bound to ended while it waited"),
+            Refusal::Gone { ticket } => {
+                write!(f, "the process that ticket {ticket} is bound to ended while it waited: name one that stays")
+            }
             Refusal::Awaited { domain, next, pid } => {
                 write!(f, "{domain} is busy: it waits for ticket {next} (pid {pid}) to come back after a restart")
             }

@@ -251,6 +251,7 @@ impl Entry {
             wishes: self.wishes(),
             superseded: self.superseded(),
             max_run: self.turn().and_then(|turn| turn.max_run),
+            lease_until: self.turn().and_then(|turn| turn.lease_until),
             is_away: self.is_away(),
         }
     }

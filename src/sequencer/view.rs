@@ -62,6 +62,8 @@ pub struct TicketView<'a> {
     pub superseded: Option<Successor>,
     /// How long its turn may take by the policy with which it began.
     pub max_run: Option<Duration>,
+    /// When its lease is over, if it has a turn of that binding.
+    pub lease_until: Option<Time>,
     /// Whether it waits, and its client has not come back since a restart.
     pub is_away: bool,
 }

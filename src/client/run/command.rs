@@ -41,6 +41,8 @@ struct Ours<'a> {
     turn: &'a Active,
     /// Where the daemon is that the turn is of.
     socket: &'a Path,
+    /// The signals that are blocked in it.
+    blocked: SigSet,
 }
 
 /// Starts the command with everything of seq's own: terminal, directory, environment, standard streams. It may have to
@@ -49,7 +51,7 @@ pub(super) fn start(
     args: &cli::Run,
     longest: Option<Duration>,
     (turn, socket): (&Active, &Path),
-    keeper: Option<&Keeper>,
+    (keeper, blocked): (Option<&Keeper>, SigSet),
 ) -> Result<Running, Error> {
     let shares_group = has_terminal();
     let leaves_orphans = longest.is_some() || args.wishes.supersede.is_some() || args.until_all_exit;
@@ -61,7 +63,7 @@ pub(super) fn start(
     }
     keep_closed();
     let (program, arguments) = (&args.command[0], &args.command[1..]);
-    let ours = Ours { args, turn, socket };
+    let ours = Ours { args, turn, socket, blocked };
     let spawned = match spawn(program, program, arguments, &ours, shares_group) {
         // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
         Err(error) if is(&error, Errno::NOEXEC) => {
@@ -75,8 +77,8 @@ pub(super) fn start(
     Ok(Running { pid, shares_group, leaves_orphans, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
 }
 
-/// Starts a program with no signal blocked. Those that seq takes as events are blocked in seq itself, and the standard
-/// library's `Command` would hand that on, so that the command could not even be stopped.
+/// Starts a program with those signals blocked that seq was started with. Those that seq takes as events are blocked in
+/// seq itself, and the standard library's `Command` would hand that on, so that the command could not even be stopped.
 fn spawn(
     program: &OsStr,
     name: &OsStr,
@@ -86,7 +88,7 @@ fn spawn(
 ) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
     let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
-    attributes.set_sigmask(&SigSet::empty())?;
+    attributes.set_sigmask(&ours.blocked)?;
     if !was_sigpipe_ignored() {
         // Rust ignores it from the start, and nobody else may expect that.
         attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
@@ -106,7 +108,7 @@ fn spawn(
 
 /// seq's own environment, and which turn this is.
 fn environment(ours: &Ours<'_>, text: impl Fn(&[u8]) -> io::Result<CString>) -> io::Result<Vec<CString>> {
-    let Ours { args, turn, socket } = ours;
+    let Ours { args, turn, socket, blocked: _ } = ours;
     let ours: [(&str, OsString); 6] = [
         ("SEQ_DOMAIN", turn.domain.to_string().into()),
         ("SEQ_DOMAINS", normal(&args.domain).join("\n").into()),

@@ -64,7 +64,8 @@ fn under(
 ) -> Result<u8, Error> {
     let started = Time::now();
     let longest = longest_run(args, turn);
-    let running = match command::start(args, longest, (turn, tie.socket()), tie.keeper()) {
+    let running = match command::start(args, longest, (turn, tie.socket()), (tie.keeper(), signals.blocked_at_start()))
+    {
         Ok(running) => running,
         Err(error) => {
             give_back(args, turn, tie, error.exit_status());

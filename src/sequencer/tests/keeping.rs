@@ -57,7 +57,10 @@ fn a_waiter_whose_process_is_gone_leaves() {
     story.ask_with(2, "b", |request| request.binding = Binding::Process);
     assert_eq!(
         story.take(Input::ProcessGone { ticket: Ticket(2) }),
-        ["#2 left Gone, waited 0ns", "c2: gone: the process that ticket 2 is bound to ended while it waited"]
+        [
+            "#2 left Gone, waited 0ns",
+            "c2: gone: the process that ticket 2 is bound to ended while it waited: name one that stays"
+        ]
     );
 }
 
