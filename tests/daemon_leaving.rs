@@ -239,10 +239,7 @@ fn a_damaged_number_file_is_refused_by_name_and_left_alone() {
     fs::write(&path, "{\"format\":1,").unwrap();
     let said = Daemon::start_with(&daemon.socket, &[]).err().unwrap();
     assert!(said.starts_with(&format!("error: the number file {} is damaged (", path.display())), "{said}");
-    assert!(
-        said.ends_with("): restore it, or move it away: the numbers go on above those in the database\n"),
-        "{said}"
-    );
+    assert!(said.ends_with("away: the numbers go on above those in seq.db and seq.mark beside it\n"), "{said}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"format\":1,");
     assert!(!daemon.socket.exists());
     fs::remove_file(&path).unwrap();

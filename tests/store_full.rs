@@ -29,14 +29,7 @@ struct Disk {
 impl Disk {
     /// A disk for the daemon of `home`, which is started.
     fn of(home: &Home) -> Disk {
-        let state = home.state();
-        fs::create_dir_all(&state).unwrap();
-        let mount = |arguments: &[&str]| home.finish(home.command("mount").args(arguments)).status.success();
-        let is_mounted = unshare(CloneFlags::CLONE_NEWNS).is_ok()
-            && mount(&["--make-rprivate", "/"])
-            && mount(&["-t", "tmpfs", "-o", "size=400k,mode=700", "tmpfs", state.to_str().unwrap()]);
-        rustix::fs::chmod(&state, rustix::fs::Mode::RWXU).unwrap();
-        let disk = Disk { state, is_mounted };
+        let disk = Disk::of_size(home, "400k");
         let mut daemon = home.command(seqd_program());
         let fault = format!("quota:{}", disk.quota().display());
         daemon.args(["--detach", "--socket"]).arg(home.socket()).env("SEQD_FAULT", fault);
@@ -44,6 +37,18 @@ impl Disk {
         drop(home.wire());
         home.warm();
         disk
+    }
+
+    /// A disk for the daemon of `home`, of this size where it can be mounted.
+    fn of_size(home: &Home, size: &str) -> Disk {
+        let state = home.state();
+        fs::create_dir_all(&state).unwrap();
+        let mount = |arguments: &[&str]| home.finish(home.command("mount").args(arguments)).status.success();
+        let is_mounted = unshare(CloneFlags::CLONE_NEWNS).is_ok()
+            && mount(&["--make-rprivate", "/"])
+            && mount(&["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs", state.to_str().unwrap()]);
+        rustix::fs::chmod(&state, rustix::fs::Mode::RWXU).unwrap();
+        Disk { state, is_mounted }
     }
 
     fn quota(&self) -> PathBuf {
@@ -360,4 +365,30 @@ fn in_the_way(path: &Path, work: impl FnOnce()) {
     work();
     fs::remove_dir(path).unwrap();
     fs::rename(kept, path).unwrap();
+}
+
+#[test]
+fn the_log_of_the_database_never_fills_a_small_disk() {
+    let home = Home::new();
+    let disk = Disk::of_size(&home, "1m");
+    if !disk.is_mounted {
+        return; // What happens on a large disk does not show it.
+    }
+    let room = || rustix::fs::statvfs(&disk.state).map(|found| found.f_bavail * found.f_frsize).unwrap();
+    for round in 0..3 {
+        let mut daemon = home.command(seqd_program());
+        // Each commit goes into the log: it would take 5 MB.
+        daemon.args(["--detach", "--socket"]).arg(home.socket()).env("SEQD_FAULT", "kill:1000000000@1");
+        assert!(home.finish(&mut daemon).status.success());
+        let mut wire = Wire::connect(&home.socket()).unwrap();
+        for turn in 0..100 {
+            let given = wire.ask(&json!({"op": "sequence", "domain": "a"})).unwrap_or_default();
+            let log = || fs::read_to_string(disk.state.join("seqd.log")).unwrap();
+            assert_eq!(given["type"], "active", "round {round}, turn {turn}, {} bytes: {given}\n{}", room(), log());
+            assert_eq!(wire.ask(&json!({"op": "done", "domain": "a"})).unwrap()["type"], "done");
+        }
+        home.kill_daemon();
+    }
+    let log = fs::metadata(disk.state.join("seq.db-wal")).unwrap().len();
+    assert!(log <= room(), "{log} bytes of the log, {} bytes of room", room());
 }

@@ -11,7 +11,7 @@ use super::kept::Kept;
 use super::report::{self, WallClock};
 use crate::clock::Time;
 use crate::error::{Cure, Error};
-use crate::protocol::{Outcome, Ticket};
+use crate::protocol::{Outcome, Ticket, Token};
 use crate::sequencer::{Change, Record, Sequencer};
 use crate::store::{self, Database, LeftTicket, Retention};
 
@@ -157,6 +157,13 @@ impl Ledger {
             self.keep_batch();
         }
         written
+    }
+
+    /// The ticket and the token that come next, as the file of numbers has them already.
+    pub(super) fn next_numbers(&mut self, ticket: Ticket, token: Token) {
+        if let Some(database) = &mut self.database {
+            database.next_numbers(ticket, token);
+        }
     }
 
     /// Makes all that was written readable, for those who ask for the history.

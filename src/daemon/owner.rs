@@ -208,6 +208,7 @@ impl Owner {
         }
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
+        self.ledger.next_numbers(ticket, token);
         if !self.ledger.is_empty() {
             let now = self.batch.now;
             let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));

@@ -21,8 +21,7 @@ use super::serve::{Beginning, serve};
 use super::storage;
 use crate::clock::Time;
 use crate::error::{Error, status};
-use crate::protocol::Ticket;
-use crate::store::{Database, Machine, Numbers};
+use crate::store::{Database, Known, Machine, Numbers};
 
 /// Runs the daemon until it leaves; with `--detach`, starts it in the background.
 ///
@@ -105,8 +104,8 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         }
         // What is kept in memory ends with the daemon.
         let in_use = storage.database.is_some().then(|| Machine::this().boot_id);
-        let last = storage.database.as_mut().map_or(Ok(Ticket(0)), Database::last_ticket)?;
-        let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers, last, in_use)?;
+        let known = storage.database.as_mut().map_or(Ok(Known::default()), Database::known_numbers)?;
+        let (numbers, next_ticket, next_token) = Numbers::open(&place.numbers, known, in_use)?;
         let Listening { listener, identity } = match passed {
             Some((listening, _)) => listening,
             None => listen::bind(&place, access)?,

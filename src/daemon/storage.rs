@@ -15,7 +15,9 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::{Domain, EndedTurn, Outcome, Ticket};
 use crate::sequencer::Secret;
-use crate::store::{Change, Database, DoneNote, Found, FoundNote, Machine, Retention, SavedTicket, read_notes};
+use crate::store::{
+    Change, Database, DoneNote, Found, FoundNote, Machine, Problem, Retention, SavedTicket, read_notes,
+};
 
 /// Domains in which a turn ended, and when, in milliseconds since 1970.
 pub(super) type Ended = Vec<(Domain, i64)>;
@@ -40,7 +42,9 @@ pub(super) struct Storage {
 /// With one sentence about what cannot be used, why, and the way out. Nothing is replaced then.
 pub(super) fn open(args: &SeqdArgs, place: &Place, budget: Budget) -> Result<Storage, Error> {
     if args.in_memory {
-        return Ok(Storage::default());
+        // Those would have their turns beside whoever this daemon gives one to.
+        let is_left = place.files().outlive_a_daemon();
+        return if is_left { Err(Problem::left_for_memory(&place.database)) } else { Ok(Storage::default()) };
     }
     let age_ms = i64::try_from(args.history_age.as_millis()).unwrap_or(i64::MAX);
     let retention = Retention { turns: args.history_turns, age_ms };

@@ -1,6 +1,9 @@
 //! Writing into the database: into the journal first, and from there, many at once, into the file.
 
+use rusqlite::ErrorCode;
+
 use super::change::Change;
+use super::checkpoint::is_room_short;
 use super::database::{Database, oldest};
 use super::fault;
 use super::history::{self, PRUNE_ROWS_MAX};
@@ -89,7 +92,11 @@ impl Database {
 
     fn take_in_journal(&mut self) -> Result<(), Problem> {
         let rows: Vec<Row<'_>> = self.journal.rows().into_values().collect();
-        self.transact(&rows, &[]).map_err(|error| write_problem(&self.path, error)).map(|removed| self.took_in(removed))
+        match self.transact(&rows, &[]) {
+            Ok(removed) => self.took_in(removed),
+            Err(error) => return Err(self.failed(error)),
+        }
+        Ok(())
     }
 
     /// Writes settings, and what changed with them, past the journal: they are few. What was set for good is on the disk
@@ -129,7 +136,7 @@ impl Database {
                     };
                 }
                 self.summary = summary;
-                return Err(write_problem(&self.path, error));
+                return Err(self.failed(error));
             }
         }
         Ok(())
@@ -169,6 +176,14 @@ impl Database {
         written
     }
 
+    /// What a transaction failed for. The room that it lacks may be that of the log.
+    fn failed(&mut self, error: rusqlite::Error) -> Problem {
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            self.checkpointer.wake();
+        }
+        write_problem(&self.path, error)
+    }
+
     /// The database has the journal, and let go of `removed` turns.
     fn took_in(&mut self, removed: u64) {
         fault::point();
@@ -176,7 +191,7 @@ impl Database {
         self.ended -= removed;
         self.mark.settle(self.summary, oldest(&self.sums), self.ended);
         self.transactions += 1;
-        if self.transactions >= CHECKPOINT_TRANSACTIONS {
+        if self.transactions >= CHECKPOINT_TRANSACTIONS || is_room_short(&self.path) {
             self.transactions = 0;
             self.checkpointer.wake();
         }

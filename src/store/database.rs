@@ -17,16 +17,19 @@ use super::history::{self, PRUNE_ROWS_MAX};
 use super::inspect::{connect, identity_of, log_of};
 use super::journal::Journal;
 use super::mark::{Mark, Summary};
+use super::numbers::Known;
 use super::problem::{Problem, problem, write_problem};
 use super::setting::{Setting, SettingSums};
 use crate::error::Cure;
-use crate::protocol::Ticket;
+use crate::protocol::{Ticket, Token};
 
 /// The open database. There is one for a daemon, and it is the only writer.
 #[derive(Debug)]
 pub struct Database {
     pub(super) connection: Connection,
     pub(super) mark: Mark,
+    /// What the mark said of the numbers when it was opened, and how many starts that makes.
+    pub(super) known: Known,
     /// What is committed and not in the file yet.
     pub(super) journal: Journal,
     pub(super) checkpointer: Checkpointer,
@@ -43,6 +46,8 @@ pub struct Database {
     pub(super) settings: Vec<Setting>,
     /// Since the checkpointer was woken.
     pub(super) transactions: u32,
+    /// Until the first quiet moment.
+    pub(super) is_just_opened: bool,
     pub(super) retention: Retention,
     /// Rows of the history, those in the journal too.
     pub(super) ended: u64,
@@ -84,6 +89,9 @@ impl Database {
     /// As [`commit`](Database::commit).
     pub fn prune(&mut self, now_ms: i64) -> Result<bool, Problem> {
         self.catch_up()?;
+        if std::mem::take(&mut self.is_just_opened) {
+            self.checkpointer.shorten(&self.path);
+        }
         let before = now_ms.saturating_sub(self.retention.age_ms);
         let removed = match self.surplus() {
             0 => history::prune_age(&self.connection, before),
@@ -105,16 +113,22 @@ impl Database {
         history::one(&self.connection, &self.path, ticket)
     }
 
-    /// The largest ticket that is in it; zero when none is.
+    /// What it and its mark say of the ticket and token that come next.
     ///
     /// # Errors
     ///
     /// When it cannot be read.
-    pub fn last_ticket(&mut self) -> Result<Ticket, Problem> {
+    pub fn known_numbers(&mut self) -> Result<Known, Problem> {
         self.catch_up()?;
         let last = "SELECT coalesce(max(ticket), 0) FROM turns";
-        let last = self.connection.query_row(last, [], |row| row.get(0));
-        last.map(|last: i64| Ticket(last.cast_unsigned())).map_err(|error| problem(&self.path, error))
+        let last = self.connection.query_row(last, [], |row| row.get::<_, i64>(0));
+        let last = last.map_err(|error| problem(&self.path, error))?.cast_unsigned();
+        Ok(Known { ticket: self.known.ticket.max(last + 1), ..self.known })
+    }
+
+    /// From now on the mark says that these come next; to be called before anybody is told of the numbers before them.
+    pub fn next_numbers(&mut self, ticket: Ticket, token: Token) {
+        self.mark.next_numbers(ticket.0, token.0);
     }
 
     /// Where it is.

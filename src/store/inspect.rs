@@ -63,7 +63,15 @@ pub(super) fn check_file(path: &Path, must_hold: impl Fn() -> Option<Problem>) -
     if is_foreign(&start) {
         return Err(Problem::foreign(path));
     }
-    Ok(())
+    // SQLite opens what it must not write as well, with a file of its own beside it, and says so only later.
+    check_openable(path)?;
+    let log = log_of(path);
+    if log.exists() { check_openable(&log) } else { Ok(()) }
+}
+
+fn check_openable(path: &Path) -> Result<(), Problem> {
+    let opened = File::options().read(true).write(true).open(path);
+    opened.map(drop).map_err(|error| Problem::file("write", path, &error))
 }
 
 /// Whether the header says that the database is another program's. Opening it would make one with a log of it. A new

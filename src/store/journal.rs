@@ -231,6 +231,7 @@ fn field<const BYTES: usize>(bytes: &[u8], at: usize) -> Option<[u8; BYTES]> {
 mod tests {
     use super::*;
     use crate::store::mark::Summary;
+    use crate::store::numbers::Known;
     use crate::store::row::{ENDED, GONE, LIVE, checksum};
 
     fn row(ticket: u64, state: u8, body: &[u8]) -> Row<'_> {
@@ -243,6 +244,7 @@ mod tests {
     fn written(number: u64) -> (Journal, [usize; 3]) {
         let directory = tempfile::tempdir().unwrap();
         let mut mark = Mark::open(&directory.path().join("mark"), "boot").unwrap();
+        mark.start(Known::default());
         mark.begin_journal(number, 0);
         mark.turn(false);
         mark.settle(Summary::default(), Ticket(1), 0);

@@ -15,14 +15,15 @@ use sha2::{Digest, Sha256};
 use super::digest::first_eight;
 use super::file;
 use super::journal;
+use super::numbers::Known;
 use crate::protocol::Ticket;
 use crate::sys::Words;
 
 /// Where the words are: which run of the machine, what the database held last, what the next commit makes of it, how
 /// long the history is, plus one, whether the last to use it closed it, a ticket below which none lives, whether the
 /// database was just being turned over to this run of the machine, the journal's number, its length in bytes, the version
-/// of all this, which is stored last, and whether the database was just taking the journal in. Each is sealed but the two
-/// summaries, which are checked by what is found.
+/// of all this, which is stored last, whether the database was just taking the journal in, the ticket and the token that
+/// come next, and how often a daemon started. Each is sealed but the two summaries, which are checked by what is found.
 const BOOT: usize = 0;
 const SETTLED: usize = 1;
 const ANNOUNCED: usize = 3;
@@ -34,17 +35,24 @@ const NUMBER: usize = 9;
 const LENGTH: usize = 10;
 const FORMAT: usize = 11;
 const TAKING: usize = 12;
+const TICKET: usize = 13;
+const TOKEN: usize = 14;
+const STARTS: usize = 15;
 /// Where the journal begins.
 const JOURNAL: usize = 16;
 const WORDS: usize = JOURNAL + journal::WORDS;
 
-const SEALED: [usize; 9] = [BOOT, HISTORY, CLOSED, OLDEST, TURNING, NUMBER, LENGTH, FORMAT, TAKING];
+const SEALED: [usize; 12] =
+    [BOOT, HISTORY, CLOSED, OLDEST, TURNING, NUMBER, LENGTH, FORMAT, TAKING, TICKET, TOKEN, STARTS];
 
 /// The version of the words; none in a file whose words have no seals.
-const SEALED_FORMAT: u64 = 2;
+const SEALED_FORMAT: u64 = 3;
 
 /// The first version that says whether the database was taking the journal in.
 const TAKING_FORMAT: u64 = 2;
+
+/// The first version that says which ticket and token come next, and how often a daemon started.
+const NUMBERS_FORMAT: u64 = 3;
 
 /// How long the file was before there was a journal in it. Its words have no seals.
 const EARLIER_WORDS: usize = 9;
@@ -125,6 +133,9 @@ pub(super) struct Seen {
     pub(super) may_be_taken_in: bool,
     pub(super) journal_number: u64,
     length: u64,
+    /// The ticket and the token that come next, and the number of starts; none of it in a mark of an earlier version.
+    /// What it says of the numbers is true also in another run of the machine.
+    pub(super) numbers: Option<Known>,
     /// All that is where the journal is.
     pub(super) journal: Vec<u8>,
 }
@@ -184,7 +195,13 @@ impl Mark {
         let is_sealed = word(FORMAT) != 0;
         let is_whole = content.len() >= WORDS * 8 || (!is_sealed && content.len() == EARLIER_WORDS * 8);
         let says_taking = word(FORMAT) & VALUE_MAX >= TAKING_FORMAT;
-        let is_right = |index| is_right(index, word(index)) || (index == TAKING && !says_taking);
+        let says_numbers = word(FORMAT) & VALUE_MAX >= NUMBERS_FORMAT;
+        let is_said = |index| match index {
+            TAKING => says_taking,
+            TICKET | TOKEN | STARTS => says_numbers,
+            _ => true,
+        };
+        let is_right = |index| !is_said(index) || is_right(index, word(index));
         let is_sound = !is_sealed || SEALED.into_iter().all(is_right);
         let is_damaged = !is_whole || !is_sound;
         if !is_blank && is_damaged {
@@ -208,6 +225,7 @@ impl Mark {
             may_be_taken_in: !says_taking || value(TAKING) == 1,
             journal_number: value(NUMBER),
             length: value(LENGTH),
+            numbers: says_numbers.then(|| Known { ticket: value(TICKET), token: value(TOKEN), starts: value(STARTS) }),
             journal,
         })
     }
@@ -242,6 +260,18 @@ impl Mark {
         let found = file.metadata()?;
         (self.words, self.identity) = (words, (found.dev(), found.ino()));
         Ok(())
+    }
+
+    /// A daemon has started, and goes on with these numbers.
+    pub(super) fn start(&self, known: Known) {
+        self.seal(STARTS, known.starts);
+        self.next_numbers(known.ticket, known.token);
+    }
+
+    /// No ticket and no token at or above these was ever given out.
+    pub(super) fn next_numbers(&self, ticket: u64, token: u64) {
+        self.seal(TICKET, ticket);
+        self.seal(TOKEN, token);
     }
 
     /// The next commit will make this of the database, if it succeeds.
@@ -303,7 +333,9 @@ impl Mark {
     /// Makes it one of before there was a word about taking in.
     #[cfg(test)]
     pub(super) fn as_first_format(&self) {
-        self.words.store(TAKING, 0);
+        for index in [TAKING, TICKET, TOKEN, STARTS] {
+            self.words.store(index, 0);
+        }
         self.seal(FORMAT, 1);
     }
 
@@ -354,6 +386,7 @@ mod tests {
         let path = directory.path().join("mark");
         assert!(!outlives_a_daemon(&path));
         let mut mark = Mark::open(&path, &Machine::this().boot_id).unwrap();
+        mark.start(Known::default());
         mark.begin_journal(1, 0);
         mark.turn(false);
         mark.settle(Summary::default(), Ticket(1), 7);
@@ -371,6 +404,7 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         let mut mark = Mark::open(&path, "another boot").unwrap();
+        mark.start(Known::default());
         mark.begin_journal(1, 0);
         mark.turn(false);
         let live = Summary::of(Ticket(1), 5);

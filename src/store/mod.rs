@@ -30,7 +30,7 @@ pub(crate) use file::replace as replace_file;
 pub use history::History;
 pub use machine::Machine;
 pub use notes::{DoneNote, FoundNote, find_note, read_notes};
-pub use numbers::Numbers;
+pub use numbers::{Known, Numbers};
 pub use open::Files;
 pub use problem::Problem;
 pub use saved::{LeftTicket, ProcessIdentity, SavedTicket};

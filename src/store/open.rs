@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::change::{Change, Found, Retention};
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, make_room};
 use super::database::{Database, oldest};
 use super::history;
 use super::inspect::{
@@ -15,7 +15,7 @@ use super::inspect::{
 use super::journal::Journal;
 use super::machine::Machine;
 use super::mark::{Mark, Seen, Summary};
-use super::numbers::Numbers;
+use super::numbers::{Known, Numbers};
 use super::problem::{Problem, problem};
 use super::row::LIVE;
 use super::schema::{self, Before};
@@ -59,13 +59,25 @@ impl Files {
             let is_alone = !self.database.try_exists().unwrap_or(true);
             return !is_alone || Numbers::may_be_in_use(&self.numbers, &machine).unwrap_or(true);
         }
-        seen.outlives_a_daemon()
+        seen.outlives_a_daemon() || self.is_older(&seen).unwrap_or(true)
     }
 
-    /// What says that an empty database cannot be the one, if anything does.
-    fn must_hold(&self, seen: &Seen, machine: &Machine) -> Option<Problem> {
+    /// Whether the database and its mark are copies of an earlier time: a daemon has started beside these numbers since
+    /// then. Each one says so in the mark first. Across a restart of the machine nobody knows whether the mark is as it
+    /// was last, and nothing lives.
+    fn is_older(&self, seen: &Seen) -> Result<bool, Problem> {
+        match seen.numbers {
+            Some(known) if seen.is_current => Ok(known.starts < Numbers::starts(&self.numbers)?),
+            _ => Ok(false),
+        }
+    }
+
+    /// What says that a database with nothing in it cannot be the one, if anything does. Where it `is_a_file`, what was in
+    /// it is in its log.
+    fn must_hold(&self, seen: &Seen, machine: &Machine, is_a_file: bool) -> Option<Problem> {
         if seen.holds_something() {
-            return Some(Problem::missing(&self.database, &self.mark));
+            let missing = if is_a_file { Problem::log_missing } else { Problem::missing };
+            return Some(missing(&self.database, &self.mark));
         }
         // Somebody who made an empty mark knows that nothing lives.
         if seen.is_there {
@@ -126,16 +138,19 @@ impl Database {
         let path = &files.database;
         let seen =
             Mark::look(&files.mark, &machine.boot_id).map_err(|error| Problem::file("read", &files.mark, &error))?;
-        let must_hold = || files.must_hold(&seen, machine);
-        check_file(path, must_hold)?;
+        check_file(path, || files.must_hold(&seen, machine, false))?;
         let connection = connect(path).map_err(|error| problem(path, error))?;
         check_writable(&connection, path)?;
-        let before = schema::look(&connection, path, must_hold)?;
+        let before = schema::look(&connection, path, || files.must_hold(&seen, machine, true))?;
         if !before.is_new() && !seen.was_closed {
             check_all(&connection, path)?;
         }
         let contents = Contents::read(&connection, files, &seen, &before)?;
         check_owner(&seen, &before.machine, machine, (contents.summary, !contents.live.is_empty()), files)?;
+        if files.is_older(&seen)? {
+            return Err(Problem::older(path, &files.mark, &files.numbers));
+        }
+        let starts = Numbers::starts(&files.numbers)?;
         let found = contents.found();
         let is_of_this_run = before.machine.boot_id == machine.boot_id;
         if is_of_this_run {
@@ -147,8 +162,10 @@ impl Database {
         // Up to here nothing has changed.
         let mark =
             Mark::open(&files.mark, &machine.boot_id).map_err(|error| Problem::file("write", &files.mark, &error))?;
+        make_room(&connection, path).map_err(|error| problem(path, error))?;
         schema::migrate(&connection, path, &before)?;
-        let mut database = Database::begin(connection, mark, path, contents, (&seen, !is_of_this_run), retention)?;
+        let mut database =
+            Database::begin(connection, mark, path, contents, (&seen, starts, !is_of_this_run), retention)?;
         if is_of_this_run {
             return Ok((database, found));
         }
@@ -162,7 +179,7 @@ impl Database {
         mut mark: Mark,
         path: &Path,
         contents: Contents,
-        (seen, is_turning): (&Seen, bool),
+        (seen, starts, is_turning): (&Seen, u64, bool),
         retention: Retention,
     ) -> Result<Database, Problem> {
         let at = |error: rusqlite::Error| problem(path, error);
@@ -173,12 +190,16 @@ impl Database {
             Some(ended) => ended,
             None => history::count(&connection).map_err(at)?,
         };
+        let known = seen.numbers.unwrap_or_default();
+        let known = Known { starts: known.starts.max(starts) + 1, ..known };
+        mark.start(known);
         mark.begin_journal(journal.number(), journal.length());
         mark.turn(is_turning);
         mark.settle(summary, oldest(&sums), ended);
         let mut database = Database {
             connection,
             mark,
+            known,
             journal,
             checkpointer: Checkpointer::new(connect(path).map_err(at)?),
             path: path.to_owned(),
@@ -188,6 +209,7 @@ impl Database {
             summary,
             settings: settings.into_iter().map(|(setting, _)| setting).collect(),
             transactions: 0,
+            is_just_opened: true,
             retention,
             ended,
         };

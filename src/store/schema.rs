@@ -34,6 +34,9 @@ const MIGRATIONS: [&str; 2] = [
      ) STRICT, WITHOUT ROWID;",
 ];
 
+/// The tables, and the version that each is there since.
+const TABLES: [(&str, i32); 3] = [("turns", 1), ("facts", 1), ("settings", SETTINGS_VERSION)];
+
 /// The first version with settings.
 const SETTINGS_VERSION: i32 = 2;
 
@@ -78,6 +81,11 @@ pub(super) fn look(
     if is_new {
         let machine = Machine { boot_id: String::new(), host: String::new(), host_name: String::new() };
         return must_hold().map_or(Ok(Before { version, machine, taken_in: 0 }), Err);
+    }
+    for (table, since) in TABLES {
+        if has_table(connection, table).map_err(at)? != (version >= since) {
+            return Err(Problem::broken(path, &format!("its tables are not those of version {version}")));
+        }
     }
     let fact = |name: &str| {
         let value = connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get(0));
@@ -128,4 +136,9 @@ pub(super) fn set_machine(connection: &Connection, machine: &Machine) -> rusqlit
 
 fn has_tables(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) > 0 FROM sqlite_schema", [], |row| row.get(0))
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let find = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    connection.query_row(find, [name], |row| row.get(0))
 }
