@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::pipes::Heir;
 use super::report::WallClock;
 use super::wake::WatchEnd;
 use super::watch::{Identity, Role, Watch};
@@ -27,6 +28,8 @@ struct Keeper {
     is_active: bool,
     /// What is watched for it.
     watches: Vec<Watch>,
+    /// What works under the turn, if its client died without naming it.
+    heir: Option<Heir>,
     /// See [`SavedTicket::pipes_namespace`].
     pipes_namespace: Option<u64>,
     /// What may keep it, and cannot be watched.
@@ -57,6 +60,7 @@ impl Kept {
         let keeper = self.tickets.entry(ticket).or_default();
         keeper.connection = Some(connection);
         keeper.asker = asker;
+        keeper.heir = None;
         let unseen = std::mem::take(&mut keeper.unseen);
         if !keeper.is_active {
             keeper.watches.clear();
@@ -121,6 +125,23 @@ impl Kept {
             Some(Identity::Pipe(inode)) => Some(inode),
             _ => None,
         })
+    }
+
+    /// This process has the pipe that keeps the ticket.
+    pub(super) fn inherit(&mut self, ticket: Ticket, heir: Heir) {
+        if let Some(keeper) = self.tickets.get_mut(&ticket) {
+            keeper.heir = Some(heir);
+        }
+    }
+
+    /// Whether such a process is known already: what is found later may be what that has left.
+    pub(super) fn has_heir(&self, ticket: Ticket) -> bool {
+        self.tickets.get(&ticket).is_some_and(|keeper| keeper.heir.is_some())
+    }
+
+    /// The process that had it, once.
+    pub(super) fn take_heir(&mut self, ticket: Ticket) -> Option<Heir> {
+        self.tickets.get_mut(&ticket)?.heir.take()
     }
 
     /// Something keeps this ticket that cannot be watched.

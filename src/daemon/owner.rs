@@ -20,13 +20,14 @@ use super::history::{Librarian, LogAsk};
 use super::kept::{Kept, gone};
 use super::ledger::Ledger;
 use super::link::Link;
+use super::pipes::Heir;
 use super::report::{self, WallClock};
 use super::rests::Rests;
 use super::settings;
 use super::sight;
 use super::stall::Stall;
 use super::timer::Timer;
-use super::wake::{Ask, Leaving, Signal, Wake};
+use super::wake::{Ask, Leaving, Signal, Wake, WatchEnd};
 use super::watch::{Role, Watcher, identify};
 use crate::clock::Time;
 use crate::error::Error;
@@ -237,13 +238,14 @@ impl Owner {
                 }
             }
             Wake::CaughtUp(connection) => self.refresh(connection),
+            Wake::Ended(end) if self.is_closed_in_death(end) => {}
             Wake::Ended(end) if self.kept.take_end(end) => {
                 self.input(gone(end.ticket, end.is_pipe));
             }
             Wake::Blinded(end, error) if self.kept.take_blinded(end) => say_blind(end.ticket, &error),
             // It was replaced, or its ticket has ended.
             Wake::Ended(_) | Wake::Blinded(..) => {}
-            Wake::Heir(ticket, pid, pidfd) => self.take_heir(ticket, pid, pidfd),
+            Wake::Heir(ticket, heir) => self.take_heir(ticket, heir),
             Wake::Signal(Signal::Leave) => self.batch.leaving = Some(Leaving::Signal),
             Wake::Signal(Signal::HangUp) => {
                 self.facts.reopen_log();
@@ -363,15 +365,22 @@ impl Owner {
         Some(gone(ticket, role == Role::Pipe))
     }
 
-    /// What works under the turn of a client that was killed early keeps it from now on, beside the pipe. A process that
-    /// dies may close that before it has let go of all else that it had, as a lock of its own.
-    fn take_heir(&mut self, ticket: Ticket, pid: u32, pidfd: OwnedFd) {
-        if self.sequencer.is_orphan(ticket) && self.kept.only_pipe(ticket).is_some() {
-            self.input(Input::Found { ticket, pid });
-            if let Some(lost) = self.watch(ticket, Role::Worker, Some(pidfd)) {
-                self.input(lost);
-            }
+    /// This is what works under the turn of a client that was killed early.
+    fn take_heir(&mut self, ticket: Ticket, heir: Heir) {
+        let is_wanted = self.sequencer.is_orphan(ticket) && !self.kept.has_heir(ticket);
+        if is_wanted && self.kept.only_pipe(ticket).is_some() {
+            self.input(Input::Found { ticket, pid: heir.pid });
+            self.kept.inherit(ticket, heir);
         }
+    }
+
+    /// Whether a pipe was closed by a process that is just dying, so that its end is waited for: it may have let go of
+    /// the pipe before all else that it had, as a lock of its own.
+    fn is_closed_in_death(&mut self, end: WatchEnd) -> bool {
+        let heir = if end.is_pipe { self.kept.take_heir(end.ticket) } else { None };
+        let Some(pidfd) = heir.and_then(Heir::dying) else { return false };
+        self.watcher.tell_after(pidfd, end);
+        true
     }
 
     /// A client that was killed early has not named what it started: people are to see that, and not the client.

@@ -37,6 +37,23 @@ struct ClosedBook {
     started: u64,
 }
 
+/// What works under the turn of a client that died without naming it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heir {
+    pub(super) pid: u32,
+    /// In ticks since boot.
+    started: u64,
+}
+
+impl Heir {
+    /// Its pidfd, if it has begun to end and has not come to the end of that.
+    pub(super) fn dying(self) -> Option<OwnedFd> {
+        let pidfd = process::open(self.pid).ok()?;
+        let is_it = process::started(self.pid) == Some(self.started) && process::is_exiting(self.pid, &pidfd);
+        is_it.then_some(pidfd)
+    }
+}
+
 /// Whether the writing end of a pipe is still open.
 #[derive(Debug)]
 pub(super) enum PipeLook {
@@ -179,14 +196,14 @@ impl Pipes {
     }
 }
 
-/// The process that was started with the writing end of this pipe, and its pidfd; nothing when that is not there any more.
-/// Looks at every process: not for the owner's loop.
-pub(super) fn heir(inode: u64) -> Option<(u32, OwnedFd)> {
+/// The process that was started with the writing end of this pipe; nothing when that is not there any more. Looks at every
+/// process: not for the owner's loop.
+pub(super) fn heir(inode: u64) -> Option<Heir> {
     (0..LOOKS_MAX).find_map(|_| {
         let Some(pid) = oldest_writer(inode) else { return Some(None) };
         // That may have ended since, and another one have its number.
-        let pidfd = process::open(pid).ok()?;
-        can_write(pid, Path::new(&target(inode))).then_some(Some((pid, pidfd)))
+        let started = process::started(pid)?;
+        can_write(pid, Path::new(&target(inode))).then_some(Some(Heir { pid, started }))
     })?
 }
 
@@ -260,6 +277,13 @@ mod tests {
             assert!(Time::now() < deadline, "somebody has the pipe still");
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_process_that_lives_is_not_dying() {
+        let pid = std::process::id();
+        let heir = Heir { pid, started: process::started(pid).unwrap() };
+        assert!(heir.dying().is_none());
     }
 
     #[test]

@@ -139,6 +139,15 @@ pub(super) fn started(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.checked_add_signed(-ahead)
 }
 
+/// Whether the process of this pidfd has begun to end, and has not come to the end of that (`PF_EXITING`,
+/// `proc_pid_stat(5)`).
+pub(super) fn is_exiting(pid: u32, pidfd: &OwnedFd) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    let flags = stat_field(pid, 9);
+    let has_ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&Timespec::default())) != Ok(0);
+    !has_ended && flags.is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
 /// A field of `/proc/PID/stat`, counted from 1 as in `proc(5)`, from the fourth on. The second is a name that may
 /// hold spaces and parentheses.
 fn stat_field(pid: u32, number: usize) -> Option<u64> {

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::crowd::Room;
 use super::history::LogAsk;
 use super::link::Link;
+use super::pipes::Heir;
 use crate::protocol::{Domain, ErrorReply, Reply, Ticket};
 use crate::sequencer::{ConnectionId, Enqueue, Input, Peer};
 
@@ -32,8 +33,8 @@ pub(super) enum Wake {
     Ended(WatchEnd),
     /// A watch cannot go on, so that nobody knows whether that has happened.
     Blinded(WatchEnd, io::Error),
-    /// This process was found to work under a turn whose client is gone; this is its pidfd.
-    Heir(Ticket, u32, OwnedFd),
+    /// This process was found to work under a turn whose client is gone.
+    Heir(Ticket, Heir),
     /// The history has been read for a client.
     Read(ConnectionId, Box<Reply>),
     /// The process is asked to do something by a signal.

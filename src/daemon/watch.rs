@@ -116,10 +116,22 @@ impl Watcher {
             let Ok(_turn) = looks.acquire().await else { return };
             match aside(move || heir(pipe)).await {
                 // The owner is gone only when the whole daemon is.
-                Ok(Some((pid, pidfd))) => _ = owner.send(Wake::Heir(ticket, pid, pidfd)).await,
+                Ok(Some(heir)) => _ = owner.send(Wake::Heir(ticket, heir)).await,
                 Ok(None) => {}
                 Err(error) => warn!("cannot look for what keeps ticket {ticket}: {}", with_limit(&error)),
             }
+        });
+    }
+
+    /// Tells the owner of the end of a watch once this process has ended, too.
+    pub(super) fn tell_after(&self, pidfd: OwnedFd, end: WatchEnd) {
+        let owner = self.owner.clone();
+        tokio::task::spawn_local(async move {
+            if let Ok(pidfd) = crate::sys::readable(pidfd) {
+                _ = pidfd.readable().await;
+            }
+            // The owner is gone only when the whole daemon is.
+            _ = owner.send(Wake::Ended(end)).await;
         });
     }
 

@@ -123,9 +123,8 @@ pub enum Input {
         /// For how long.
         by: Duration,
     },
-    /// The process that works under an orphaned turn was found, which its client had not named: it is shown from now on,
-    /// and keeps the turn until its `ProcessGone` comes. Nothing happens where the turn is no orphan any more; see
-    /// [`Sequencer::is_orphan`](super::Sequencer::is_orphan).
+    /// The process that works under an orphaned turn was found, which its client had not named: it is shown from now on.
+    /// Nothing happens where the turn is no orphan any more; see [`Sequencer::is_orphan`](super::Sequencer::is_orphan).
     Found {
         /// The turn.
         ticket: Ticket,

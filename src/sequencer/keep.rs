@@ -33,7 +33,6 @@ impl Sequencer {
             && let Some(entry) = self.tickets.get_mut(&ticket)
         {
             entry.pid = pid;
-            entry.keepers.processes += 1;
             out.push(Effect::Changed { ticket });
         }
     }

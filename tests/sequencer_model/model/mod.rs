@@ -255,7 +255,6 @@ impl Model {
                 let found = self.requests.iter_mut().find(|request| request.ticket == ticket.0).filter(is_orphan);
                 if let Some(request) = found {
                     request.pid = pid;
-                    request.processes += 1;
                     self.out.push(Effect::Changed { ticket });
                 }
             }
