@@ -161,3 +161,23 @@ fn what_is_left_of_a_lease_is_not_guessed_by_past_runs() {
     quietly(&home, &["done", "--ticket", &line["holders"][0]["ticket"].to_string()]);
     waiter.wait().is_silent(0);
 }
+
+#[test]
+fn a_stopped_seq_whose_command_has_ended_is_shown_too() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "a", "gate");
+    let (command, seq) = (home.await_holder("foo.com", "attached")["pid"].to_string(), holder.pid());
+    holder.signal(Signal::STOP);
+    let state = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    home.await_fact("seq is stopped", || state(&seq.to_string()).contains(") T ").then_some(()));
+    gate.open();
+    home.await_fact("the command has ended", || state(&command).contains(") Z ").then_some(()));
+    let shown = home.seq(&["status"]).stdout();
+    assert!(
+        shown.ends_with(&format!("  ticket 1: pid {seq} is suspended, 'kill -CONT {seq}' lets it go on\n")),
+        "{shown}"
+    );
+    holder.signal(Signal::CONT);
+    holder.wait().is_silent(0);
+}

@@ -79,6 +79,15 @@ pub(super) fn is_stopped(pid: u32) -> bool {
     pid.and_then(Stat::of).is_some_and(|stat| matches!(stat.state, 'T' | 't'))
 }
 
+/// The process that was stopped and holds up what `pid` is for: it itself, or where it has ended the parent, which has to
+/// take note of that.
+pub(super) fn stopped_for(pid: u32) -> Option<u32> {
+    let of = |pid: Pid| pid.as_raw_nonzero().get().unsigned_abs();
+    let stat = Stat::of(i32::try_from(pid).ok().and_then(Pid::from_raw)?)?;
+    let suspect = if stat.state == 'Z' { of(stat.parent?) } else { of(stat.pid) };
+    is_stopped(suspect).then_some(suspect)
+}
+
 /// The process that has the lock of `flock(2)` on a file, as far as this user may see (`proc_pid_fdinfo(5)`).
 pub(super) fn lock_holder(path: &Path) -> Option<u32> {
     let file = std::fs::metadata(path).ok()?;

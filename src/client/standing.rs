@@ -38,7 +38,8 @@ struct Holder {
     pid: u32,
     command: Option<String>,
     is_orphan: bool,
-    is_suspended: bool,
+    /// The process that was stopped, if nothing goes on because of that.
+    suspended: Option<u32>,
     /// Its ticket, if nothing of it can be seen from where the daemon is.
     unseen: Option<Ticket>,
     since: Time,
@@ -115,9 +116,10 @@ pub(super) fn cause(wait: HeadWait) -> Option<&'static str> {
     }
 }
 
-/// Whether what has the turn was stopped, by Ctrl-Z or SIGSTOP: nothing goes on until somebody lets it.
-pub(super) fn is_suspended(holder: &HolderStatus) -> bool {
-    !holder.unseen && holder.state != HolderState::Lease && process::is_stopped(holder.pid)
+/// The process that was stopped, by Ctrl-Z or SIGSTOP, so that nothing goes on under a turn until somebody lets it.
+pub(super) fn suspended(holder: &HolderStatus) -> Option<u32> {
+    let is_a_process = !holder.unseen && holder.state != HolderState::Lease;
+    if is_a_process { process::stopped_for(holder.pid) } else { None }
 }
 
 impl Holder {
@@ -127,7 +129,7 @@ impl Holder {
             pid: holder.pid,
             command: holder.command.as_deref().map(printable),
             is_orphan: holder.state == HolderState::Orphaned,
-            is_suspended: is_suspended(holder),
+            suspended: suspended(holder),
             unseen: holder.unseen.then_some(holder.ticket),
             since: Time::from_nanos(now.as_nanos().saturating_sub(u64::try_from(held.as_nanos()).unwrap_or(u64::MAX))),
         }
@@ -139,8 +141,8 @@ impl Holder {
         }
         let command = self.command.as_ref().filter(|_| command_columns >= COMMAND_COLUMNS_MIN);
         let command = command.map(|command| format!(" ({})", cut(command, command_columns))).unwrap_or_default();
-        if self.is_suspended {
-            return format!("; pid {pid}{command} is suspended: 'kill -CONT {pid}' lets it go on", pid = self.pid);
+        if let Some(pid) = self.suspended {
+            return format!("; pid {pid}{command} is suspended: 'kill -CONT {pid}' lets it go on");
         }
         let verb = if self.is_orphan { "has lost its seq and runs on," } else { "runs" };
         format!("; pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))

@@ -17,7 +17,7 @@ use super::connect::Daemon;
 use super::moment::short;
 use super::policy::shown;
 use super::refusal::refused;
-use super::standing::{cause, is_suspended};
+use super::standing::{cause, suspended};
 use super::table::{Screen, Side, columns, ordinal, printable, with_short_name};
 
 /// Waiters shown for each domain; further ones are counted.
@@ -210,8 +210,7 @@ impl Page<'_> {
                 self.warn(&format!("ticket {ticket}: its seq was killed, what it started still runs;"));
                 self.warn(&format!("'seq release {ticket}' frees the turn"));
             }
-            if is_suspended(holder) {
-                let pid = holder.pid;
+            if let Some(pid) = suspended(holder) {
                 self.warn(&format!("ticket {ticket}: pid {pid} is suspended, 'kill -CONT {pid}' lets it go on"));
             }
             if let Some(by) = holder.superseded_by.filter(|_| holder.state != HolderState::Attached) {
@@ -236,7 +235,7 @@ fn heading(name: &str, line: &DomainStatus) -> String {
 
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     let state = match holder.state {
-        _ if is_suspended(holder) => "suspended",
+        _ if suspended(holder).is_some() => "suspended",
         HolderState::Attached if holder.superseded_by.is_some() => "is stopped",
         HolderState::Attached => "runs",
         HolderState::Orphaned => "runs on",
