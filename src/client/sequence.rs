@@ -14,7 +14,7 @@ use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, St
 
 use super::connect::Daemon;
 use super::deliver::give_back;
-use super::process::{Stat, command_line};
+use super::process::{Stat, ancestry, command_line};
 use super::rejoin::secret;
 use super::signals::{Signals, die_of};
 use super::table::printable;
@@ -95,7 +95,8 @@ fn request(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>, has_tur
         max_wait_ms: args.max_wait.map(milliseconds),
         binding: if owner.is_some() { Binding::Process } else { Binding::Lease },
         lease_ms: args.lease.map(milliseconds),
-        named_process: args.for_pid.is_some(),
+        // A shell that names itself is one like any other: its turn is not anybody's to give back.
+        named_process: args.for_pid.is_some_and(|pid| !ancestry().contains(&pid)),
         confirm: true,
         fresh: args.request_id.is_some() && !has_turn,
         command: owner.and_then(|owner| command_line(owner.pid)),
