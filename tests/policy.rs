@@ -202,6 +202,26 @@ fn a_paused_domain_gives_out_no_turns_and_those_running_end_in_peace() {
 }
 
 #[test]
+fn a_named_config_file_goes_on_to_count_wherever_the_next_daemon_starts_and_also_when_it_is_gone() {
+    let home = Home::new();
+    let directory = home.file("conf");
+    fs::create_dir(&directory).expect("a directory");
+    fs::write(directory.join("seqd.toml"), "[policy.\"foo.com\"]\ncooldown = \"1h\"\n").expect("a file");
+    let mut daemon = home.command(support::seqd_program());
+    daemon.args(["--config", "seqd.toml", "--detach", "--socket"]).arg(home.socket()).current_dir(&directory);
+    assert!(home.finish(&mut daemon).status.success());
+    quietly(&home, "run -d foo.com -- true");
+    let is_resting =
+        || home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]).complains(75, "its cooldown lets no turn");
+    home.kill_daemon();
+    is_resting();
+    fs::remove_file(directory.join("seqd.toml")).expect("it is there");
+    home.kill_daemon();
+    is_resting();
+    assert!(home.read(".local/state/seq/seqd.log").contains("what it said before goes on to count"));
+}
+
+#[test]
 fn a_licence_with_three_seats() {
     let home = Home::new();
     let gate = home.gate("gate");

@@ -317,6 +317,10 @@ fn a_late_done_by_name_ends_no_later_request_of_that_name() {
         home.sh(r#""$SEQ" sequence -d foo.com --request-id deploy; "$SEQ" done -d foo.com --request-id deploy"#);
     assert_eq!(refused.status.code(), Some(1));
     assert!(refused.stderr().contains("has its turn already as ticket 2 "), "{}", refused.stderr());
+    // What runs under a turn may.
+    let script = r#""$SEQ" done -d own.com --request-id own"#;
+    let own = home.seq(&["run", "-d", "own.com", "--request-id", "own", "--", "sh", "-c", script]);
+    assert_eq!(own.status.code(), Some(0), "{}", own.stderr());
     // A shell may name itself, as in a pipe.
     let script = r#""$SEQ" sequence -d bar.com --request-id deploy --for-pid $$; echo mine >>log; read -r line <own
         "$SEQ" done -d bar.com --request-id deploy"#;
@@ -324,19 +328,19 @@ fn a_late_done_by_name_ends_no_later_request_of_that_name() {
     let shell = home.launch(home.command("sh").args(["-c", script]));
     home.await_line("mine");
     for named in [&["done", "-d", "bar.com", "--request-id", "deploy"][..], &["done", "-d", "bar.com"]] {
-        home.seq(named).complains(1, "the turn in bar.com is not this caller's: ticket 3 ");
+        home.seq(named).complains(1, "the turn in bar.com is not this caller's: ticket 4 ");
     }
     own.open();
     shell.wait().is_silent(0);
     let waiter = home.start(&["run", "-d", "foo.com", "--request-id", "next", "--", "./worker", "next", "waiting"]);
     home.await_waiters("foo.com", 1);
-    for named in [&["done", "-d", "foo.com", "--request-id", "next"][..], &["done", "--ticket", "4"]] {
-        home.seq(named).says(1, "", "seq: ticket 4 still waits: take it out of the line with `seq cancel 4`\n");
+    for named in [&["done", "-d", "foo.com", "--request-id", "next"][..], &["done", "--ticket", "5"]] {
+        home.seq(named).says(1, "", "seq: ticket 5 still waits: take it out of the line with `seq cancel 5`\n");
     }
     gate.open();
     later.wait().is_silent(0);
     home.await_line("start next");
-    home.seq(&["done", "--ticket", "4"]).is_silent(0);
+    home.seq(&["done", "--ticket", "5"]).is_silent(0);
     waiting.open();
     assert_eq!(waiter.wait().status.code(), Some(0));
 }

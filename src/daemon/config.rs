@@ -76,7 +76,9 @@ impl Config {
         let of_user = || Some(home_directory().ok()??.join(USER_CONFIG));
         let usual = || if args.system { Some(SYSTEM_CONFIG.into()) } else { of_user() };
         let usual = usual();
-        let path = args.config.clone().or_else(|| usual.clone());
+        // The next daemon goes on with it from another directory.
+        let named = args.config.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+        let path = named.or_else(|| usual.clone());
         Config { is_usual: path == usual, path, is_named: args.config.is_some(), mistake: None }
     }
 
@@ -85,6 +87,8 @@ impl Config {
         if !self.is_named {
             self.is_usual &= self.path.as_deref() == Some(path.as_ref());
             self.path = Some(path.into());
+            // Somebody named it once: that it is missing does not mean that it is to say nothing.
+            self.is_named = !self.is_usual;
         }
     }
 

@@ -71,6 +71,12 @@ pub(super) fn find(place: &Place) -> Result<Option<SeqdArgs>, Error> {
     args.map(Some).map_err(wrong)
 }
 
+/// Where the options came from that a daemon could not start with, as the end of a sentence.
+pub(super) fn whose(place: &Place) -> String {
+    let path = place.options.display();
+    format!("its options are those of the last daemon, in {path}: remove that to start without them")
+}
+
 /// The arguments of a daemon that goes on for the one before: those that it was told, and that one's options.
 ///
 /// # Errors

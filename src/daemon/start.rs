@@ -44,8 +44,11 @@ pub fn run(args: &SeqdArgs) -> Result<(), Error> {
 
 fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
     let spawn = |place: Place| {
-        let args = if args.as_before { options::as_before(args, &place)? } else { args.clone() };
-        detach::spawn_second_stage(args, &place)
+        let args_now = if args.as_before { options::as_before(args, &place)? } else { args.clone() };
+        let said = detach::spawn_second_stage(args_now, &place)?;
+        let is_refused = said.as_ref().is_some_and(|said| said.starts_with("error: "));
+        let has_options = args.as_before && is_refused && place.options.exists();
+        Ok(said.map(|said| if has_options { format!("{said}; {}", options::whose(&place)) } else { said }))
     };
     match find_place(args).and_then(spawn) {
         Ok(Some(said)) => {

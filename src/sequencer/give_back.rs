@@ -164,7 +164,8 @@ fn refusal_of_done(entry: &Entry, done: &Done) -> Option<Refusal> {
     }
     let is_the_callers = is_there
         || match entry.keepers.binding {
-            Binding::Connection => false,
+            // What runs under it may say by name that it is done.
+            Binding::Connection => !matches!(done.which, Which::Domain(_)) && done.processes.contains(&entry.pid),
             Binding::Process => entry.keepers.named_process || done.processes.contains(&entry.pid),
             Binding::Lease => true,
         };

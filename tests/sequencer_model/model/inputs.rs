@@ -269,6 +269,9 @@ impl Model {
             {
                 may &= request.connection == Some(connection)
                     || request.binding == Binding::Lease
+                    || request.binding == Binding::Connection
+                        && !matches!(which, Which::Domain(_))
+                        && processes.contains(&request.pid)
                     || request.binding == Binding::Process && (request.named || processes.contains(&request.pid));
             }
             may
