@@ -167,7 +167,11 @@ fn a_stopped_seq_whose_command_has_ended_is_shown_too() {
     let home = Home::new();
     let gate = home.gate("gate");
     let holder = home.hold("foo.com", "a", "gate");
-    let (command, seq) = (home.await_holder("foo.com", "attached")["pid"].to_string(), holder.pid());
+    let seq = holder.pid();
+    let command = home.await_fact("seq has named its command", || {
+        let pid = home.await_holder("foo.com", "attached")["pid"].to_string();
+        (pid != seq.to_string()).then_some(pid)
+    });
     holder.signal(Signal::STOP);
     let state = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     home.await_fact("seq is stopped", || state(&seq.to_string()).contains(") T ").then_some(()));
