@@ -18,8 +18,9 @@ use super::process::{Stat, ancestry, command_line};
 use super::rejoin::secret;
 use super::signals::{Signals, die_of};
 use super::table::printable;
-use super::turn::{Outcome, take_turn, wishes};
+use super::turn::{Outcome, take_turn};
 use super::waiting::{Loudness, Waiting};
+use super::wishes::wishes;
 
 /// Whose turn it will be.
 struct Owner {

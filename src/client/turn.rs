@@ -1,39 +1,27 @@
 //! Asking for a turn, and waiting for it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+mod come_back;
+
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
-use crate::cli;
-use crate::clock::{Time, milliseconds, show_duration};
-use crate::error::{Cure, Error, status};
-use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{
-    Active, Confirm, Domain, ErrorCode, ErrorReply, HolderState, Reply, Request, RequestId, Sequence, Status,
-    StatusReply, Ticket,
-};
-
+use self::come_back::Rejoining;
+use super::around::{LOOK_AFTER, LOOK_ID, look_request, turn_around};
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::deliver::give_back;
-use super::errand::reports;
-use super::link::{Link, LinkError, check_version, timespec};
-use super::nested::outer_turn;
-use super::pause::RETURN_TIMEOUT;
-use super::process::ancestry;
-use super::refusal::{NO_ROOM, is_full, is_restarting, unless_sent_away};
-use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
+use super::link::{Link, LinkError};
+use super::refusal::{is_full, unless_sent_away};
+use super::rejoin::is_no_ticket_of_ours;
 use super::signals::Signals;
 use super::table::ordinal;
 use super::waiting::Waiting;
-
-/// How long a request waits before it is looked for whether it runs under the turn that it waits for.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
-
-/// What the status for that is called.
-const LOOK_ID: &str = "around";
+use super::wake::{Wake, first_answer, next};
+use crate::clock::{Time, milliseconds, show_duration};
+use crate::error::{Cure, Error, status};
+use crate::protocol::limits::ANSWER_TIMEOUT;
+use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
 
 /// How waiting for a turn ended.
 pub(super) enum Outcome {
@@ -45,16 +33,6 @@ pub(super) enum Outcome {
 
 /// How waiting over one connection after the other ended.
 type Waited = Result<Active, Signal>;
-
-/// What the wait woke up for.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for a moment")]
-enum Wake {
-    Reply(Reply),
-    Signal(Signal),
-    Tick,
-    /// The daemon has gone.
-    Lost,
-}
 
 /// A request that waits for its turn.
 struct Asker<'a> {
@@ -143,69 +121,20 @@ impl Asker<'_> {
     /// Waits for the turn over `link`, which leads to the next daemon when the last has gone.
     fn until_turn(&mut self, link: &mut Link, mut wake: Wake) -> Result<Waited, Error> {
         loop {
-            if let Wake::Reply(reply) = &wake
-                && is_confirmation(reply)
-                && let Some((active, _)) = self.unconfirmed.take()
-            {
-                return Ok(Ok(active));
-            }
             let is_resuming = std::mem::take(&mut self.is_resuming);
             match wake {
                 Wake::Signal(signal) => return Ok(Err(signal)),
-                Wake::Reply(Reply::Active(active)) => {
-                    // One that its owner knew of before needs no word, and is nobody's to give back.
-                    let is_old = active.resumed && self.known.is_none() && !is_resuming;
-                    self.learn(active.ticket, active.request_id.clone());
-                    self.own_up(|| "and has the turn now".to_owned());
-                    if is_old || !self.sequence.confirm {
-                        return Ok(Ok(active));
-                    }
-                    self.confirm(active, link)?;
-                }
-                Wake::Reply(Reply::Error(error)) if is_resuming && is_no_ticket_of_ours(error.code) => {
-                    self.ask_anew(link)?;
-                }
-                // The daemon counts from when it was asked.
-                Wake::Reply(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, message, .. })) => {
-                    return Err(self
-                        .is_late
-                        .map_or_else(|| Error::new(status::NO_TURN, message), |why| self.timed_out(why)));
-                }
                 Wake::Reply(reply) if is_full(&reply) => {
                     self.has_been_sent_away = true;
                     wake = Wake::Lost;
                     continue;
                 }
-                Wake::Reply(Reply::Error(error)) => return Err(no_turn(&error)),
-                // Who would not wait at all does not wait for this either.
-                Wake::Reply(Reply::Stalled(stalled)) if self.sequence.no_wait => {
-                    return Err(Error::failure(stalled.message));
-                }
-                Wake::Reply(Reply::Stalled(stalled)) => {
-                    // What became of it is told when there is room again.
-                    self.is_resuming = is_resuming;
-                    self.waiting.warn_of_trouble(&stalled.message);
-                    self.stalled = Some(stalled.message);
-                }
-                Wake::Reply(reply) => self.hear(reply, link)?,
-                Wake::Tick if self.unconfirmed.as_ref().is_some_and(|(_, by)| *by <= Time::now()) => {
-                    return Err(self.daemon.explain(LinkError::Silent));
-                }
-                Wake::Tick if self.left_to_daemon().is_some_and(|left| left.is_zero()) => {
-                    return Err(match &self.stalled {
-                        Some(why) => self.timed_out(why),
-                        None => self.daemon.explain(LinkError::Silent),
-                    });
-                }
-                Wake::Tick => {
-                    if self.waiting.tick() {
-                        self.ask_who_holds(link)?;
-                    }
-                    if self.look_at.is_some_and(|at| at <= Time::now()) {
-                        self.look_at = None;
-                        ask_status(link, &look_request(self.sequence))?;
+                Wake::Reply(reply) => {
+                    if let Some(turn) = self.take(reply, is_resuming, link)? {
+                        return Ok(Ok(turn));
                     }
                 }
+                Wake::Tick => self.tick(link)?,
                 Wake::Lost => match self.rejoin()? {
                     Rejoining::Back(next, reply) => {
                         (*link, wake) = (next, Wake::Reply(reply));
@@ -218,6 +147,65 @@ impl Asker<'_> {
             let patience = [self.waiting.next_tick(), self.left_to_daemon(), look_in].into_iter().flatten().min();
             wake = next(link, self.signals, patience).or_else(|error| self.lost(error))?;
         }
+    }
+
+    /// What a reply says of the wait; with it the turn may be there.
+    fn take(&mut self, reply: Reply, is_resuming: bool, link: &Link) -> Result<Option<Active>, Error> {
+        if is_confirmation(&reply)
+            && let Some((active, _)) = self.unconfirmed.take()
+        {
+            return Ok(Some(active));
+        }
+        match reply {
+            Reply::Active(active) => {
+                // One that its owner knew of before needs no word, and is nobody's to give back.
+                let is_old = active.resumed && self.known.is_none() && !is_resuming;
+                self.learn(active.ticket, active.request_id.clone());
+                self.own_up(|| "and has the turn now".to_owned());
+                if is_old || !self.sequence.confirm {
+                    return Ok(Some(active));
+                }
+                self.confirm(active, link)?;
+            }
+            Reply::Error(error) if is_resuming && is_no_ticket_of_ours(error.code) => self.ask_anew(link)?,
+            // The daemon counts from when it was asked.
+            Reply::Error(ErrorReply { code: ErrorCode::TimedOut, message, .. }) => {
+                let no_turn = Error::new(status::NO_TURN, message);
+                return Err(self.is_late.map_or(no_turn, |why| self.timed_out(why)));
+            }
+            Reply::Error(error) => return Err(no_turn(&error)),
+            // Who would not wait at all does not wait for this either.
+            Reply::Stalled(stalled) if self.sequence.no_wait => return Err(Error::failure(stalled.message)),
+            Reply::Stalled(stalled) => {
+                // What became of it is told when there is room again.
+                self.is_resuming = is_resuming;
+                self.waiting.warn_of_trouble(&stalled.message);
+                self.stalled = Some(stalled.message);
+            }
+            reply => self.hear(reply, link)?,
+        }
+        Ok(None)
+    }
+
+    /// Nothing was heard for a while: whether that is too long, and what is due meanwhile.
+    fn tick(&mut self, link: &Link) -> Result<(), Error> {
+        if self.unconfirmed.as_ref().is_some_and(|(_, by)| *by <= Time::now()) {
+            return Err(self.daemon.explain(LinkError::Silent));
+        }
+        if self.left_to_daemon().is_some_and(|left| left.is_zero()) {
+            return Err(match &self.stalled {
+                Some(why) => self.timed_out(why),
+                None => self.daemon.explain(LinkError::Silent),
+            });
+        }
+        if self.waiting.tick() {
+            self.ask_who_holds(link)?;
+        }
+        if self.look_at.is_some_and(|at| at <= Time::now()) {
+            self.look_at = None;
+            ask_status(link, &look_request(self.sequence))?;
+        }
+        Ok(())
     }
 
     /// Asks, and hears the first answer, which must come at once.
@@ -333,86 +321,6 @@ impl Asker<'_> {
         }
     }
 
-    /// Finds the next daemon, and takes the place in line up again there.
-    fn rejoin(&mut self) -> Result<Rejoining, Error> {
-        let known = self.known.clone().map_or(Known::Unheard, |(ticket, request_id)| Known::Ticket(ticket, request_id));
-        if std::mem::take(&mut self.has_been_sent_away) {
-            return self.come_back(known, true);
-        }
-        self.waiting.tell("the daemon has gone: taking the place in line up again with the next one");
-        self.come_back(known, false)
-    }
-
-    /// Waits until the daemon has room for this request, which it has not heard yet.
-    fn await_room(&mut self) -> Result<Rejoining, Error> {
-        self.is_late = Some("the daemon had no room for one more connection at first");
-        self.waiting.tell_of_crowd(NO_ROOM);
-        self.come_back(Known::Unsent, true)
-    }
-
-    /// Asks again, as long as it takes, if need be of the next daemon.
-    fn come_back(&mut self, known: Known, was_sent_away: bool) -> Result<Rejoining, Error> {
-        // Who would not wait at all does not wait for a daemon either; nor does who was told of no place, where only
-        // somebody else can start one.
-        let has_place = matches!(known, Known::Ticket(..));
-        let is_brief = self.sequence.no_wait || (!has_place && !self.daemon.may_start());
-        let patience = if is_brief { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
-        let cannot =
-            |error: std::io::Error| Error::failure(format_args!("cannot connect to the daemon again: {error}"));
-        let descriptors = copies(self.descriptors).map_err(cannot)?;
-        let (reporter, mut troubles) = reports().map_err(cannot)?;
-        let is_heard = known != Known::Unsent;
-        let errand = Rejoin {
-            daemon: self.daemon.clone(),
-            sequence: self.sequence.clone(),
-            descriptors,
-            known,
-            until: self.sequence.max_wait_ms.map(|longest| self.asked + Duration::from_millis(longest)),
-            started: None,
-            patience: Some(patience),
-            was_sent_away,
-            has_said_it_waits: self.stalled.is_some(),
-            reporter: Some(reporter),
-        }
-        .start()?;
-        let mut why = if was_sent_away { NO_ROOM } else { "the daemon has gone" }.to_owned();
-        loop {
-            while let Some(trouble) = troubles.next() {
-                why = if trouble.cure() == Cure::Room { NO_ROOM.to_owned() } else { trouble.to_string() };
-                match trouble.cure() {
-                    Cure::Room => self.waiting.tell_of_crowd(&why),
-                    _ => self.waiting.warn_of_trouble(&why),
-                }
-            }
-            if let Some(signal) = self.signals.next_ending() {
-                return Ok(Rejoining::Signal(signal));
-            }
-            if errand.is_done() {
-                break;
-            }
-            if self.left(Duration::ZERO).is_some_and(|left| left.is_zero()) {
-                return Err(self.timed_out(&why));
-            }
-            _ = self.waiting.tick();
-            let patience = [self.waiting.next_tick(), self.left(Duration::ZERO)].into_iter().flatten().min();
-            let sources = [errand.as_fd(), self.signals.as_fd(), troubles.as_fd()];
-            let mut ready = sources.map(|source| PollFd::from_borrowed_fd(source, PollFlags::IN));
-            _ = poll(&mut ready, patience.map(timespec).as_ref());
-        }
-        match errand.result() {
-            Some(Ok((link, reply))) => {
-                self.is_resuming = is_heard;
-                Ok(Rejoining::Back(link, reply))
-            }
-            Some(Err(error)) if error.cure() == Cure::Person || !has_place => Err(error),
-            Some(Err(error)) => Err(Error::failure(format_args!(
-                "the daemon ended while this request waited, and none came back within {}: {error}",
-                show_duration(patience)
-            ))),
-            None => Err(self.daemon.explain(LinkError::Closed)),
-        }
-    }
-
     fn timed_out(&self, why: &str) -> Error {
         let waited = show_duration(Time::now().since(self.asked));
         let domain = &self.sequence.domain;
@@ -438,94 +346,12 @@ fn ask_status(link: &Link, request: &Request) -> Result<(), Error> {
     }
 }
 
-/// What [`turn_around`] is to look at.
-fn look_request(sequence: &Sequence) -> Request {
-    // One that stands in several lines looks at all there are.
-    let domain = Some(sequence.domain.clone()).filter(|_| sequence.also.is_empty());
-    Request::Status(Status { domain, waiters_max: Some(0), request_id: Some(LOOK_ID.to_owned()), ..Status::default() })
-}
-
-/// What there is to say when this process runs under the very turn that it waits for, and the daemon cannot know: its
-/// environment was cleaned, or it is a shell's by `seq sequence`.
-fn turn_around(status: &StatusReply, sequence: &Sequence) -> Option<String> {
-    let wanted: Vec<Domain> =
-        std::iter::once(&sequence.domain).chain(&sequence.also).filter_map(|name| Domain::parse(name).ok()).collect();
-    let lines = status.domains.iter().filter(|line| wanted.contains(&line.domain));
-    let ancestors = ancestry();
-    let holder = lines
-        .flat_map(|line| &line.holders)
-        .find(|holder| !holder.unseen && holder.state != HolderState::Lease && ancestors.contains(&holder.pid))?;
-    let way_out = if holder.state == HolderState::Process {
-        "'seq done' must give it back first"
-    } else {
-        "with SEQ_TICKET, SEQ_TOKEN and SEQ_TURN_SOCKET of that turn in its environment it would go on within it"
-    };
-    Some(format!("pid {}, which this runs under, has the turn, so this may wait for ever: {way_out}", holder.pid))
-}
-
-/// How it went to find the next daemon.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it lives for a moment")]
-enum Rejoining {
-    /// It is there, and said this.
-    Back(Link, Reply),
-    /// This signal came first.
-    Signal(Signal),
-}
-
-/// A request for these domains that wants to be treated so, and says nothing else yet.
-pub(super) fn wishes(daemon: &Daemon, domains: &[String], wishes: &cli::Wishes) -> Sequence {
-    Sequence {
-        domain: domains.first().cloned().unwrap_or_default(),
-        also: domains.iter().skip(1).cloned().collect(),
-        take: wishes.take,
-        shared: wishes.shared,
-        priority: wishes.priority,
-        supersede: wishes.supersede.clone(),
-        cancel_running: wishes.cancel_running,
-        within: outer_turn(&daemon.place().socket),
-        ..Sequence::default()
-    }
-}
-
 /// Whether the turn stands by now; with a daemon from before there was `confirm` it did at once.
 fn is_confirmation(reply: &Reply) -> bool {
     match reply {
         Reply::Confirmed(_) => true,
         Reply::Error(error) => error.code == ErrorCode::UnknownOperation,
         _ => false,
-    }
-}
-
-/// The first answer, which must come at once. The daemon's `hello` is checked on the way.
-fn first_answer(link: &mut Link, signals: &Signals, patience: Duration) -> Result<Wake, LinkError> {
-    loop {
-        match next(link, signals, Some(patience))? {
-            Wake::Tick => return Err(LinkError::Silent),
-            Wake::Reply(Reply::Hello(hello)) => check_version(&hello)?,
-            wake => return Ok(wake),
-        }
-    }
-}
-
-fn next(link: &mut Link, signals: &Signals, patience: Option<Duration>) -> Result<Wake, LinkError> {
-    let deadline = patience.map(|patience| Time::now() + patience);
-    loop {
-        // A signal goes before a turn that came in the same instant: what did not start need not be stopped.
-        if let Some(signal) = signals.next_ending() {
-            return Ok(Wake::Signal(signal));
-        }
-        match link.try_receive()? {
-            Some(reply) if is_restarting(&reply) => return Ok(Wake::Lost),
-            Some(reply) => return Ok(Wake::Reply(reply)),
-            None => {}
-        }
-        let left = deadline.map(|deadline| timespec(deadline.since(Time::now())));
-        let mut ready = [PollFd::new(&*link, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut ready, left.as_ref()) {
-            Ok(0) => return Ok(Wake::Tick),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
     }
 }
 

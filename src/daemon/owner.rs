@@ -20,20 +20,18 @@ use super::history::{Librarian, LogAsk};
 use super::kept::{Kept, gone};
 use super::ledger::Ledger;
 use super::link::Link;
-use super::pipes::Heir;
 use super::report::{self, WallClock};
 use super::rests::Rests;
 use super::settings;
 use super::sight;
 use super::stall::Stall;
 use super::timer::Timer;
-use super::wake::{Ask, Leaving, Signal, Wake, WatchEnd};
+use super::wake::{Ask, Leaving, Signal, Wake};
 use super::watch::{Role, Watcher, identify};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::protocol::limits::OUTBOX_BYTES_MAX;
-use crate::protocol::{Domain, Reply, Ticket};
-use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, PolicyChange, Record, Sequencer};
+use crate::protocol::{Domain, Ticket};
+use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
 use crate::words::counted;
 
@@ -53,7 +51,7 @@ pub(super) struct Owner {
     pub(super) ledger: Ledger,
     pub(super) librarian: Librarian,
     timer: Timer,
-    watcher: Watcher,
+    pub(super) watcher: Watcher,
     pub(super) facts: Facts,
     pub(super) config: Config,
     pub(super) rests: Rests,
@@ -81,7 +79,7 @@ pub(super) struct Batch {
     /// The wall clock, once somebody needs it.
     wall_clock: Option<WallClock>,
     /// Those with something in their outbox.
-    dirty: Vec<Rc<Link>>,
+    pub(super) dirty: Vec<Rc<Link>>,
     /// What followed from the input at hand; empty between inputs, here only to be used again.
     effects: Vec<Effect>,
     /// Turns that were given and of which nobody has been told: the batch is not written yet.
@@ -365,31 +363,6 @@ impl Owner {
         Some(gone(ticket, role == Role::Pipe))
     }
 
-    /// This is what works under the turn of a client that was killed early.
-    fn take_heir(&mut self, ticket: Ticket, heir: Heir) {
-        let is_wanted = self.sequencer.is_orphan(ticket) && !self.kept.has_heir(ticket);
-        if is_wanted && self.kept.only_pipe(ticket).is_some() {
-            self.input(Input::Found { ticket, pid: heir.pid });
-            self.kept.inherit(ticket, heir);
-        }
-    }
-
-    /// Whether a pipe was closed by a process that is just dying, so that its end is waited for: it may have let go of
-    /// the pipe before all else that it had, as a lock of its own.
-    fn is_closed_in_death(&mut self, end: WatchEnd) -> bool {
-        let heir = if end.is_pipe { self.kept.take_heir(end.ticket) } else { None };
-        let Some(pidfd) = heir.and_then(Heir::dying) else { return false };
-        self.watcher.tell_after(pidfd, end);
-        true
-    }
-
-    /// A client that was killed early has not named what it started: people are to see that, and not the client.
-    pub(super) fn look_for_heir(&self, ticket: Ticket) {
-        if let Some(pipe) = self.kept.only_pipe(ticket) {
-            self.watcher.look_for_heir(ticket, pipe);
-        }
-    }
-
     fn record(&mut self, mut record: Record) {
         self.correct_untold(&mut record);
         match record.change {
@@ -410,52 +383,6 @@ impl Owner {
             self.tell_audience(Concerned::Lines(&lines), &event);
         }
         self.ledger.note(record);
-    }
-
-    /// Tells watchers of a policy or a pause.
-    fn announce(&mut self, change: &PolicyChange) {
-        if self.audience.is_empty() {
-            return;
-        }
-        let event = report::policy_event(change, self.wall_clock());
-        match change {
-            PolicyChange::Set { pattern, .. } | PolicyChange::Unset { pattern, .. } => {
-                self.tell_audience(Concerned::Matching(pattern), &event);
-            }
-            PolicyChange::Paused { domain, .. } | PolicyChange::Resumed { domain, .. } => {
-                self.tell_audience(Concerned::Lines(&[domain]), &event);
-            }
-        }
-    }
-
-    fn tell_audience(&mut self, concerned: Concerned<'_>, event: &Reply) {
-        let dirty = &mut self.batch.dirty;
-        self.audience.hear(concerned, event, |link| mark(dirty, link));
-    }
-
-    fn tell(&mut self, connection: ConnectionId, reply: &Reply) {
-        let Some(link) = self.clients.get(&connection) else { return };
-        // The next one says the same and more; whoever is slow misses nothing.
-        let is_dispensable = matches!(reply, Reply::QueuePosition(_));
-        if !is_dispensable || link.outbox_bytes() <= OUTBOX_BYTES_MAX / 2 {
-            link.push(reply);
-            mark(&mut self.batch.dirty, link);
-        }
-    }
-
-    /// Puts a reply into a client's outbox.
-    pub(super) fn reply(&mut self, link: &Rc<Link>, reply: &Reply) {
-        link.push(reply);
-        mark(&mut self.batch.dirty, link);
-    }
-
-    /// As [`reply`](Owner::reply), also while nothing can be written: it says nothing that has to be.
-    pub(super) fn reply_at_once(&mut self, link: &Rc<Link>, reply: &Reply) {
-        if self.stall.is_some() {
-            link.push_now(reply);
-        } else {
-            self.reply(link, reply);
-        }
     }
 
     /// What the wall clock says in this batch.
@@ -516,12 +443,6 @@ impl Owner {
         let is_idle = self.clients.is_empty() && self.sequencer.counts().domains == 0 && self.stall.is_none();
         self.idle_since = if is_idle { self.idle_since.or(Some(self.batch.now)) } else { None };
         Some(self.idle_since? + idle_exit)
-    }
-}
-
-fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
-    if !link.is_dirty.replace(true) {
-        dirty.push(Rc::clone(link));
     }
 }
 

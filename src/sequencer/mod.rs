@@ -7,6 +7,8 @@
 //! the asker is answered, and only then the next turn is recorded and told.
 
 mod input;
+mod enqueue;
+mod restored;
 mod effect;
 mod view;
 mod limits;
@@ -50,7 +52,8 @@ use std::hash::BuildHasherDefault;
 use serde::{Deserialize, Serialize};
 
 pub use effect::{Change, Effect, PastChange, PolicyChange, Record};
-pub use input::{ConnectionId, Enqueue, Input, Peer, Restored, RestoredTurn, Secret, Which, Wishes};
+pub use enqueue::{Enqueue, Wishes};
+pub use input::{ConnectionId, Input, Peer, Secret, Which};
 pub use limits::Limits;
 pub use nested::{Guest, Within};
 pub use obstacle::Obstacle;
@@ -59,6 +62,7 @@ pub use pause::Pause;
 pub use policies::{FilePolicy, Policies, PolicySource};
 pub use policy::{Policy, PolicyError, PolicyValue, Rate};
 pub use rest::Rest;
+pub use restored::{Restored, RestoredTurn};
 pub use supersede::Successor;
 pub use view::{LineView, TicketView};
 

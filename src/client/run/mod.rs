@@ -20,8 +20,9 @@ use crate::words;
 use super::connect::Daemon;
 use super::rejoin::secret;
 use super::signals::{Signals, die_of, signal_status};
-use super::turn::{Outcome, take_turn, wishes};
+use super::turn::{Outcome, take_turn};
 use super::waiting::{Loudness, Waiting};
+use super::wishes::wishes;
 use keeper::Keeper;
 use tie::Tie;
 
