@@ -45,6 +45,9 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
         ErrorKind::MissingRequiredArgument => {
             UsageError::Wrong { lines: missing(&error), exit_status: usage_status(&arguments[1..]) }
         }
+        ErrorKind::InvalidUtf8 => {
+            UsageError::Wrong { lines: not_utf8(&error, arguments), exit_status: usage_status(&arguments[1..]) }
+        }
         _ => {
             let tip = tip_for_dash(&error, arguments);
             let lines = lines(&printable(with_suggestion(error))).into_iter().chain(tip).collect();
@@ -121,6 +124,15 @@ fn missing(error: &clap::Error) -> Vec<String> {
     vec![sentence, "For more information, try '--help'.".to_owned()]
 }
 
+/// Which word is not UTF-8, which clap does not say. Words of a command need not be.
+fn not_utf8(error: &clap::Error, arguments: &[OsString]) -> Vec<String> {
+    let Some(word) = arguments.iter().take_while(|word| *word != "--").find(|word| word.to_str().is_none()) else {
+        return lines(error);
+    };
+    let shown = word.as_bytes().escape_ascii();
+    vec![format!("'{shown}' is not UTF-8: names and values are written in it, only a command after '--' need not be")]
+}
+
 /// What clap has to say, line by line, without what is there to look good.
 pub fn lines(error: &clap::Error) -> Vec<String> {
     let text = error.to_string();
@@ -195,6 +207,17 @@ mod tests {
         assert_eq!(said("stauts"), tip("status"));
         assert_eq!(said("relase"), tip("release"));
         assert_eq!(said("frobnicate"), ("Usage: seq [OPTIONS] <COMMAND>".to_owned(), status::USAGE));
+    }
+
+    #[test]
+    fn a_word_that_is_not_utf8_is_shown() {
+        use std::os::unix::ffi::OsStringExt;
+        let mut line = words("seq run -d foo.com -- true");
+        line.push(OsString::from_vec(b"a\xff".to_vec()));
+        assert!(parse(&line).is_ok(), "a command's own words may be anything");
+        line[3] = OsString::from_vec(b"d\xff".to_vec());
+        let Err(UsageError::Wrong { lines, exit_status: status::FAILURE }) = parse(&line) else { panic!("{line:?}") };
+        assert!(lines[0].starts_with("'d\\xff' is not UTF-8: "), "{lines:?}");
     }
 
     #[test]

@@ -239,7 +239,7 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         HolderState::Attached if holder.superseded_by.is_some() => "is stopped",
         HolderState::Attached => "runs",
         HolderState::Orphaned => "runs on",
-        HolderState::Process => "has turn",
+        HolderState::Process | HolderState::Unknown => "has turn",
         HolderState::Lease => "leases",
     };
     let left = match holder.left_ms {

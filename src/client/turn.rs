@@ -253,8 +253,8 @@ impl Asker<'_> {
                 self.ask_who_holds(link)
             }
             Reply::Status(status) if status.request_id.as_deref() == Some(LOOK_ID) => {
-                let under = turn_around(&status, self.sequence);
-                if let Some(why) = under {
+                let own = self.known.as_ref().map(|(ticket, _)| *ticket);
+                if let Some(why) = turn_around(&status, self.sequence, own) {
                     self.waiting.warn(&why);
                 }
                 Ok(())

@@ -176,6 +176,9 @@ pub enum HolderState {
     Process,
     /// It ends by itself at a set time.
     Lease,
+    /// Something that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One place in line.
