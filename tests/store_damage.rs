@@ -180,6 +180,15 @@ fn an_older_copy_of_any_file_is_refused() {
     assert!(refusal.contains("a part of it, or of seq.db-wal beside it, is lost"), "{refusal}");
 }
 
+#[test]
+fn who_asks_for_the_history_of_a_database_that_was_removed_makes_no_other_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (database, _) = open(directory.path()).unwrap();
+    fs::remove_file(database.path()).unwrap();
+    assert!(seq::store::History::open(database.path()).is_err());
+    assert!(!database.path().exists());
+}
+
 /// A database that a daemon with this schema left, in which one turn has ended, and another has not.
 fn of_version(version: u32) -> TempDir {
     let directory = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ mod stored;
 mod wire;
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -428,21 +428,33 @@ fn a_directory_that_another_host_uses_is_left_to_it() {
 }
 
 #[test]
-fn a_database_that_is_removed_while_the_daemon_runs_is_put_back() {
-    let mut daemon = Daemon::start();
-    let _directory = daemon.take_directory();
-    daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
-    for name in ["seqd.sock", "seq.db", "seq.db-wal", "seq.mark"] {
-        fs::remove_file(daemon.file(name)).unwrap();
-    }
-    wire::until("the files are there again", || {
-        NAMES[..1].iter().chain(&["seqd.sock", "seq.mark"]).all(|name| daemon.file(name).exists()).then_some(())
-    });
-    daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
-    let daemon = Daemon::start_at(&daemon.kill());
-    let mut client = daemon.connect();
-    for domain in ["a", "b"] {
-        assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
+fn what_is_removed_of_the_storage_while_the_daemon_runs_is_put_back() {
+    let all = ["seqd.sock", "seq.db", "seq.db-wal", "seq.mark", "numbers"];
+    for removed in [&all[..], &all[1..], &all[1..2], &all[2..3], &all[3..4], &all[4..]] {
+        let mut daemon = Daemon::start();
+        let _directory = daemon.take_directory();
+        daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+        let identity = |name: &str| fs::metadata(daemon.file(name)).map(|found| found.ino()).ok();
+        let before: Vec<_> = removed.iter().map(|name| File::open(daemon.file(name)).ok()).collect();
+        let old: Vec<_> = removed.iter().map(|name| identity(name)).collect();
+        for name in removed {
+            fs::remove_file(daemon.file(name)).unwrap();
+        }
+        wire::until("the files are there again", || {
+            removed
+                .iter()
+                .zip(&old)
+                .all(|(name, old)| identity(name).is_some_and(|new| Some(new) != *old))
+                .then_some(())
+        });
+        drop(before);
+        daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
+        let daemon = Daemon::start_at(&daemon.kill());
+        let mut client = daemon.connect();
+        for domain in ["a", "b"] {
+            let asked = client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#));
+            assert!(asked.contains("queued"), "{removed:?}: {asked}");
+        }
     }
 }
 

@@ -229,25 +229,27 @@ impl Door {
 
     /// Without it the daemon looks now and then instead.
     pub(super) fn watch_place(&mut self) {
-        let directory = &self.place.directory;
-        if self.place_watch.as_mut().is_none_or(|watch| watch.look_at(directory).is_err()) {
-            self.place_watch = PlaceWatch::new(directory).ok();
+        let place = &self.place;
+        if self.place_watch.as_mut().is_none_or(|watch| watch.look_at(place).is_err()) {
+            self.place_watch = PlaceWatch::new(place).ok();
         }
     }
 
-    /// A cleaner may have removed the socket, the lock or the whole directory: puts them back. Without the lock there
-    /// would be a second daemon.
+    /// A cleaner may have removed the socket, the lock, the storage or a whole directory: puts them back. Without the
+    /// lock there would be a second daemon.
     async fn check_place(&mut self) {
         let is_bound = self.identity.is_none() || listen::identity_at(&self.place.socket) == self.identity;
-        if is_bound && self.lock.is_in_place() {
+        if is_bound && self.lock.is_in_place() && self.place.state.exists() {
             self.failures = 0;
-            return self.restore_rest(self.log.is_removed());
+            self.restore_rest(self.log.is_removed());
+            let _ = self.owner.send(Wake::PutBack).await;
+            return;
         }
         match self.restore_place(is_bound) {
             Ok(true) => {
                 self.failures = 0;
                 self.restore_rest(self.log.is_removed() || !self.log.is_there());
-                info!("put {} back, which somebody had removed", self.place.socket.display());
+                info!("put the place of {} back, which somebody had removed", self.place.socket.display());
                 let _ = self.owner.send(Wake::PutBack).await;
             }
             Ok(false) => _ = self.owner.send(Wake::Usurped).await,
@@ -285,6 +287,9 @@ impl Door {
     /// Whether this is still the one daemon.
     fn restore_place(&mut self, is_bound: bool) -> Result<bool, Error> {
         directory::prepare(&self.place.directory, self.access)?;
+        if self.place.state != self.place.directory {
+            directory::prepare(&self.place.state, Access::default())?;
+        }
         // First, so that nothing that is put there is taken away unseen.
         self.watch_place();
         if !self.lock.is_in_place() {

@@ -78,6 +78,11 @@ impl Ledger {
         Some(Shown { age_ms, turns_max: (database.surplus() > 0).then_some(turns) })
     }
 
+    /// Whether the database is where it was opened.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.database.as_ref().is_none_or(Database::is_in_place)
+    }
+
     /// Puts the database back if somebody removed it.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ pub(super) struct Owner {
     awake_by: Option<Time>,
     /// Since when nothing uses the daemon.
     idle_since: Option<Time>,
-    /// Whether somebody removed the files, and they are not put back yet.
+    /// Whether somebody removed some of the files, and they are not put back yet.
     must_put_back: bool,
     /// What cannot be written at present, if so.
     pub(super) stall: Option<Stall>,
@@ -204,6 +204,7 @@ impl Owner {
             self.numbers.put_back()?;
             self.ledger.put_back()?;
             self.must_put_back = false;
+            info!("put the storage back, of which somebody had removed something");
         }
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
@@ -249,7 +250,7 @@ impl Owner {
                 self.facts.reopen_log();
                 self.reload_config();
             }
-            Wake::PutBack => self.must_put_back = true,
+            Wake::PutBack => self.must_put_back |= !(self.numbers.is_in_place() && self.ledger.is_in_place()),
             Wake::Read(connection, reply) => self.give_log(connection, &reply),
             Wake::Usurped => {
                 error!("somebody removed {}, and another daemon has it now", self.facts.place.life_lock.display());

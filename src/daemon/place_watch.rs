@@ -1,39 +1,41 @@
-//! Sees when something in the socket's directory is removed or put there, or when that directory goes somewhere else.
+//! Sees when something in the directories of the daemon's files is removed or put there, or when one of these goes
+//! somewhere else.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
-/// A watch on a directory (`inotify(7)`).
+use super::place::Place;
+
+/// A watch on the directories of a daemon (`inotify(7)`).
 #[derive(Debug)]
 pub(super) struct PlaceWatch {
     inotify: AsyncFd<OwnedFd>,
 }
 
 impl PlaceWatch {
-    /// Watches `directory`. Only within the runtime.
+    /// Watches the directories of `place`. Only within the runtime.
     ///
     /// # Errors
     ///
     /// When the system has no more watches for this user.
-    pub(super) fn new(directory: &Path) -> io::Result<PlaceWatch> {
+    pub(super) fn new(place: &Place) -> io::Result<PlaceWatch> {
         let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let mut watch = PlaceWatch { inotify: crate::sys::readable(inotify)? };
-        watch.look_at(directory)?;
+        watch.look_at(place)?;
         Ok(watch)
     }
 
-    /// Watches `directory` too, which may be a new one with an old name, and whether one of those above it is moved.
-    /// Of one that may not be read that cannot be seen.
+    /// Watches the directories of `place` too, which may be new ones with old names, and whether one of those above them
+    /// is moved. Of one that may not be read that cannot be seen.
     ///
     /// # Errors
     ///
-    /// When it is not there.
-    pub(super) fn look_at(&mut self, directory: &Path) -> io::Result<()> {
+    /// When one is not there.
+    pub(super) fn look_at(&mut self, place: &Place) -> io::Result<()> {
         let what = WatchFlags::CREATE
             | WatchFlags::DELETE
             | WatchFlags::DELETE_SELF
@@ -41,8 +43,12 @@ impl PlaceWatch {
             | WatchFlags::MOVED_TO
             | WatchFlags::MOVE_SELF
             | WatchFlags::ONLYDIR;
-        inotify::add_watch(self.inotify.get_ref(), directory, what)?;
-        for above in directory.ancestors().skip(1) {
+        for directory in [&place.directory, &place.state] {
+            inotify::add_watch(self.inotify.get_ref(), directory, what)?;
+        }
+        // Not those that were just added, or these would be watched for less.
+        let above = place.directory.ancestors().skip(1).chain(place.state.ancestors().skip(1));
+        for above in above.filter(|above| *above != place.directory && *above != place.state) {
             let what = WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF | WatchFlags::ONLYDIR;
             _ = inotify::add_watch(self.inotify.get_ref(), above, what);
         }

@@ -147,7 +147,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
 
 /// Without it the door looks now and then whether all is in its place.
 fn watch_place(facts: &Facts) -> Option<PlaceWatch> {
-    let watch = PlaceWatch::new(&facts.place.directory);
+    let watch = PlaceWatch::new(&facts.place);
     watch.inspect_err(|error| warn!("cannot watch {}: {error}", facts.place.directory.display())).ok()
 }
 

@@ -14,7 +14,7 @@ use super::change::Retention;
 use super::checkpoint::Checkpointer;
 use super::fault;
 use super::history::{self, PRUNE_ROWS_MAX};
-use super::inspect::{connect, identity_of, log_of};
+use super::inspect::{Identities, Missing, connect, log_of};
 use super::journal::Journal;
 use super::mark::{Mark, Summary};
 use super::numbers::Known;
@@ -34,8 +34,8 @@ pub struct Database {
     pub(super) journal: Journal,
     pub(super) checkpointer: Checkpointer,
     pub(super) path: PathBuf,
-    /// Device and inode of the file.
-    pub(super) identity: (u64, u64),
+    /// What the file and its log are, wherever they are by now.
+    pub(super) identities: Identities,
     /// The checksums of the rows that live, those in the journal too.
     pub(super) sums: BTreeMap<Ticket, i64>,
     /// The checksums of the settings.
@@ -136,6 +136,11 @@ impl Database {
         &self.path
     }
 
+    /// Whether its files are where they were opened.
+    pub fn is_in_place(&self) -> bool {
+        self.mark.is_in_place() && Identities::at(&self.path).is_ok_and(|there| there == self.identities)
+    }
+
     /// Puts the files back if somebody removed them.
     ///
     /// # Errors
@@ -145,7 +150,7 @@ impl Database {
         if !self.mark.is_in_place() {
             self.mark.put_back().map_err(|error| Problem::file("write", self.mark.path(), &error))?;
         }
-        if identity_of(&self.path).ok() == Some(self.identity) {
+        if self.is_in_place() {
             return Ok(());
         }
         let mut beside = self.path.clone().into_os_string();
@@ -167,7 +172,7 @@ impl Database {
         self.connection.execute("VACUUM INTO ?1", [path]).map(drop)
     }
 
-    /// Uses the copy `beside` in the place of the file that is gone.
+    /// Uses the copy `beside` in the place of the file that is gone, or is without its log.
     fn go_on_in(&mut self, beside: &Path) -> Result<(), Problem> {
         let at = |error: rusqlite::Error| problem(&self.path, error);
         let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
@@ -178,11 +183,11 @@ impl Database {
         self.connection = Connection::open_in_memory().map_err(at)?;
         remove(&log_of(&self.path)).map_err(failed)?;
         std::fs::rename(beside, &self.path).map_err(failed)?;
-        self.connection = connect(&self.path).map_err(at)?;
+        self.connection = connect(&self.path, Missing::Refused).map_err(at)?;
         // What SQLite has not read yet it looks for by its name, also when that is another file's by then.
         self.connection.query_row("SELECT count(*) FROM facts", [], |_| Ok(())).map_err(at)?;
-        self.checkpointer = Checkpointer::new(connect(&self.path).map_err(at)?);
-        self.identity = identity_of(&self.path).map_err(|error| Problem::file("read", &self.path, &error))?;
+        self.checkpointer = Checkpointer::new(connect(&self.path, Missing::Refused).map_err(at)?);
+        self.identities = Identities::at(&self.path)?;
         Ok(())
     }
 }

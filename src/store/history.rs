@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::inspect::connect;
+use super::inspect::{Missing, connect};
 use super::problem::{Problem, problem};
 use super::row::{ENDED, checksum};
 use crate::protocol::{Domain, Ticket};
@@ -42,7 +42,7 @@ impl History {
     ///
     /// When the system does not let it be opened, as where there are no descriptors left.
     pub fn open(path: &Path) -> Result<History, Problem> {
-        let connection = connect(path).map_err(|error| problem(path, error))?;
+        let connection = connect(path, Missing::Refused).map_err(|error| problem(path, error))?;
         Ok(History { connection, path: path.to_owned() })
     }
 

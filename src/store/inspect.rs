@@ -131,8 +131,19 @@ pub(super) fn check_all(connection: &Connection, path: &Path) -> Result<(), Prob
     if found == "ok" { Ok(()) } else { Err(Problem::broken(path, &found)) }
 }
 
-pub(super) fn identity_of(path: &Path) -> std::io::Result<(u64, u64)> {
-    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
+/// What a database and its log are, by device and inode: somebody may remove them, or put others in their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identities([(u64, u64); 2]);
+
+impl Identities {
+    /// Those at `path`. Whoever reads it has made the log, if it was not there.
+    pub(super) fn at(path: &Path) -> Result<Identities, Problem> {
+        let identity = |path: &Path| -> Result<(u64, u64), Problem> {
+            let found = std::fs::metadata(path).map_err(|error| Problem::file("read", path, &error))?;
+            Ok((found.dev(), found.ino()))
+        };
+        Ok(Identities([identity(path)?, identity(&log_of(path))?]))
+    }
 }
 
 /// SQLite opens a file that must not be written, and says so only when something is written.
@@ -143,8 +154,16 @@ pub(super) fn check_writable(connection: &Connection, path: &Path) -> Result<(),
     }
 }
 
-pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+/// What becomes of a database that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Made,
+    Refused,
+}
+
+pub(super) fn connect(path: &Path, missing: Missing) -> rusqlite::Result<Connection> {
+    let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    flags.set(OpenFlags::SQLITE_OPEN_CREATE, missing == Missing::Made);
     let connection = Connection::open_with_flags_and_vfs(path, flags, VFS)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // What turns out to be damaged is left as it is, the log too.

@@ -172,6 +172,11 @@ impl Numbers {
         Ok(())
     }
 
+    /// Whether the file is there; somebody may have removed it.
+    pub fn is_in_place(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Writes the file again, after somebody removed it.
     ///
     /// # Errors

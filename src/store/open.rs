@@ -10,7 +10,7 @@ use super::checkpoint::{Checkpointer, make_room};
 use super::database::{Database, oldest};
 use super::history;
 use super::inspect::{
-    check_all, check_file, check_owner, check_writable, connect, identity_of, log_of, read_live, remove_new_log,
+    Identities, Missing, check_all, check_file, check_owner, check_writable, connect, log_of, read_live, remove_new_log,
 };
 use super::journal::Journal;
 use super::machine::Machine;
@@ -139,7 +139,7 @@ impl Database {
         let seen =
             Mark::look(&files.mark, &machine.boot_id).map_err(|error| Problem::file("read", &files.mark, &error))?;
         check_file(path, || files.must_hold(&seen, machine, false))?;
-        let connection = connect(path).map_err(|error| problem(path, error))?;
+        let connection = connect(path, Missing::Made).map_err(|error| problem(path, error))?;
         check_writable(&connection, path)?;
         let before = schema::look(&connection, path, || files.must_hold(&seen, machine, true))?;
         if !before.is_new() && !seen.was_closed {
@@ -201,9 +201,9 @@ impl Database {
             mark,
             known,
             journal,
-            checkpointer: Checkpointer::new(connect(path).map_err(at)?),
+            checkpointer: Checkpointer::new(connect(path, Missing::Refused).map_err(at)?),
             path: path.to_owned(),
-            identity: identity_of(path).map_err(|error| Problem::file("read", path, &error))?,
+            identities: Identities::at(path)?,
             sums,
             setting_sums,
             summary,

@@ -251,7 +251,7 @@ fn what_is_being_brought_to_a_slow_disk_is_waited_for() {
     let (mut database, _) = place.open("boot").unwrap();
     database.commit(&[ended(1, 5)]).unwrap();
     database.connection.busy_timeout(std::time::Duration::ZERO).unwrap();
-    let checkpoint = inspect::connect(database.path()).unwrap();
+    let checkpoint = inspect::connect(database.path(), inspect::Missing::Refused).unwrap();
     checkpoint.execute_batch("BEGIN IMMEDIATE").unwrap();
     for busy in [database.catch_up().unwrap_err(), database.prune(0).unwrap_err()] {
         assert_eq!(busy.cure(), crate::error::Cure::Write);
