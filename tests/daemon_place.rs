@@ -36,7 +36,10 @@ fn a_directory_that_is_not_safe_is_refused_with_the_reason() {
     fs::set_permissions(directory, Permissions::from_mode(0o777)).unwrap();
     assert_eq!(
         refusal(&socket),
-        format!("error: the directory {path} is open to other users (mode 0777): chmod 700 {path}\n")
+        format!(
+            "error: the directory {path} is open to other users (mode 0777): name a socket in a directory of its own with --socket, \
+             or chmod 700 {path} if it is there for nothing else\n"
+        )
     );
 
     fs::set_permissions(directory, Permissions::from_mode(0o1777)).unwrap();

@@ -151,12 +151,15 @@ fn check(directory: &Path, found: &Stat, access: Access) -> Result<(), Error> {
     if mode & access.forbidden_bits() == 0 {
         return Ok(());
     }
-    // Not every directory is there to be closed: /tmp, for one, is not.
+    // Not every directory is there to be closed: /tmp is not, and neither is /etc or a home directory.
     let is_for_all = found.st_uid != me || mode & 0o1000 != 0;
     let way_out = if is_for_all {
         "name a socket in a directory of your own with --socket".to_owned()
     } else {
-        format!("chmod {:o} {path}", access.directory_mode())
+        let mode = access.directory_mode();
+        format!(
+            "name a socket in a directory of its own with --socket, or chmod {mode:o} {path} if it is there for nothing else"
+        )
     };
     Err(Error::failure(format_args!("the directory {path} is open to other users (mode {mode:04o}): {way_out}")))
 }
