@@ -164,6 +164,8 @@ fn on_a_full_disk_all_in_line_are_told_once_and_go_on_in_order_when_there_is_roo
     let late = worker(&home, "late", &["--max-wait", "100ms"]).wait();
     assert_eq!(late.status.code(), Some(75));
     assert!(late.stderr().lines().last().unwrap().ends_with(&format!("ms: {words}")), "{}", late.stderr());
+    let said = format!("seq: {words}; waiting until that is done\nseq: a is not idle after 100ms: {words}\n");
+    home.seq(&["wait", "-d", "a", "-w", "100ms"]).says(75, "", &said);
 
     gate.open();
     holder.wait().is_silent(7);

@@ -136,18 +136,18 @@ pub(super) fn start_through<T>(
     }
 }
 
-/// Who kept this client from starting a daemon, and the way out.
+/// Who kept this client from starting a daemon, and the way out. A client that starts one is not to blame if the daemon
+/// hangs, and a `seq run` is never to be ended: its command would go with it.
 fn hindrance(place: &Place) -> String {
+    if let Some(daemon) = who_has_life(place) {
+        return daemon;
+    }
     match lock_holder(&place.start_lock) {
         Some(pid) if is_stopped(pid) => {
             format!("another client (pid {pid}) is starting it and is stopped: let it go on with 'kill -CONT {pid}'")
         }
-        Some(pid) => {
-            format!(
-                "another client (pid {pid}) is starting it and does not end: try again, or end it with 'kill {pid}'"
-            )
-        }
-        None => "another client is starting it and does not end: try again".to_owned(),
+        Some(pid) => format!("another client (pid {pid}) is starting it and is not done: try again"),
+        None => "another client is starting it and is not done: try again".to_owned(),
     }
 }
 

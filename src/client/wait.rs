@@ -54,8 +54,8 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             Err(error) => return Err(error),
         };
         give_up = Some(Time::now() + RETURN_TIMEOUT);
-        let patience = left.map(|left| left + MAX_WAIT_GRACE);
-        match first.map_or_else(|| answer(&mut link, patience, &mut trouble), Ok) {
+        let mut stalled = None;
+        match first.map_or_else(|| answer(&mut link, deadline, (&mut stalled, &mut trouble)), Ok) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
             Ok(reply) if is_restarting(&reply) => pause = Pause::new(),
@@ -63,7 +63,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             Ok(reply) if is_leaving(&reply) => return Err(told_to_leave(args)),
             Ok(other) => return Err(refused(other)),
             Err(LinkError::Closed) => pause = Pause::new(),
-            Err(error) => return Err(daemon.explain(error)),
+            Err(error) => return Err(stalled.map_or_else(|| daemon.explain(error), |why| not_idle_for(args, &why))),
         }
     }
 }
@@ -85,12 +85,20 @@ fn left_until(deadline: Option<Time>) -> Duration {
     deadline.map_or(Duration::MAX, |deadline| deadline.since(Time::now()))
 }
 
-/// The answer. That the daemon cannot write is said once, for somebody has to do something about it.
-fn answer(link: &mut Link, patience: Option<Duration>, trouble: &mut String) -> Result<Reply, LinkError> {
-    let deadline = patience.map(|patience| Time::now() + patience);
+/// The answer. Why the daemon is `stalled`, so that it cannot give one, is said once, for somebody has to do something
+/// about it.
+fn answer(
+    link: &mut Link,
+    deadline: Option<Time>,
+    (stalled, trouble): (&mut Option<String>, &mut String),
+) -> Result<Reply, LinkError> {
     loop {
-        match link.answer(deadline.map(|deadline| deadline.since(Time::now())))? {
-            Reply::Stalled(found) => tell_once(trouble, format!("{}; waiting until that is done", found.message)),
+        let grace = if stalled.is_some() { Duration::ZERO } else { MAX_WAIT_GRACE };
+        match link.answer(deadline.map(|deadline| (deadline + grace).since(Time::now())))? {
+            Reply::Stalled(found) => {
+                tell_once(trouble, format!("{}; waiting until that is done", found.message));
+                *stalled = Some(found.message);
+            }
             reply => return Ok(reply),
         }
     }
@@ -121,4 +129,9 @@ fn told_to_leave(args: &cli::Wait) -> Error {
 fn not_idle(args: &cli::Wait) -> Error {
     let longest = show_duration(args.max_wait.unwrap_or(Duration::ZERO));
     Error::new(status::NO_TURN, format_args!("{} is not idle after {longest}", args.domain))
+}
+
+/// It may be idle, but the daemon cannot say so.
+fn not_idle_for(args: &cli::Wait, why: &str) -> Error {
+    Error::new(status::NO_TURN, format_args!("{}: {why}", not_idle(args)))
 }
