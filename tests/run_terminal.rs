@@ -58,6 +58,22 @@ fn a_live_line_in_eighty_columns_says_how_long_is_left() {
 }
 
 #[test]
+fn a_terminal_that_a_killed_command_left_in_disorder_is_set_back() {
+    let home = Home::new();
+    let program = home.seq_command::<&str>(&[]);
+    let program = program.get_program().to_str().unwrap();
+    for (end, is_set_back) in [("kill -9 $$", true), ("exit 1", false)] {
+        let mut shell = home.command("sh");
+        shell.args(["-c", r#"$0 run -d foo.com -- sh -c "stty raw -echo; $1"; stty -a; echo end"#, program, end]);
+        let mut terminal = Terminal::start(&home, &shell, 80);
+        terminal.await_text("end");
+        assert_eq!(terminal.wait().status.code(), Some(0));
+        assert_eq!(terminal.shown.contains(" icanon"), is_set_back, "{end}: {:?}", terminal.shown);
+        assert_eq!(terminal.shown.contains(" echo "), is_set_back, "{end}: {:?}", terminal.shown);
+    }
+}
+
+#[test]
 fn under_ci_a_terminal_gets_no_live_line() {
     let home = Home::new();
     let gate = home.gate("gate");

@@ -2,6 +2,7 @@
 
 mod keeper;
 mod command;
+mod terminal;
 mod tie;
 mod watch;
 mod stop;
@@ -79,6 +80,9 @@ fn under(
         exit_status = watch.until_all_exit().unwrap_or(exit_status);
     }
     let killer = watch.killer();
+    if let (Some(_), Some(terminal)) = (killer, &running.terminal) {
+        terminal.set_back();
+    }
     let ran = Time::now().since(started);
     give_back(args, turn, tie, exit_status);
     say(&|| format!("ended with status {exit_status} after {}", show_duration(ran)));
