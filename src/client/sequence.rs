@@ -101,7 +101,8 @@ fn request(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>, has_tur
         confirm: true,
         fresh: args.request_id.is_some() && !has_turn,
         command: owner.and_then(|owner| command_line(owner.pid)),
-        pid: owner.map(Owner::number),
+        // Of a lease, too, it is the shell that takes it.
+        pid: owner.map(Owner::number).or_else(|| getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs())),
         secret: secret(),
         descriptors: usize::from(owner.is_some()),
         ..wishes(daemon, &args.domain, &args.wishes)

@@ -107,9 +107,10 @@ impl Caller<'_> {
             Request::Confirm(confirm) => Ok(Ask::Input(Input::Confirm { connection, ticket: Ticket(confirm.ticket) })),
             Request::Done(done) => {
                 let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;
-                let Done { exit_status, processes, request_id, .. } = done;
+                let Done { exit_status, processes, speaks_for, request_id, .. } = done;
                 // The client's pids mean something in its own pid namespace only, so its ancestors are looked up here.
-                let processes = if processes.is_empty() { processes } else { process::ancestry(peer.pid) };
+                let callers = if processes.is_empty() { processes } else { process::ancestry(peer.pid) };
+                let processes = callers.into_iter().chain(speaks_for).collect();
                 Ok(Ask::Input(Input::Done { connection, peer, which, exit_status, processes, request_id }))
             }
             Request::Cancel(cancel) => {
