@@ -167,7 +167,15 @@ impl Asker<'_> {
                 }
                 self.confirm(active, link)?;
             }
-            Reply::Error(error) if is_resuming && is_no_ticket_of_ours(error.code) => self.ask_anew(link)?,
+            Reply::Error(error) if is_resuming && is_no_ticket_of_ours(error.code) => {
+                // A name of one's own is given again only to who comes by that name.
+                if let (ErrorCode::Forbidden, Some(name)) = (error.code, &self.sequence.request_id) {
+                    let words =
+                        format_args!("request {name} came again by another connection, which has its place now");
+                    return Err(Error::new(status::CANCELLED, words));
+                }
+                self.ask_anew(link)?;
+            }
             // The daemon counts from when it was asked.
             Reply::Error(ErrorReply { code: ErrorCode::TimedOut, message, .. }) => {
                 let no_turn = Error::new(status::NO_TURN, message);
