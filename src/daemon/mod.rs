@@ -9,6 +9,7 @@ mod args;
 mod place;
 mod options;
 mod start;
+mod try_out;
 mod inherited;
 mod descriptors;
 mod detach;
