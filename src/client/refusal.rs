@@ -1,6 +1,6 @@
 //! What the daemon refused, as an error with its exit status.
 
-use crate::error::{Error, status};
+use crate::error::{Cure, Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply};
 
 use super::link::LinkError;
@@ -17,6 +17,11 @@ pub(super) fn refused(reply: Reply) -> Error {
             Error::failure("the daemon gave an answer that this seq does not understand: use the same version of both")
         }
     }
+}
+
+/// The error of who waited for a daemon that was told to leave for good.
+pub(super) fn told_to_leave() -> Error {
+    Error::failure("the daemon was told to leave while this request waited: run it again").with_cure(Cure::Person)
 }
 
 /// Whether the daemon is leaving for good, as `seq stop` has it.

@@ -23,7 +23,7 @@ use super::link::{Link, LinkError, check_version, timespec};
 use super::nested::outer_turn;
 use super::pause::RETURN_TIMEOUT;
 use super::process::ancestry;
-use super::refusal::{NO_ROOM, is_full, is_restarting, unless_sent_away};
+use super::refusal::{NO_ROOM, is_full, is_restarting, told_to_leave, unless_sent_away};
 use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
 use super::table::ordinal;
@@ -367,6 +367,7 @@ impl Asker<'_> {
             sequence: self.sequence.clone(),
             descriptors,
             known,
+            is_waiting: true,
             until: self.sequence.max_wait_ms.map(|longest| self.asked + Duration::from_millis(longest)),
             started: None,
             patience: Some(patience),
@@ -535,8 +536,8 @@ fn no_turn(error: &ErrorReply) -> Error {
         ErrorCode::Cancelled | ErrorCode::TakenOver | ErrorCode::Superseded => status::CANCELLED,
         _ => status::FAILURE,
     };
-    if error.code == ErrorCode::Leaving {
-        return Error::failure("the daemon was told to leave while this request waited: run it again");
+    if matches!(error.code, ErrorCode::Leaving | ErrorCode::Stopped) {
+        return told_to_leave();
     }
     Error::new(exit_status, &error.message)
 }

@@ -30,7 +30,7 @@ use super::wake::Wake;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_EXTRA_OPERATORS};
-use crate::protocol::{ErrorCode, ErrorReply, Reply, encode};
+use crate::protocol::{ErrorCode, ErrorReply, Reply, Ticket, encode};
 use crate::sequencer::{ConnectionId, Peer};
 
 /// How long to leave the door closed when nobody can be let in: the system has no memory for that, or no descriptor
@@ -124,8 +124,15 @@ impl Door {
         }
     }
 
-    /// Removes the socket, if it is still this daemon's own.
-    pub(super) fn close(&self) {
+    /// Removes the socket, if it is still this daemon's own. Of one that was told to leave for good, those who wait are
+    /// to find that out without another daemon: `stopped_at` is the ticket that would have come next.
+    pub(super) fn close(&self, stopped_at: Option<Ticket>) {
+        if let Some(next) = stopped_at
+            && self.lock.is_in_place()
+            && let Err(error) = self.lock.say_stopped(next)
+        {
+            warn!("those who are on their way back will start another daemon: cannot leave word: {error}");
+        }
         if let Some(identity) = self.identity
             && let Err(error) = listen::remove(&self.place.socket, identity)
         {

@@ -53,5 +53,6 @@ mod leave;
 pub use args::{HISTORY_AGE_DEFAULT, HISTORY_TURNS_DEFAULT, IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
 pub use detach::DAEMON_START_TIMEOUT;
 pub use directory::{prepare_as_before, with_modes_as_given};
+pub use lock::was_stopped;
 pub use place::{Place, SOCKET_PATH_BYTES_MAX, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory};
 pub use start::run;
