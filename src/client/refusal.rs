@@ -5,8 +5,14 @@ use crate::protocol::{ErrorCode, ErrorReply, Reply};
 
 use super::link::LinkError;
 
-/// Why who wants to wait is not even in line yet.
-pub(super) const NO_ROOM: &str = "the daemon has no room for one more";
+/// Why who wants to wait is not even in line yet; the daemon may have said `why` it has no room. To try again later is
+/// what this client does.
+pub(super) fn no_room(why: &str) -> String {
+    match why.strip_suffix(": try again later").unwrap_or(why) {
+        "" => "the daemon has no room for one more".to_owned(),
+        why => format!("the daemon has no room for one more ({why})"),
+    }
+}
 
 /// The error for a reply that is not the one asked for.
 pub(super) fn refused(reply: Reply) -> Error {

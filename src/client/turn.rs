@@ -23,7 +23,7 @@ use super::link::{Link, LinkError, check_version, timespec};
 use super::nested::outer_turn;
 use super::pause::RETURN_TIMEOUT;
 use super::process::ancestry;
-use super::refusal::{NO_ROOM, is_full, is_restarting, told_to_leave, unless_sent_away};
+use super::refusal::{is_full, is_restarting, no_room, told_to_leave, unless_sent_away};
 use super::rejoin::{Known, Rejoin, copies, is_no_ticket_of_ours};
 use super::signals::Signals;
 use super::table::ordinal;
@@ -121,10 +121,12 @@ impl Asker<'_> {
     fn until_end(&mut self) -> Result<Outcome, Error> {
         let (mut link, wake) = match self.ask() {
             Ok(asked) => asked,
-            Err(error) if error.cure() == Cure::Room && !self.sequence.no_wait => match self.await_room()? {
-                Rejoining::Back(link, reply) => (link, Wake::Reply(reply)),
-                Rejoining::Signal(signal) => return Ok(Outcome::Signal(signal)),
-            },
+            Err(error) if error.cure() == Cure::Room && !self.sequence.no_wait => {
+                match self.await_room(&error.to_string())? {
+                    Rejoining::Back(link, reply) => (link, Wake::Reply(reply)),
+                    Rejoining::Signal(signal) => return Ok(Outcome::Signal(signal)),
+                }
+            }
             Err(error) => return Err(error),
         };
         let ended = self.until_turn(&mut link, wake);
@@ -344,9 +346,9 @@ impl Asker<'_> {
     }
 
     /// Waits until the daemon has room for this request, which it has not heard yet.
-    fn await_room(&mut self) -> Result<Rejoining, Error> {
+    fn await_room(&mut self, why: &str) -> Result<Rejoining, Error> {
         self.is_late = Some("the daemon had no room for one more connection at first");
-        self.waiting.tell_of_crowd(NO_ROOM);
+        self.waiting.tell_of_crowd(&no_room(why));
         self.come_back(Known::Unsent, true)
     }
 
@@ -376,10 +378,13 @@ impl Asker<'_> {
             reporter: Some(reporter),
         }
         .start()?;
-        let mut why = if was_sent_away { NO_ROOM } else { "the daemon has gone" }.to_owned();
+        let mut why = if was_sent_away { no_room("") } else { "the daemon has gone".to_owned() };
         loop {
             while let Some(trouble) = troubles.next() {
-                why = if trouble.cure() == Cure::Room { NO_ROOM.to_owned() } else { trouble.to_string() };
+                why = trouble.to_string();
+                if trouble.cure() == Cure::Room {
+                    why = no_room(&why);
+                }
                 match trouble.cure() {
                     Cure::Room => self.waiting.tell_of_crowd(&why),
                     _ => self.waiting.warn_of_trouble(&why),

@@ -25,6 +25,7 @@ mod accept;
 mod place_watch;
 mod client;
 mod crowd;
+mod share;
 mod link;
 mod read;
 mod understand;

@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::audience::{Audience, Concerned};
 use super::config::Config;
-use super::crowd::{Placeless, Seeks};
+use super::crowd::{Placeless, Room, Seeks};
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
 use super::kept::{Kept, gone};
@@ -227,8 +227,12 @@ impl Owner {
             Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
             // If it is not waited for any more, the daemon is about to leave.
-            Wake::Crowded(None, answer) => _ = answer.send(self.make_room(Seeks::Entry)),
-            Wake::Crowded(Some(peer), answer) => _ = answer.send(self.make_room_for(peer, Seeks::Entry)),
+            Wake::Crowded(None, answer) => _ = answer.send((self.make_room(Seeks::Entry), String::new())),
+            Wake::Crowded(Some(peer), answer) => {
+                let room = self.make_room_for(peer, Seeks::Entry);
+                let words = if room == Room::Never { self.crowded(peer) } else { String::new() };
+                _ = answer.send((room, words));
+            }
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);
@@ -278,6 +282,12 @@ impl Owner {
     fn answer(&mut self, connection: ConnectionId, ask: Ask) {
         match ask {
             Ask::Input(input) => self.input(input),
+            Ask::Sequence(enqueue, Some(descriptor))
+                if enqueue.resume.is_none()
+                    && let Some(why) = self.beyond_share_of_files(enqueue.peer, &descriptor) =>
+            {
+                self.refuse_descriptor(&enqueue, why);
+            }
             Ask::Sequence(enqueue, descriptor) => {
                 let role = if enqueue.pipe { Role::Pipe } else { Role::Worker };
                 let brought = Brought { connection, descriptor, role };
@@ -338,10 +348,11 @@ impl Owner {
         let Brought { connection, descriptor, role } = brought;
         let client = self.clients.get(&connection);
         let asker = client.and_then(|link| link.identity());
+        let uid = client.map_or(0, |link| link.peer.uid);
         // What it starts shows where it does.
         let namespace = if client.is_some_and(|link| link.peer.pid != 0) { sight::namespace() } else { 0 };
         // The client is back: what stood for it is needed no more.
-        after.extend(self.kept.admit(ticket, connection, asker, namespace));
+        after.extend(self.kept.admit(ticket, (connection, uid), asker, namespace));
         after.extend(self.watch(ticket, role, descriptor));
     }
 

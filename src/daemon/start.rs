@@ -122,7 +122,8 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         if let Err(error) = options::leave(args, &place) {
             warn!("the next daemon will not have the options of this one: {}: {error}", place.options.display());
         }
-        let facts = Facts { place: place.clone(), log, started, connections_max, idle_exit: idle_exit(args) };
+        let (is_shared, idle_exit) = (access.everybody, idle_exit(args));
+        let facts = Facts { place: place.clone(), log, started, connections_max, budget, is_shared, idle_exit };
         let next = (next_ticket, next_token);
         serve(Beginning {
             facts,
