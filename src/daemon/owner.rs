@@ -86,6 +86,8 @@ pub(super) struct Batch {
     effects: Vec<Effect>,
     /// Turns that were given and of which nobody has been told: the batch is not written yet.
     pub(super) given: Vec<Ticket>,
+    /// Who was answered `done` and has not been told yet, for the same reason.
+    pub(super) done: Vec<ConnectionId>,
     /// Questions about the past, to be answered once this batch is part of it.
     pub(super) logs: Vec<(Rc<Link>, LogAsk)>,
     /// Whether it is the last, and why.
@@ -191,6 +193,7 @@ impl Owner {
         }
         self.end_stall();
         self.batch.given.clear();
+        self.batch.done.clear();
         for link in self.batch.dirty.drain(..) {
             fault_point();
             link.flush();
@@ -267,10 +270,10 @@ impl Owner {
 
     fn ask(&mut self, connection: ConnectionId, ask: Ask) {
         let Some(ask) = self.find_place(connection, ask) else { return };
-        let is_told_at_once = ask.is_told_at_once();
+        let (is_told_at_once, is_done) = (ask.is_told_at_once(), matches!(ask, Ask::Input(Input::Done { .. })));
         self.answer(connection, ask);
         if !is_told_at_once {
-            self.tell_of_stall(connection);
+            self.tell_of_stall(connection, is_done);
         }
     }
 
@@ -446,6 +449,9 @@ impl Owner {
 
     fn tell(&mut self, connection: ConnectionId, reply: &Reply) {
         let Some(link) = self.clients.get(&connection) else { return };
+        if matches!(reply, Reply::Done(_)) {
+            self.batch.done.push(connection);
+        }
         // The next one says the same and more; whoever is slow misses nothing.
         let is_dispensable = matches!(reply, Reply::QueuePosition(_));
         if !is_dispensable || link.outbox_bytes() <= OUTBOX_BYTES_MAX / 2 {
