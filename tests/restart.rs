@@ -117,6 +117,77 @@ fn who_may_start_none_waits_for_the_next_one() {
     assert!(home.daemons().is_empty());
 }
 
+/// Restarts a daemon that was started with `options` and that no other could follow, and gives what is said of that.
+#[track_caller]
+fn stays(home: &Home, options: &[&str], spoil: impl FnOnce(), restart: &mut std::process::Command) -> String {
+    let started = home.finish(home.command(seqd_program()).arg("--detach").args(options));
+    assert!(started.stdout().starts_with("ready"), "{}", started.stdout());
+    let daemon = home.daemon();
+    spoil();
+    let ended = home.finish(restart);
+    assert_eq!((ended.status.code(), ended.stdout()), (Some(125), String::new()));
+    assert!(daemon.is_alive(), "{}", ended.stderr());
+    // It serves as before.
+    home.warm();
+    let present = format!("the present one (pid {}) stays: ", daemon.pid);
+    ended.stderr().replace(&present, "").replace(&home.path().display().to_string(), "HOME")
+}
+
+#[test]
+fn a_daemon_stays_that_no_other_could_follow_with_its_log() {
+    let home = Home::new();
+    let directory = home.file("logs");
+    fs::create_dir(&directory).unwrap();
+    let log = directory.join("log");
+    let spoil = || fs::remove_dir_all(&directory).unwrap();
+    let said = stays(&home, &["--log", log.to_str().unwrap()], spoil, &mut home.seq_command(&["restart"]));
+    assert_eq!(
+        said,
+        "seq: the next daemon could not start, so cannot write the log HOME/logs/log: No such file or directory \
+         (os error 2): name another file with --log; that is an option of the one that serves, in \
+         HOME/.local/state/seq/seqd.options: mend what it names, or end that one with 'seq stop' when nothing waits, \
+         and start 'seqd --detach' with other options\n"
+    );
+    // The way out works, both ways.
+    fs::create_dir(&directory).unwrap();
+    restart(&home);
+    home.seq(&["stop"]).is_silent(0);
+    home.warm();
+}
+
+#[test]
+fn a_daemon_stays_that_no_other_could_follow_with_its_group() {
+    let home = Home::new();
+    let group = rustix::process::getegid().as_raw().to_string();
+    let options = home.state().join("seqd.options");
+    let is_unknown = || fs::write(&options, "[\"--group\",\"nosuchgroup\"]\n").unwrap();
+    let said = stays(&home, &["--group", &group], is_unknown, &mut home.seq_command(&["restart"]));
+    assert!(said.contains("there is no group nosuchgroup in /etc/group: name another, or "), "{said}");
+    assert!(said.contains("HOME/.local/state/seq/seqd.options"), "{said}");
+    home.seq(&["stop"]).is_silent(0);
+    is_unknown();
+    let said = home.seq(&["run", "-d", "a", "--", "true"]).stderr();
+    assert!(said.contains("nosuchgroup") && said.contains(&format!("{}: remove that", options.display())), "{said}");
+}
+
+#[test]
+fn a_daemon_stays_that_no_other_could_follow_with_these_limits() {
+    let home = Home::new();
+    let mut restart = home.command("sh");
+    restart.args(["-c", "ulimit -n 100; exec \"$SEQ\" restart"]);
+    let said = stays(&home, &[], || {}, &mut restart);
+    assert!(said.contains("a process may have 100 open files here (ulimit -Hn)"), "{said}");
+}
+
+#[test]
+fn a_daemon_stays_whose_config_file_no_other_could_start_with() {
+    let home = Home::new();
+    fs::create_dir_all(home.file(".config/seq")).unwrap();
+    let spoil = || fs::write(home.file(".config/seq/seqd.toml"), "concurrency 3\n").unwrap();
+    let said = stays(&home, &[], spoil, &mut home.seq_command(&["restart"]));
+    assert!(said.starts_with("seq: the next daemon could not start: HOME/.config/seq/seqd.toml:1:"), "{said}");
+}
+
 /// `SEQ_RESTARTS=20` for the whole of it.
 #[test]
 fn fifty_waiters_and_five_holders_stay_as_they_are() {

@@ -7,9 +7,10 @@ use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::protocol::limits::{ANSWER_TIMEOUT, WAITERS_PER_DOMAIN_MAX};
 use crate::protocol::{
-    Cancel, DomainStatus, Done, ErrorCode, ErrorReply, HolderState, HolderStatus, Release, Reply, Request, Status,
-    Ticket,
+    Cancel, DomainStatus, Done, ErrorCode, ErrorReply, HolderState, HolderStatus, Release, Reply, Request, Stalled,
+    Status, Ticket,
 };
+use crate::words::say;
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError};
@@ -37,6 +38,11 @@ pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
     };
     match named.end(daemon, request, of_caller)? {
         Some(Answer::Reply(Reply::Done(_)) | Answer::Lost) | None => Ok(status::OK),
+        // It has ended, and nothing is left to do for whoever calls this: a script goes on.
+        Some(Answer::Reply(Reply::Stalled(Stalled { message, counts: Some(true) }))) => {
+            say("seq", format_args!("{message}; the turn has ended, and is passed on once that is done"));
+            Ok(status::OK)
+        }
         Some(other) => Err(other.refusal()),
     }
 }
@@ -147,7 +153,7 @@ impl Named<'_> {
                 }
             }
             link.open_with(&request(ticket, line.as_ref()), &[])?;
-            let answer = link.answer(Some(ANSWER_TIMEOUT));
+            let answer = answer(link, &request(ticket, line.as_ref()));
             may_be_done |= matches!(answer, Err(LinkError::Closed));
             match unless_sent_away(answer?)? {
                 Reply::Error(ErrorReply { code: ErrorCode::NotFound, .. }) if may_be_done => Ok(Answer::Lost),
@@ -174,6 +180,21 @@ impl Named<'_> {
         let holders = line.holders.iter().map(|holder| (&holder.request_id, holder.ticket));
         let mut all = holders.chain(line.waiters.iter().map(|waiter| (&waiter.request_id, waiter.ticket)));
         all.find(|(request_id, _)| request_id.as_str() == wanted).map(|(_, ticket)| ticket)
+    }
+}
+
+/// The answer to `request`. On a full disk that is kept; but whether the turn has ended is told at once, perhaps after
+/// what everybody is told.
+fn answer(link: &mut Link, request: &Request) -> Result<Reply, LinkError> {
+    let deadline = Time::now() + ANSWER_TIMEOUT;
+    let is_for_done = matches!(request, Request::Done(_));
+    let mut unclear = None;
+    loop {
+        match link.answer(Some(deadline.since(Time::now()))) {
+            Ok(reply @ Reply::Stalled(Stalled { counts: None, .. })) if is_for_done => unclear = Some(reply),
+            Err(LinkError::Silent) => return unclear.ok_or(LinkError::Silent),
+            answer => return answer,
+        }
     }
 }
 

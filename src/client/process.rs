@@ -91,6 +91,13 @@ pub(super) fn has_ended_since(pid: u32, moment: Time) -> bool {
     !pid.and_then(Stat::of).is_some_and(|stat| stat.ran_at(moment))
 }
 
+/// Whether what a path names is the same for this process and for `pid`: neither is in a container, or closed in by its
+/// service manager, without the other (`mount_namespaces(7)`).
+pub(super) fn sees_the_same_files(pid: u32) -> bool {
+    let namespace = |of: &str| std::fs::metadata(format!("/proc/{of}/ns/mnt")).map(|found| (found.dev(), found.ino()));
+    *IS_OURS && namespace("self").is_ok_and(|mine| namespace(&pid.to_string()).is_ok_and(|its| its == mine))
+}
+
 /// Whether a process is stopped, by a signal or a debugger (`proc_pid_stat(5)`).
 pub(super) fn is_stopped(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -12,7 +12,7 @@ use super::around::{LOOK_AFTER, LOOK_ID, look_request, turn_around};
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::deliver::give_back;
 use super::link::{Link, LinkError};
-use super::refusal::{is_full, unless_sent_away};
+use super::refusal::{is_full, told_to_leave, unless_sent_away};
 use super::rejoin::is_no_ticket_of_ours;
 use super::signals::Signals;
 use super::table::ordinal;
@@ -99,10 +99,12 @@ impl Asker<'_> {
     fn until_end(&mut self) -> Result<Outcome, Error> {
         let (mut link, wake) = match self.ask() {
             Ok(asked) => asked,
-            Err(error) if error.cure() == Cure::Room && !self.sequence.no_wait => match self.await_room()? {
-                Rejoining::Back(link, reply) => (link, Wake::Reply(reply)),
-                Rejoining::Signal(signal) => return Ok(Outcome::Signal(signal)),
-            },
+            Err(error) if error.cure() == Cure::Room && !self.sequence.no_wait => {
+                match self.await_room(&error.to_string())? {
+                    Rejoining::Back(link, reply) => (link, Wake::Reply(reply)),
+                    Rejoining::Signal(signal) => return Ok(Outcome::Signal(signal)),
+                }
+            }
             Err(error) => return Err(error),
         };
         let ended = self.until_turn(&mut link, wake);
@@ -369,8 +371,8 @@ fn no_turn(error: &ErrorReply) -> Error {
         ErrorCode::Cancelled | ErrorCode::TakenOver | ErrorCode::Superseded => status::CANCELLED,
         _ => status::FAILURE,
     };
-    if error.code == ErrorCode::Leaving {
-        return Error::failure("the daemon was told to leave while this request waited: run it again");
+    if matches!(error.code, ErrorCode::Leaving | ErrorCode::Stopped) {
+        return told_to_leave();
     }
     Error::new(exit_status, &error.message)
 }

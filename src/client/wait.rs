@@ -16,7 +16,7 @@ use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::link::{Link, LinkError, check_version};
 use super::nested::outer_turn;
 use super::pause::{Pause, RETURN_TIMEOUT};
-use super::refusal::{NO_ROOM, is_full, is_leaving, is_restarting, refused};
+use super::refusal::{is_full, is_leaving, is_restarting, no_room, refused};
 
 /// Waits, as long as it takes. A daemon that leaves meanwhile hands its turns to the next, which is then asked; one that
 /// has no room is asked again.
@@ -74,8 +74,9 @@ fn await_room(trouble: &mut String, pause: Duration, deadline: Option<Time>, why
     if left.is_zero() {
         return Err(Error::new(status::NO_TURN, why));
     }
-    if isatty(io::stderr()) {
-        tell_once(trouble, format!("{NO_ROOM}; waiting until it has"));
+    // Once, for who has how many connections changes from one moment to the next.
+    if isatty(io::stderr()) && !trouble.starts_with(&no_room("")) {
+        tell_once(trouble, format!("{}; waiting until it has", no_room(&why.to_string())));
     }
     thread::sleep(left.min(pause));
     Ok(())

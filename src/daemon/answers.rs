@@ -80,6 +80,12 @@ impl Owner {
                 if self.ledger.path().is_none() {
                     return self.reply(link, &restart_forgets(request_id));
                 }
+                if let Some(mistake) = self.would_not_start() {
+                    let (code, message) =
+                        (ErrorCode::BadRequest, format!("the next daemon could not start: {mistake}"));
+                    let error = ErrorReply { code, message, domain: None, request_id, ticket: None };
+                    return self.reply(link, &Reply::Error(error));
+                }
                 let restarting = Reply::Restarting(Restarting { pid, request_id: request_id.clone() });
                 self.leave_for(link, &restarting, Leaving::Restart, request_id);
             }

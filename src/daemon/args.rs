@@ -82,6 +82,10 @@ pub struct SeqdArgs {
     #[arg(long, hide = true, requires = "detach")]
     pub as_before: bool,
 
+    /// Say, as `--detach` does, whether a daemon with the options of the one before could start, and start none
+    #[arg(long, hide = true)]
+    pub try_out: bool,
+
     /// Be what `--detach` runs in the background
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub detached: bool,

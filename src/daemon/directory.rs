@@ -95,7 +95,8 @@ pub(super) fn prepare_done(done: &Path, access: Access) -> io::Result<()> {
 ///
 /// With the reason and the way out. Nothing is made then.
 pub fn prepare_as_before(place: &Place) -> Result<(), Error> {
-    let before = options::find(place)?.as_ref().map_or(Ok(Access::default()), Access::of)?;
+    let before = options::find(place)?.as_ref().map_or(Ok(Access::default()), Access::of);
+    let before = before.map_err(|error| Error::failure(format_args!("{error}; {}", options::whose(place))))?;
     with_modes_as_given(|| prepare(&place.directory, before))
 }
 

@@ -10,7 +10,7 @@ use super::link::Link;
 use super::owner::Owner;
 use super::wake::Leaving;
 use crate::error::Error;
-use crate::protocol::{ErrorCode, ErrorReply, Reply};
+use crate::protocol::{ErrorCode, ErrorReply, Reply, Ticket};
 use crate::sequencer::Input;
 use crate::words::counted;
 
@@ -18,6 +18,11 @@ use crate::words::counted;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Owner {
+    /// The ticket that comes next.
+    pub(super) fn next_ticket(&self) -> Ticket {
+        self.sequencer.next_numbers().0
+    }
+
     /// Ends what the daemon does. Unless it is stopped for good, everybody keeps turn and place for the next daemon.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use super::options;
 use super::place::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
 use super::serve::{Beginning, serve};
 use super::storage;
+use super::try_out::try_out;
 use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::store::{Database, Known, Machine, Numbers};
@@ -30,6 +31,11 @@ use crate::store::{Database, Known, Machine, Numbers};
 /// With the reason why it could not start or serve. That another daemon is there already is said by an error too,
 /// with the exit status 0. With `--detach` all of that is said on standard output, as the client expects it.
 pub fn run(args: &SeqdArgs) -> Result<(), Error> {
+    if args.try_out {
+        let could = try_out(args);
+        detach::report(&could.as_ref().map_or_else(outcome, |()| "ready".to_owned()));
+        return could;
+    }
     if args.detach {
         return start_in_background(args);
     }
@@ -116,7 +122,8 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         if let Err(error) = options::leave(args, &place) {
             warn!("the next daemon will not have the options of this one: {}: {error}", place.options.display());
         }
-        let facts = Facts { place: place.clone(), log, started, connections_max, idle_exit: idle_exit(args) };
+        let (is_shared, idle_exit) = (access.everybody, idle_exit(args));
+        let facts = Facts { place: place.clone(), log, started, connections_max, budget, is_shared, idle_exit };
         let next = (next_ticket, next_token);
         serve(Beginning {
             facts,
@@ -138,7 +145,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
 }
 
 /// Where this daemon is to be.
-fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
+pub(super) fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
     if args.system {
         return Place::of_socket(SYSTEM_SOCKET.as_ref());
     }
@@ -164,7 +171,8 @@ fn busy(place: &Place, pid: Option<u32>) -> Error {
     }
 }
 
-fn log_path(args: &SeqdArgs, place: &Place) -> Option<PathBuf> {
+/// Where the log goes, unless to standard error.
+pub(super) fn log_path(args: &SeqdArgs, place: &Place) -> Option<PathBuf> {
     args.log.clone().or_else(|| args.detached.then(|| place.log.clone()))
 }
 

@@ -28,6 +28,11 @@ impl Connections {
         self.counts.get(&connection).copied().unwrap_or(0)
     }
 
+    /// How many connections something hangs on.
+    pub(super) fn in_use(&self) -> usize {
+        self.counts.len()
+    }
+
     pub(super) fn attach(&mut self, connection: ConnectionId, attached: Attached) {
         if self.attached.insert((connection, attached)) {
             *self.counts.entry(connection).or_default() += 1;

@@ -257,6 +257,11 @@ impl Sequencer {
         self.connections.count(connection) > 0
     }
 
+    /// How many connections there are on which something hangs.
+    pub fn connections_in_use(&self) -> usize {
+        self.connections.in_use()
+    }
+
     /// Whether a turn hangs on this connection.
     pub fn has_turn(&self, connection: ConnectionId) -> bool {
         let is_turn =

@@ -317,6 +317,9 @@ fn ended_while_away(ticket: Ticket, code: ErrorCode, f: &mut fmt::Formatter<'_>)
         ErrorCode::Cancelled => write!(f, "ticket {ticket} was cancelled meanwhile: ask again for a new place"),
         ErrorCode::Superseded => write!(f, "ticket {ticket} was replaced meanwhile by a newer request"),
         ErrorCode::TimedOut => write!(f, "ticket {ticket} waited its longest meanwhile: ask again for a new place"),
+        ErrorCode::Stopped => {
+            write!(f, "the daemon was told to leave while ticket {ticket} waited: ask again for a new place")
+        }
         ErrorCode::Expired => write!(f, "the lease of ticket {ticket} was over meanwhile: stop working under it"),
         _ => write!(f, "the turn of ticket {ticket} was taken away meanwhile: stop working under it"),
     }

@@ -223,6 +223,7 @@ impl<'a> Tie<'a> {
             sequence: self.sequence.clone(),
             descriptors: copies(&reading).map_err(cannot)?,
             known: Known::Ticket(self.turn.ticket, self.turn.request_id.clone()),
+            is_waiting: false,
             until: None,
             started,
             patience: None,

@@ -10,7 +10,7 @@ use super::Asker;
 use crate::client::errand::reports;
 use crate::client::link::{Link, LinkError, timespec};
 use crate::client::pause::RETURN_TIMEOUT;
-use crate::client::refusal::NO_ROOM;
+use crate::client::refusal::no_room;
 use crate::client::rejoin::{Known, Rejoin, copies};
 use crate::clock::show_duration;
 use crate::error::{Cure, Error};
@@ -38,9 +38,9 @@ impl Asker<'_> {
     }
 
     /// Waits until the daemon has room for this request, which it has not heard yet.
-    pub(super) fn await_room(&mut self) -> Result<Rejoining, Error> {
+    pub(super) fn await_room(&mut self, why: &str) -> Result<Rejoining, Error> {
         self.is_late = Some("the daemon had no room for one more connection at first");
-        self.waiting.tell_of_crowd(NO_ROOM);
+        self.waiting.tell_of_crowd(&no_room(why));
         self.come_back(Known::Unsent, true)
     }
 
@@ -61,6 +61,7 @@ impl Asker<'_> {
             sequence: self.sequence.clone(),
             descriptors,
             known,
+            is_waiting: true,
             until: self.sequence.max_wait_ms.map(|longest| self.asked + Duration::from_millis(longest)),
             started: None,
             patience: Some(patience),
@@ -69,10 +70,13 @@ impl Asker<'_> {
             reporter: Some(reporter),
         }
         .start()?;
-        let mut why = if was_sent_away { NO_ROOM } else { "the daemon has gone" }.to_owned();
+        let mut why = if was_sent_away { no_room("") } else { "the daemon has gone".to_owned() };
         loop {
             while let Some(trouble) = troubles.next() {
-                why = if trouble.cure() == Cure::Room { NO_ROOM.to_owned() } else { trouble.to_string() };
+                why = trouble.to_string();
+                if trouble.cure() == Cure::Room {
+                    why = no_room(&why);
+                }
                 match trouble.cure() {
                     Cure::Room => self.waiting.tell_of_crowd(&why),
                     _ => self.waiting.warn_of_trouble(&why),

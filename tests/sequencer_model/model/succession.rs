@@ -131,6 +131,7 @@ impl Model {
             (_, Outcome::Released) => ErrorCode::Released,
             (_, Outcome::Expired) => ErrorCode::Expired,
             (_, Outcome::TimedOut) => ErrorCode::TimedOut,
+            (false, Outcome::Stopped) => ErrorCode::Stopped,
             _ => return,
         };
         match self.ends.iter_mut().find(|(ended, ..)| *ended == ticket) {
