@@ -394,12 +394,19 @@ impl Daemon {
     /// A daemon that takes no connection, or gives no answer, in time.
     fn silent(&self) -> Error {
         let is_late = self.is_late();
-        let how_long = if is_late { "in time".to_owned() } else { format!("for {} s", self.patience.as_secs()) };
-        Error::new(if is_late { status::NO_TURN } else { status::FAILURE }, self.silence(&how_long))
+        if is_late {
+            return Error::new(status::NO_TURN, self.no_answer("in time"));
+        }
+        Error::new(status::FAILURE, self.silence())
+    }
+
+    /// That the daemon does not answer what it should answer at once, and the way out.
+    pub(super) fn silence(&self) -> String {
+        self.no_answer(&format!("for {} s", self.patience.as_secs()))
     }
 
     /// Who did not answer for so long, and the way out.
-    fn silence(&self, how_long: &str) -> String {
+    fn no_answer(&self, how_long: &str) -> String {
         let socket = self.place.socket.display();
         match daemon_pid(&self.place) {
             Some(pid) if is_stopped(pid) => format!(

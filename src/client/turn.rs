@@ -34,6 +34,27 @@ pub(super) enum Outcome {
 /// How waiting over one connection after the other ended.
 type Waited = Result<Active, Signal>;
 
+/// The question who has the turn.
+#[derive(Clone, Copy)]
+enum Question {
+    None,
+    /// The answer is due then.
+    Asked {
+        due: Time,
+    },
+    /// There is no answer, and the user knows why.
+    Overdue,
+}
+
+impl Question {
+    fn due(self) -> Option<Time> {
+        match self {
+            Question::Asked { due } => Some(due),
+            Question::None | Question::Overdue => None,
+        }
+    }
+}
+
 /// A request that waits for its turn.
 struct Asker<'a> {
     daemon: &'a Daemon,
@@ -55,6 +76,7 @@ struct Asker<'a> {
     has_been_sent_away: bool,
     /// Why the daemon can neither write nor tell anything at present.
     stalled: Option<String>,
+    question: Question,
     /// When to look whether this process runs under the turn that it waits for; none once that is done.
     look_at: Option<Time>,
     /// The turn, while the daemon has not said that it heard the confirmation; and when it must have, if it can.
@@ -87,6 +109,7 @@ pub(super) fn take_turn(
         is_late: None,
         has_been_sent_away: false,
         stalled: None,
+        question: Question::None,
         look_at: Some(Time::now() + LOOK_AFTER),
         unconfirmed: None,
     };
@@ -145,8 +168,8 @@ impl Asker<'_> {
                     Rejoining::Signal(signal) => return Ok(Err(signal)),
                 },
             }
-            let look_in = self.look_at.map(|at| at.since(Time::now()));
-            let patience = [self.waiting.next_tick(), self.left_to_daemon(), look_in].into_iter().flatten().min();
+            let next_look = self.look_at.into_iter().chain(self.question.due()).min().map(|at| at.since(Time::now()));
+            let patience = [self.waiting.next_tick(), self.left_to_daemon(), next_look].into_iter().flatten().min();
             wake = next(link, self.signals, patience).or_else(|error| self.lost(error))?;
         }
     }
@@ -189,6 +212,7 @@ impl Asker<'_> {
             Reply::Stalled(stalled) => {
                 // What became of it is told when there is room again.
                 self.is_resuming = is_resuming;
+                self.question = Question::Overdue;
                 self.waiting.warn_of_trouble(&stalled.message);
                 self.stalled = Some(stalled.message);
             }
@@ -208,7 +232,12 @@ impl Asker<'_> {
                 None => self.daemon.explain(LinkError::Silent),
             });
         }
-        if self.waiting.tick() {
+        if self.question.due().is_some_and(|due| due <= Time::now()) {
+            self.question = Question::Overdue;
+            self.waiting.warn_of_trouble(&self.daemon.silence());
+        }
+        // Who does not answer is not asked again and again.
+        if self.waiting.tick() && matches!(self.question, Question::None) {
             self.ask_who_holds(link)?;
         }
         if self.look_at.is_some_and(|at| at <= Time::now()) {
@@ -248,6 +277,7 @@ impl Asker<'_> {
     }
 
     fn hear(&mut self, reply: Reply, link: &Link) -> Result<(), Error> {
+        self.question = Question::None;
         self.stalled = None;
         self.waiting.forget_trouble();
         match reply {
@@ -338,9 +368,12 @@ impl Asker<'_> {
     }
 
     /// Asks who has the turn, if somebody will be shown the answer.
-    fn ask_who_holds(&self, link: &Link) -> Result<(), Error> {
+    fn ask_who_holds(&mut self, link: &Link) -> Result<(), Error> {
         if !self.waiting.is_shown() {
             return Ok(());
+        }
+        if matches!(self.question, Question::None) && self.stalled.is_none() {
+            self.question = Question::Asked { due: Time::now() + ANSWER_TIMEOUT };
         }
         let domain = Some(self.sequence.domain.clone());
         ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))
