@@ -37,6 +37,11 @@ pub(super) fn understand(framed: &Framed<'_>, peer: &Peer, connection: Connectio
     asked.unwrap_or_else(|refusal| other(Other::Refused(refusal.0)))
 }
 
+/// What came last has no newline, so that it may not be all that was to come.
+pub(super) fn unfinished() -> Ask {
+    other(Other::Refused(Refusal::bad("the last line has no newline: it was not read as a request").0))
+}
+
 /// How a request wants to be treated.
 fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
     if sequence.take == Some(0) {
