@@ -68,7 +68,7 @@ fn the_next_daemon_has_the_options_of_the_last_one_also_when_that_was_killed() {
     };
     detach(&options);
     let first = arguments(&home);
-    for option in ["--idle-exit 3600.", "/their.log ", "--history-turns 200000 ", "--history-age 34560000."] {
+    for option in ["--idle-exit 1h ", "/their.log ", "--history-turns 200000 ", "--history-age 400d "] {
         assert!(first.contains(option), "{first}");
     }
     restart(&home);

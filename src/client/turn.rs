@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::cli;
-use crate::clock::{Time, milliseconds, show_duration};
+use crate::clock::{Time, milliseconds, show_duration, show_wait};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{
@@ -420,7 +420,7 @@ impl Asker<'_> {
     }
 
     fn timed_out(&self, why: &str) -> Error {
-        let waited = show_duration(Time::now().since(self.asked));
+        let waited = show_wait(Time::now().since(self.asked), self.sequence.max_wait_ms.map(Duration::from_millis));
         let domain = &self.sequence.domain;
         Error::new(status::NO_TURN, format_args!("no turn in {domain} after {waited}: {why}"))
     }
