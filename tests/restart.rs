@@ -68,7 +68,7 @@ fn the_next_daemon_has_the_options_of_the_last_one_also_when_that_was_killed() {
     };
     detach(&options);
     let first = arguments(&home);
-    for option in ["--idle-exit 3600.", "/their.log ", "--history-turns 200000 ", "--history-age 34560000."] {
+    for option in ["--idle-exit 1h ", "/their.log ", "--history-turns 200000 ", "--history-age 400d "] {
         assert!(first.contains(option), "{first}");
     }
     restart(&home);
@@ -82,7 +82,7 @@ fn the_next_daemon_has_the_options_of_the_last_one_also_when_that_was_killed() {
     home.seq(&["stop"]).is_silent(0);
     home.warm();
     let last = arguments(&home);
-    assert!(last.contains("--idle-exit 7200.") && !last.contains("--history") && !last.contains("--log"), "{last}");
+    assert!(last.contains("--idle-exit 2h ") && !last.contains("--history") && !last.contains("--log"), "{last}");
 }
 
 #[test]
@@ -106,6 +106,34 @@ fn a_daemon_of_a_group_stays_one() {
     let ended = home.finish(home.seq_command(&["run", "-d", "a"]).arg("--socket").arg(&socket).args(["--", "true"]));
     ended.is_silent(0);
     assert!(is_shared());
+}
+
+#[test]
+fn a_daemon_of_a_group_says_that_no_member_can_reach_it() {
+    let home = Home::new();
+    let group = rustix::process::getegid().as_raw();
+    let open = |path: &std::path::Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let detach = || {
+        let started = home.finish(home.command(seqd_program()).args(["--detach", "--group", &group.to_string()]));
+        assert!(started.stdout().starts_with("ready"), "{}", started.stdout());
+        home.seq(&["stop"]).is_silent(0);
+        started.stderr()
+    };
+    let words = format!(
+        "no member of the group {group} can reach {}: {} is closed to them: let them enter it (chmod), or name a socket \
+         elsewhere with --socket",
+        home.socket().display(),
+        home.path().display()
+    );
+    assert_eq!(detach(), format!("seqd: {words}\n"));
+    assert!(home.read(".local/state/seq/seqd.log").contains(&words));
+    open(home.path());
+    // The daemon has made these, for its user alone.
+    for made in [".local", ".local/state"] {
+        assert!(detach().contains(&format!(": {} is closed", home.file(made).display())));
+        open(&home.file(made));
+    }
+    assert_eq!(detach(), "");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::signals::Signals;
 use super::table::ordinal;
 use super::waiting::Waiting;
 use super::wake::{Wake, first_answer, next};
-use crate::clock::{Time, milliseconds, show_duration};
+use crate::clock::{Time, milliseconds, show_duration, show_wait};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
@@ -362,7 +362,7 @@ impl Asker<'_> {
     }
 
     fn timed_out(&self, why: &str) -> Error {
-        let waited = show_duration(Time::now().since(self.asked));
+        let waited = show_wait(Time::now().since(self.asked), self.sequence.max_wait_ms.map(Duration::from_millis));
         let domain = &self.sequence.domain;
         Error::new(status::NO_TURN, format_args!("no turn in {domain} after {waited}: {why}"))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::termios::isatty;
 
 use crate::cli;
-use crate::clock::{Time, milliseconds, show_duration};
+use crate::clock::{Time, exact_duration, milliseconds_at_least};
 use crate::error::{Cure, Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 use crate::words::say;
@@ -32,7 +32,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
         let request = Request::Wait(Wait {
             domain: args.domain.clone(),
             request_id: None,
-            max_wait_ms: left.map(milliseconds),
+            max_wait_ms: left.map(milliseconds_at_least),
             within: outer_turn(&daemon.place().socket),
         });
         let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {
@@ -128,7 +128,7 @@ fn told_to_leave(args: &cli::Wait) -> Error {
 }
 
 fn not_idle(args: &cli::Wait) -> Error {
-    let longest = show_duration(args.max_wait.unwrap_or(Duration::ZERO));
+    let longest = exact_duration(args.max_wait.unwrap_or(Duration::ZERO));
     Error::new(status::NO_TURN, format_args!("{} is not idle after {longest}", args.domain))
 }
 

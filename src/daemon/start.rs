@@ -23,6 +23,7 @@ use super::try_out::try_out;
 use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::store::{Database, Known, Machine, Numbers};
+use crate::words::say;
 
 /// Runs the daemon until it leaves; with `--detach`, starts it in the background.
 ///
@@ -59,6 +60,7 @@ fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
     match find_place(args).and_then(spawn) {
         Ok(Some(said)) => {
             detach::report(&said);
+            say_who_is_kept_out(args);
             said.strip_prefix("error: ").map_or(Ok(()), |why| Err(Error::failure(why)))
         }
         // Nothing is said of that: a client that started it tries again.
@@ -67,6 +69,15 @@ fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
             detach::report(&outcome(&error));
             Err(error)
         }
+    }
+}
+
+/// The daemon in the background has it in its log, and nobody looks there who has just started it by hand.
+fn say_who_is_kept_out(args: &SeqdArgs) {
+    if let (Ok(place), Ok(access)) = (find_place(args), Access::of(args))
+        && let Some(remark) = directory::closed_to_group(&place, access, args.group.as_deref())
+    {
+        say("seqd", &remark);
     }
 }
 
@@ -99,6 +110,14 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     std::panic::set_hook(Box::new(say_and_abort));
     for remark in remarks {
         warn!("{remark}");
+    }
+    let is_passed = passed.is_some();
+    if let Some(remark) = directory::closed_to_group(&place, access, args.group.as_deref()).filter(|_| !is_passed) {
+        warn!("{remark}");
+        // Without a file the log is there.
+        if log.path().is_some() && !args.detached {
+            say("seqd", &remark);
+        }
     }
     let begin = || {
         if place.state != place.directory {

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::cli;
-use crate::clock::{Time, milliseconds, show_duration};
+use crate::clock::{Time, milliseconds_at_least, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{Active, Sequence};
@@ -125,7 +125,7 @@ fn request(daemon: &Daemon, args: &cli::Run, positions: bool, has_keeper: bool) 
         request_id: args.request_id.clone(),
         positions,
         no_wait: args.no_wait,
-        max_wait_ms: args.max_wait.map(milliseconds),
+        max_wait_ms: args.max_wait.map(milliseconds_at_least),
         secret: secret(),
         fresh: true,
         command: Some(shown(&args.command)),
