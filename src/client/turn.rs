@@ -18,7 +18,7 @@ use super::signals::Signals;
 use super::table::ordinal;
 use super::waiting::Waiting;
 use super::wake::{Wake, first_answer, next};
-use crate::clock::{Time, milliseconds, show_duration, show_wait};
+use crate::clock::{Time, milliseconds, show_wait};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
