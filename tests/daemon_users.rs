@@ -44,7 +44,7 @@ fn a_group_may_use_the_socket_that_is_opened_to_it() {
     assert_eq!(code(&mut alice, r#"{"op":"sequence","domain":"a","request_id":"bob's"}"#), "request_id_taken");
     assert_eq!(
         alice.ask(r#"{"op":"stop","request_id":"s"}"#),
-        r#"{"type":"error","code":"forbidden","message":"only root and the daemon's own user may stop it","request_id":"s"}"#
+        r#"{"type":"error","code":"forbidden","message":"only root and the daemon's own user may stop or restart it","request_id":"s"}"#
     );
     let mut root = daemon.connect();
     assert!(root.ask(r#"{"op":"release","domain":"a"}"#).contains("released"));
@@ -147,6 +147,26 @@ fn turns_of_one_user_leave_connections_for_others() {
     assert_eq!(take(BOB), Some((5, beyond(5, BOB))));
     assert_eq!(take(STRANGER), Some((2, beyond(2, STRANGER))));
     assert_eq!(take(0), None);
+}
+
+#[test]
+fn waits_of_one_user_keep_nobody_from_a_turn() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_home, socket) = open_home();
+    let _daemon = start_shared(&socket, 124);
+    let connect = |uid| Client::from(connect_as(uid, &[GROUP], &socket).unwrap());
+    let mut holder = connect(ALICE);
+    holder.takes_turn("busy");
+    let mut waits: Vec<Client> = Vec::new();
+    for number in 0..18 {
+        let mut client = connect(ALICE);
+        client.send(&format!(r#"{{"op":"wait","domain":"busy","request_id":"{number}"}}{}"#, "\n"));
+        client.ask(r#"{"op":"info"}"#);
+        waits.push(client);
+    }
+    connect(BOB).takes_turn("free");
 }
 
 #[test]

@@ -320,6 +320,19 @@ fn a_lease_is_given_back_by_its_shell_or_once_that_has_ended_by_any() {
 }
 
 #[test]
+fn a_done_ends_the_turn_of_its_own_shell_and_not_a_lease_that_was_left_before() {
+    let home = Home::new();
+    home.seq(&["policy", "set", "foo.com", "--concurrency", "2"]).is_silent(0);
+    home.sh(r#""$SEQ" sequence -d foo.com --lease 1h; true"#).is_silent(0);
+    let left = home.await_holder("foo.com", "lease")["ticket"].clone();
+    for own in ["", "--lease 1h"] {
+        home.sh(&format!(r#""$SEQ" sequence -d foo.com {own}; "$SEQ" done -d foo.com; sleep 0"#)).is_silent(0);
+        let status = home.await_status("foo.com", "one turn", |line| line["holders"].as_array().unwrap().len() == 1);
+        assert_eq!(status["holders"][0]["ticket"], left, "{own}");
+    }
+}
+
+#[test]
 fn a_lease_of_no_time_is_wrong_usage() {
     let home = Home::new();
     for lease in ["0", "0s", "0.0001"] {

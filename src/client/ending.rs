@@ -23,7 +23,8 @@ pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
     let named = Named { domain: args.domain.as_deref(), request_id: args.request_id.as_deref(), ticket: args.ticket };
     let request = |ticket, line: Option<&DomainStatus>| {
         let holders = line.iter().flat_map(|line| &line.holders);
-        let leases = holders.filter(|holder| holder.state == HolderState::Lease && is_callers(holder, &callers));
+        let leases = holders.filter(|holder| is_callers(holder, &callers) || is_left_lease(holder));
+        let leases = leases.filter(|holder| holder.state == HolderState::Lease && ticket == Some(holder.ticket.0));
         Request::Done(Done {
             domain: args.domain.clone(),
             request_id: args.request_id.clone(),
@@ -33,8 +34,10 @@ pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
             speaks_for: leases.map(|holder| holder.pid).collect(),
         })
     };
+    // What is the caller's own goes before what anybody may end.
     let of_caller = |line: &DomainStatus| {
-        line.holders.iter().find(|holder| is_callers(holder, &callers)).map(|holder| holder.ticket)
+        let own = line.holders.iter().find(|holder| is_callers(holder, &callers));
+        own.or_else(|| line.holders.iter().find(|holder| is_left_lease(holder))).map(|holder| holder.ticket)
     };
     match named.end(daemon, request, of_caller)? {
         Some(Answer::Reply(Reply::Done(_)) | Answer::Lost) | None => Ok(status::OK),
@@ -78,14 +81,13 @@ pub(super) fn release(daemon: &Daemon, args: &cli::Release) -> Result<u8, Error>
 
 /// Whether a bare `done` of `processes`, this one and those it descends from, visibly means this turn.
 fn is_callers(holder: &HolderStatus, processes: &[u32]) -> bool {
+    let is_bound = matches!(holder.state, HolderState::Process | HolderState::Lease);
+    is_bound && is_of_user(holder) && processes.contains(&holder.pid)
+}
+
+fn is_of_user(holder: &HolderStatus) -> bool {
     let me = geteuid();
-    let is_of_user = me.is_root() || holder.uid == me.as_raw();
-    is_of_user
-        && match holder.state {
-            HolderState::Process => processes.contains(&holder.pid),
-            HolderState::Lease => processes.contains(&holder.pid) || is_left_lease(holder),
-            _ => false,
-        }
+    me.is_root() || holder.uid == me.as_raw()
 }
 
 /// Whether the shell that took this lease has ended: then anybody of its user may say that it is done, as the next step
@@ -93,7 +95,7 @@ fn is_callers(holder: &HolderStatus, processes: &[u32]) -> bool {
 fn is_left_lease(holder: &HolderStatus) -> bool {
     let held = holder.held_ms.saturating_mul(1_000_000);
     let taken = Time::from_nanos(Time::now().as_nanos().saturating_sub(held));
-    holder.state == HolderState::Lease && has_ended_since(holder.pid, taken)
+    holder.state == HolderState::Lease && is_of_user(holder) && has_ended_since(holder.pid, taken)
 }
 
 /// The request to be ended, as the user named it.

@@ -194,7 +194,9 @@ impl Asker<'_> {
             }
             Reply::Error(error) if is_resuming && is_no_ticket_of_ours(error.code) => {
                 // A name of one's own is given again only to who comes by that name.
-                if let (ErrorCode::Forbidden, Some(name)) = (error.code, &self.sequence.request_id) {
+                if let (ErrorCode::Forbidden, Some(name), Some(_)) =
+                    (error.code, &self.sequence.request_id, &self.known)
+                {
                     let words =
                         format_args!("request {name} came again by another connection, which has its place now");
                     return Err(Error::new(status::CANCELLED, words));
@@ -212,7 +214,9 @@ impl Asker<'_> {
             Reply::Stalled(stalled) => {
                 // What became of it is told when there is room again.
                 self.is_resuming = is_resuming;
-                self.question = Question::Overdue;
+                if let Question::Asked { .. } = self.question {
+                    self.question = Question::Overdue;
+                }
                 self.waiting.warn_of_trouble(&stalled.message);
                 self.stalled = Some(stalled.message);
             }
@@ -334,7 +338,7 @@ impl Asker<'_> {
         match &self.unconfirmed {
             Some(_) if self.stalled.is_some() => None,
             Some((_, by)) => Some(by.since(Time::now())),
-            None => self.left(self.grace()),
+            None => self.left(MAX_WAIT_GRACE),
         }
     }
 
@@ -347,11 +351,6 @@ impl Asker<'_> {
             Ok(()) | Err(LinkError::Closed) => Ok(()),
             Err(error) => Err(self.daemon.explain(error)),
         }
-    }
-
-    /// How long the daemon may take to say that the longest wait is over.
-    fn grace(&self) -> Duration {
-        if self.stalled.is_some() { Duration::ZERO } else { MAX_WAIT_GRACE }
     }
 
     fn lost(&self, error: LinkError) -> Result<Wake, Error> {
@@ -372,8 +371,9 @@ impl Asker<'_> {
         if !self.waiting.is_shown() {
             return Ok(());
         }
-        if matches!(self.question, Question::None) && self.stalled.is_none() {
-            self.question = Question::Asked { due: Time::now() + ANSWER_TIMEOUT };
+        if matches!(self.question, Question::None) {
+            let due = Time::now() + ANSWER_TIMEOUT;
+            self.question = if self.stalled.is_none() { Question::Asked { due } } else { Question::Overdue };
         }
         let domain = Some(self.sequence.domain.clone());
         ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))

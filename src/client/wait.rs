@@ -94,8 +94,7 @@ fn answer(
     (stalled, trouble): (&mut Option<String>, &mut String),
 ) -> Result<Reply, LinkError> {
     loop {
-        let grace = if stalled.is_some() { Duration::ZERO } else { MAX_WAIT_GRACE };
-        match link.answer(deadline.map(|deadline| (deadline + grace).since(Time::now())))? {
+        match link.answer(deadline.map(|deadline| (deadline + MAX_WAIT_GRACE).since(Time::now())))? {
             Reply::Stalled(found) => {
                 tell_once(trouble, format!("{}; waiting until that is done", found.message));
                 *stalled = Some(found.message);

@@ -128,7 +128,8 @@ impl LifeLock {
         self.file.write_all_at(&content, 0)
     }
 
-    /// Says that nobody has it any more, for those who cannot see the lock itself.
+    /// Says that nobody has it any more, for those who cannot see the lock itself. They are not told then that this daemon
+    /// was stopped, which matters less.
     pub(super) fn say_nobody(&self) {
         if reach(&self.file) == Reach::Network {
             _ = self.file.set_len(0);

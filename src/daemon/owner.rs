@@ -204,10 +204,7 @@ impl Owner {
     fn write_down(&mut self) -> Result<(), Error> {
         // First, for nobody may be told what is written where no other daemon finds it.
         if self.must_put_back {
-            self.numbers.put_back()?;
-            self.ledger.put_back()?;
-            self.must_put_back = false;
-            info!("put the storage back, of which somebody had removed something");
+            self.put_back()?;
         }
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
@@ -220,6 +217,20 @@ impl Owner {
         if !self.batch.logs.is_empty() {
             self.ledger.catch_up()?;
         }
+        Ok(())
+    }
+
+    /// Puts back what somebody removed of the storage. Where its whole directory is gone the door makes that first, and
+    /// calls again.
+    fn put_back(&mut self) -> Result<(), Error> {
+        let numbers = self.numbers.put_back();
+        if !self.facts.place.state.exists() {
+            return Ok(());
+        }
+        numbers?;
+        self.ledger.put_back()?;
+        self.must_put_back = false;
+        info!("put the storage back, of which somebody had removed something");
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 
 use super::crowd::too_many;
 use super::link::Link;
@@ -21,18 +22,14 @@ impl Owner {
     /// the first may have half of all, the second half of the rest, and so on.
     pub(super) fn beyond_share(&self, link: &Link, ask: &Ask) -> Option<String> {
         let is_new = matches!(ask, Ask::Sequence(enqueue, _) if enqueue.resume.is_none());
-        if !is_new || !self.has_share(link.peer) || self.sequencer.is_in_use(link.id) {
+        if !is_new || !self.has_share(link.peer) || self.sequencer.has_ticket(link.id) {
             return None;
         }
         let connections_max = self.facts.connections_max;
-        let left = without_reserve(connections_max).saturating_sub(self.sequencer.connections_in_use());
-        let is_own = |other: &&std::rc::Rc<Link>| other.peer.uid == link.peer.uid && self.sequencer.is_in_use(other.id);
-        // Nobody has more than there are in use.
-        let is_within = self.sequencer.connections_in_use() < left;
-        let own = if is_within { 0 } else { self.clients.values().filter(is_own).count() };
-        if is_within || own < left {
-            return None;
-        }
+        let used = self.sequencer.connections_with_tickets();
+        let is_own = |other: &&Rc<Link>| other.peer.uid == link.peer.uid && self.sequencer.has_ticket(other.id);
+        let own = || self.clients.values().filter(is_own).count();
+        let own = own_beyond_share(connections_max, used, own)?;
         Some(if own == 0 {
             self.crowded(link.peer)
         } else {
@@ -53,15 +50,14 @@ impl Owner {
         let files_max = self.facts.budget.for_turns();
         // The system gives the lowest number that is free (`open(2)`).
         let used = usize::try_from(descriptor.as_raw_fd()).unwrap_or(usize::MAX);
-        let left = without_reserve(files_max).saturating_sub(used);
-        let own = if used < left { 0 } else { self.kept.descriptors_of(peer.uid) };
-        (used >= left && own >= left).then(|| {
-            format!(
+        match own_beyond_share(files_max, used, || self.kept.descriptors_of(peer.uid))? {
+            0 => Some(self.facts.budget.refusal().0.message),
+            own => Some(format!(
                 "{own} of the files that this shared daemon may have open keep turns of yours (uid {}), as many as are \
                  left for all others: end some",
                 peer.uid
-            )
-        })
+            )),
+        }
     }
 
     /// Refuses a request for which there is no descriptor in its user's share.
@@ -97,9 +93,13 @@ impl Owner {
     }
 }
 
-/// What there is for all but root and the daemon's own user.
-fn without_reserve(all: usize) -> usize {
-    all - (all / SHARE_RESERVED).max(1)
+/// How many of `all` a user has, if one more would be too many: as many are left for all others by then, beside what is
+/// for root and the daemon's own user. The user's `own` are among those that are `used`.
+fn own_beyond_share(all: usize, used: usize, own: impl FnOnce() -> usize) -> Option<usize> {
+    let for_users = all - (all / SHARE_RESERVED).max(1);
+    let left = for_users.saturating_sub(used);
+    // Nobody has more than there are in use, and to count takes longer.
+    if used < left { None } else { Some(own()).filter(|own| *own >= left) }
 }
 
 #[cfg(test)]
@@ -108,16 +108,20 @@ mod tests {
 
     #[test]
     fn users_come_one_after_the_other_and_each_finds_something_left() {
-        let all = without_reserve(178);
-        let (mut used, mut shares) = (0, Vec::new());
-        while used < all {
-            let mut own = 0;
-            while own < all - used {
-                (own, used) = (own + 1, used + 1);
+        let shares_of = |all| {
+            let (mut used, mut shares) = (0, Vec::new());
+            loop {
+                let mut own = 0;
+                while own_beyond_share(all, used, || own).is_none() {
+                    (own, used) = (own + 1, used + 1);
+                }
+                if own == 0 {
+                    return shares;
+                }
+                shares.push(own);
             }
-            shares.push(own);
-        }
-        assert_eq!(shares, [84, 42, 21, 10, 5, 3, 1, 1]);
-        assert_eq!(without_reserve(16), 15);
+        };
+        assert_eq!(shares_of(178), [84, 42, 21, 10, 5, 3, 1, 1]);
+        assert_eq!(shares_of(16).iter().sum::<usize>(), 15);
     }
 }

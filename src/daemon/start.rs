@@ -60,8 +60,11 @@ fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
     match find_place(args).and_then(spawn) {
         Ok(Some(said)) => {
             detach::report(&said);
+            if let Some(why) = said.strip_prefix("error: ") {
+                return Err(Error::failure(why));
+            }
             say_who_is_kept_out(args);
-            said.strip_prefix("error: ").map_or(Ok(()), |why| Err(Error::failure(why)))
+            Ok(())
         }
         // Nothing is said of that: a client that started it tries again.
         Ok(None) => Err(Error::failure("the daemon in the background was killed, or not ready in time: see its log")),
@@ -111,8 +114,9 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     for remark in remarks {
         warn!("{remark}");
     }
-    let is_passed = passed.is_some();
-    if let Some(remark) = directory::closed_to_group(&place, access, args.group.as_deref()).filter(|_| !is_passed) {
+    if passed.is_none()
+        && let Some(remark) = directory::closed_to_group(&place, access, args.group.as_deref())
+    {
         warn!("{remark}");
         // Without a file the log is there.
         if log.path().is_some() && !args.detached {

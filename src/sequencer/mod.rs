@@ -257,9 +257,14 @@ impl Sequencer {
         self.connections.count(connection) > 0
     }
 
-    /// How many connections there are on which something hangs.
-    pub fn connections_in_use(&self) -> usize {
-        self.connections.in_use()
+    /// Whether a ticket hangs on this connection.
+    pub fn has_ticket(&self, connection: ConnectionId) -> bool {
+        self.connections.has_ticket(connection)
+    }
+
+    /// How many connections there are on which a ticket hangs.
+    pub fn connections_with_tickets(&self) -> usize {
+        self.connections.with_tickets()
     }
 
     /// Whether a turn hangs on this connection.

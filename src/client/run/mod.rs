@@ -80,11 +80,11 @@ fn under(
         exit_status = watch.until_all_exit().unwrap_or(exit_status);
     }
     let killer = watch.killer();
+    let ran = Time::now().since(started);
+    give_back(args, turn, tie, exit_status);
     if let (Some(_), Some(terminal)) = (killer, &running.terminal) {
         terminal.set_back();
     }
-    let ran = Time::now().since(started);
-    give_back(args, turn, tie, exit_status);
     say(&|| format!("ended with status {exit_status} after {}", show_duration(ran)));
     match killer.filter(|number| signal_status(*number) == exit_status).and_then(|number| signals.has_come(number)) {
         Some(signal) => Ok(die_of(signal)),

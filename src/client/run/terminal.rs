@@ -27,7 +27,7 @@ impl Terminal {
     /// itself, so that the shell does not see a need.
     pub(super) fn set_back(&self) {
         if let Some(settings) = self.settings.as_ref().filter(|_| self.is_ours()) {
-            _ = tcsetattr(&self.tty, OptionalActions::Drain, settings);
+            _ = tcsetattr(&self.tty, OptionalActions::Now, settings);
         }
     }
 

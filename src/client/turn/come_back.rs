@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::Asker;
+use super::{Asker, Question};
 use crate::client::errand::reports;
 use crate::client::link::{Link, LinkError, timespec};
 use crate::client::pause::RETURN_TIMEOUT;
@@ -56,6 +56,7 @@ impl Asker<'_> {
         let descriptors = copies(self.descriptors).map_err(cannot)?;
         let (reporter, mut troubles) = reports().map_err(cannot)?;
         let is_heard = known != Known::Unsent;
+        self.question = Question::None;
         let errand = Rejoin {
             daemon: self.daemon.clone(),
             sequence: self.sequence.clone(),
@@ -76,10 +77,9 @@ impl Asker<'_> {
                 why = trouble.to_string();
                 if trouble.cure() == Cure::Room {
                     why = no_room(&why);
-                }
-                match trouble.cure() {
-                    Cure::Room => self.waiting.tell_of_crowd(&why),
-                    _ => self.waiting.warn_of_trouble(&why),
+                    self.waiting.tell_of_crowd(&why);
+                } else {
+                    self.waiting.warn_of_trouble(&why);
                 }
             }
             if let Some(signal) = self.signals.next_ending() {
