@@ -459,6 +459,35 @@ fn what_is_removed_of_the_storage_while_the_daemon_runs_is_put_back() {
 }
 
 #[test]
+fn whoever_removes_the_storage_again_and_again_does_not_end_the_daemon() {
+    for is_all in [false, true] {
+        let mut daemon = Daemon::start();
+        let _directory = daemon.take_directory();
+        daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
+        let directory = daemon.socket.parent().unwrap().to_owned();
+        for _ in 0..200 {
+            if is_all {
+                _ = fs::remove_dir_all(&directory);
+                continue;
+            }
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                _ = fs::remove_file(entry.path());
+            }
+        }
+        let all = ["seqd.sock", "life.lock", "seq.db", "seq.db-wal", "seq.mark", "numbers"];
+        wire::until("the files are there again", || all.iter().all(|name| daemon.file(name).exists()).then_some(()));
+        assert!(!daemon.is_gone(), "{}", daemon.log());
+        daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
+        let daemon = Daemon::start_at(&daemon.kill());
+        let mut client = daemon.connect();
+        for domain in ["a", "b"] {
+            let asked = client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#));
+            assert!(asked.contains("queued"), "{is_all}: {asked}");
+        }
+    }
+}
+
+#[test]
 fn a_database_that_is_removed_from_a_full_disk_is_put_back_when_there_is_room() {
     let home = tempfile::tempdir().unwrap();
     let full = home.path().join("full");

@@ -29,7 +29,7 @@ use super::timer::Timer;
 use super::wake::{Ask, Leaving, Signal, Wake};
 use super::watch::{Role, Watcher, identify};
 use crate::clock::Time;
-use crate::error::Error;
+use crate::error::{Cure, Error};
 use crate::protocol::{Domain, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
@@ -222,13 +222,16 @@ impl Owner {
 
     /// Puts back what somebody removed of the storage. Where its whole directory is gone the door makes that first, and
     /// calls again.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be done, as where somebody goes on removing it; it may be tried again.
     fn put_back(&mut self) -> Result<(), Error> {
-        let numbers = self.numbers.put_back();
-        if !self.facts.place.state.exists() {
+        let done = self.numbers.put_back().and_then(|()| self.ledger.put_back());
+        if done.is_err() && !self.facts.place.state.exists() {
             return Ok(());
         }
-        numbers?;
-        self.ledger.put_back()?;
+        done.map_err(|error| error.with_cure(Cure::Write))?;
         self.must_put_back = false;
         info!("put the storage back, of which somebody had removed something");
         Ok(())

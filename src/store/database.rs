@@ -20,7 +20,6 @@ use super::mark::{Mark, Summary};
 use super::numbers::Known;
 use super::problem::{Problem, problem, write_problem};
 use super::setting::{Setting, SettingSums};
-use crate::error::Cure;
 use crate::protocol::{Ticket, Token};
 
 /// The open database. There is one for a daemon, and it is the only writer.
@@ -145,7 +144,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As [`commit`](Database::commit). Where there was no room for them all is as it was, and it may be tried again.
+    /// When they cannot be read or written. It goes on in the files that were removed then, and this may be tried again.
     pub fn put_back(&mut self) -> Result<(), Problem> {
         if !self.mark.is_in_place() {
             self.mark.put_back().map_err(|error| Problem::file("write", self.mark.path(), &error))?;
@@ -162,8 +161,7 @@ impl Database {
             _ = remove(&beside);
             return Err(problem(&self.path, error));
         }
-        // What fails from here on leaves no connection to try again with.
-        self.go_on_in(&beside).map_err(|problem| problem.with_cure(Cure::Unknown))
+        self.go_on_in(&beside)
     }
 
     fn copy_to(&self, path: &Path) -> rusqlite::Result<()> {
@@ -172,22 +170,23 @@ impl Database {
         self.connection.execute("VACUUM INTO ?1", [path]).map(drop)
     }
 
-    /// Uses the copy `beside` in the place of the file that is gone, or is without its log.
+    /// Uses the copy `beside` in the place of the file that is gone, or is without its log. The connection to that one is
+    /// of use until all is there, for somebody may remove the copy as well.
     fn go_on_in(&mut self, beside: &Path) -> Result<(), Problem> {
         let at = |error: rusqlite::Error| problem(&self.path, error);
         let failed = |error: std::io::Error| Problem::file("write", &self.path, &error);
         std::fs::set_permissions(beside, Permissions::from_mode(0o600)).map_err(failed)?;
-        // Both connections of the file that is gone are closed before another has its name, and its log is never
-        // taken for the new one's.
+        // It would look for the log by its name.
         self.checkpointer = Checkpointer::Ended;
-        self.connection = Connection::open_in_memory().map_err(at)?;
+        // It is never taken for the log of the copy.
         remove(&log_of(&self.path)).map_err(failed)?;
         std::fs::rename(beside, &self.path).map_err(failed)?;
-        self.connection = connect(&self.path, Missing::Refused).map_err(at)?;
+        let connection = connect(&self.path, Missing::Refused).map_err(at)?;
         // What SQLite has not read yet it looks for by its name, also when that is another file's by then.
-        self.connection.query_row("SELECT count(*) FROM facts", [], |_| Ok(())).map_err(at)?;
-        self.checkpointer = Checkpointer::new(connect(&self.path, Missing::Refused).map_err(at)?);
+        connection.query_row("SELECT count(*) FROM facts", [], |_| Ok(())).map_err(at)?;
+        let checkpointer = Checkpointer::new(connect(&self.path, Missing::Refused).map_err(at)?);
         self.identities = Identities::at(&self.path)?;
+        (self.connection, self.checkpointer) = (connection, checkpointer);
         Ok(())
     }
 }

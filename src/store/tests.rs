@@ -246,6 +246,29 @@ fn a_database_in_a_directory_with_any_name_is_put_back() {
 }
 
 #[test]
+fn a_database_that_cannot_be_put_back_at_once_is_put_back_later_with_all_that_came_meanwhile() {
+    let place = Place::new();
+    let (mut database, _) = place.open("boot").unwrap();
+    database.commit(&[live(1)]).unwrap();
+    let (path, log) = (place.0.path().join("seq.db"), place.0.path().join("seq.db-wal"));
+    for removed in [&path, &log] {
+        std::fs::remove_file(removed).unwrap();
+    }
+    std::fs::create_dir(&log).unwrap();
+    for ticket in [2, 3] {
+        assert!(!database.is_in_place());
+        database.put_back().unwrap_err();
+        database.commit(&[live(ticket)]).unwrap();
+    }
+    std::fs::remove_dir(&log).unwrap();
+    database.put_back().unwrap();
+    assert!(database.is_in_place());
+    database.commit(&[live(4)]).unwrap();
+    drop(database);
+    assert_eq!(place.open("boot").unwrap().1, [1, 2, 3, 4]);
+}
+
+#[test]
 fn what_is_being_brought_to_a_slow_disk_is_waited_for() {
     let place = Place::new();
     let (mut database, _) = place.open("boot").unwrap();
