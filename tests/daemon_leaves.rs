@@ -14,6 +14,15 @@ fn hold(home: &Home, options: &[&str]) -> Running {
     running
 }
 
+/// Stops a process, which notices nothing until it goes on.
+fn stop_process(home: &Home, running: &Running) {
+    running.signal(Signal::STOP);
+    home.await_fact("it is stopped", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", running.pid())).ok()?;
+        stat.contains(") T ").then_some(())
+    });
+}
+
 fn stop(home: &Home) {
     let old = home.daemon();
     home.seq(&["stop"]).is_silent(0);
@@ -165,17 +174,31 @@ fn between_two_daemons(home: &Home, options: &[&str]) -> Running {
     let words = [&["run", "-d", "foo.com"], options, &["--", "true"]].concat();
     let waiter = home.start(&words);
     home.await_waiters("foo.com", 1);
-    waiter.signal(Signal::STOP);
-    home.await_fact("it is stopped", || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", waiter.pid())).ok()?;
-        stat.contains(") T ").then_some(())
-    });
+    stop_process(home, &waiter);
     assert_eq!(home.seq(&["restart"]).status.code(), Some(0));
     stop(home);
     waiter
 }
 
 const TOLD: &str = "seq: the daemon was told to leave while this request waited: run it again\n";
+
+#[test]
+fn a_command_that_is_between_two_daemons_when_seq_stop_comes_starts_none() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let first = hold(&home, &[]);
+    stop_process(&home, &first);
+    home.kill_daemon();
+    home.seq(&["stop"]).is_silent(0);
+    home.await_fact("it has left", || home.daemons().is_empty().then_some(()));
+    first.signal(Signal::CONT);
+    gate.open();
+    first.wait().is_silent(7);
+    assert!(home.daemons().is_empty(), "started behind its user's back");
+    home.seq(&["run", "-d", "foo.com", "--", "true"]).is_silent(0);
+    let log = home.seq(&["log", "-d", "foo.com", "--json"]).stdout();
+    assert!(log.lines().next().unwrap().contains(r#""exit_status":7"#), "{log}");
+}
 
 #[test]
 fn who_is_between_two_daemons_when_seq_stop_comes_starts_none() {

@@ -206,6 +206,26 @@ fn a_place_that_another_has_by_the_same_name_meanwhile_is_left_to_it() {
     running.wait().says(76, "", "seq: request me came again by another connection, which has its place now\n");
 }
 
+#[test]
+fn who_waits_for_an_idle_domain_is_told_that_the_daemon_was_stopped_meanwhile() {
+    let home = Home::new();
+    let socket = home.file("played.sock");
+    let at = ["--socket", socket.to_str().expect("UTF-8")];
+    home.seq(&[&["run"], &at[..], &["-d", "foo.com", "--", "true"]].concat()).is_silent(0);
+    home.seq(&[&["stop"], &at[..]].concat()).is_silent(0);
+    home.await_fact("it has left", || (!socket.exists()).then_some(()));
+    // As if that daemon had been stopped after this one died.
+    let daemon = Played::new(&home);
+    let wait = home.start(&[&["wait"], &at[..], &["-d", "foo.com"]].concat());
+    let (caller, request) = daemon.accept();
+    assert_eq!(request["op"], "wait");
+    fs::remove_file(&daemon.socket).expect("it is there");
+    drop((daemon, caller));
+    let told = "seq: the daemon was told to leave while foo.com was waited for: wait again\n";
+    wait.wait().says(125, "", told);
+    assert!(!socket.exists(), "started behind its user's back");
+}
+
 /// The daemon wrote the turn down, and died before it said so.
 #[test]
 fn a_turn_that_was_never_told_is_found() {

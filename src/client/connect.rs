@@ -104,8 +104,13 @@ impl Daemon {
         self.connect_unless(|| false)?.ok_or_else(|| self.absent())
     }
 
-    /// Connects for who waits with this ticket, and starts a daemon if need be; nothing when the last one was told to
-    /// leave for good, and this place in line went with it.
+    /// Whether no daemon is there since the last one was told to leave for good, later than `ticket` was given.
+    pub(super) fn was_stopped_after(&self, ticket: Ticket) -> bool {
+        was_stopped(&self.place.life_lock, ticket) && matches!(self.connect_once(), Err(Refusal::Absent))
+    }
+
+    /// Connects for who has this ticket, and starts a daemon if need be; nothing when the last one was told to leave for
+    /// good while the ticket lived.
     pub(super) fn connect_for(&self, ticket: Ticket) -> Result<Option<Link>, Error> {
         self.connect_unless(|| was_stopped(&self.place.life_lock, ticket))
     }

@@ -39,8 +39,7 @@ pub(super) struct Rejoin {
     /// Those that belong to `sequence`.
     pub(super) descriptors: Vec<OwnedFd>,
     pub(super) known: Known,
-    /// Whether it waits, so that its place went with a daemon that was told to leave for good: none is started then just
-    /// to hear that.
+    /// Whether it waits, so that its place went with a daemon that was told to leave for good.
     pub(super) is_waiting: bool,
     /// When the longest wait is over.
     pub(super) until: Option<Time>,
@@ -148,11 +147,13 @@ impl Rejoin {
         Ok(Some((link, reply)))
     }
 
-    /// Nothing when the last daemon was told to leave for good while this waited.
+    /// Nothing when the last daemon was told to leave for good while this waited. Who has a turn then starts none either,
+    /// and joins the next one that there is.
     fn connect(&self) -> Result<Option<Link>, Error> {
-        match &self.known {
-            Known::Ticket(ticket, _) if self.is_waiting => self.daemon.connect_for(*ticket),
-            _ => self.daemon.connect().map(Some),
+        let Known::Ticket(ticket, _) = &self.known else { return self.daemon.connect().map(Some) };
+        match self.daemon.connect_for(*ticket)? {
+            None if !self.is_waiting => Err(self.daemon.absent()),
+            found => Ok(found),
         }
     }
 

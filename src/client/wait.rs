@@ -9,7 +9,7 @@ use rustix::termios::isatty;
 use crate::cli;
 use crate::clock::{Time, exact_duration, milliseconds_at_least};
 use crate::error::{Cure, Error, status};
-use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
+use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Ticket, Wait};
 use crate::words::say;
 
 use super::connect::{Daemon, MAX_WAIT_GRACE};
@@ -28,6 +28,10 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     let mut pause = Pause::new();
     let mut trouble = String::new();
     loop {
+        // None is started behind the user's back.
+        if give_up.is_some() && daemon.was_stopped_after(Ticket(0)) {
+            return Err(told_to_leave(args));
+        }
         let left = deadline.map(|deadline| deadline.since(Time::now()));
         let request = Request::Wait(Wait {
             domain: args.domain.clone(),

@@ -186,7 +186,10 @@ impl<'a> Tie<'a> {
             Ok(()) => return None,
             Err(LinkError::Closed) => {
                 let left = leave();
-                let Err(error) = deliver(&self.daemon, request, !self.has_left) else {
+                // Nothing is started behind the user's back.
+                let was_stopped = self.daemon.was_stopped_after(self.turn.ticket);
+                let daemon = if was_stopped { self.daemon.without_start() } else { self.daemon.clone() };
+                let Err(error) = deliver(&daemon, request, !self.has_left && !was_stopped) else {
                     done::take_back(self.daemon.place(), self.turn.ticket);
                     return None;
                 };
