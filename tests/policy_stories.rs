@@ -357,6 +357,53 @@ fn what_would_wait_in_a_circle_is_refused_and_told_how() {
     assert!(words.contains("has a and w") && words.contains("has b and w"), "{words}");
 }
 
+/// Somebody has one of the two slots of k until a gate is opened; two others wait for what each of them has, one for a
+/// slot of k.
+fn two_who_want_what_the_other_has(home: &Home) -> [Running; 3] {
+    let gate = home.gate("all-are-there");
+    quietly(home, "policy set k --concurrency 2");
+    let script = |other: &str| format!("read -r line <all-are-there; exec \"$SEQ\" run -d {other} -- echo has {other}");
+    let independent = home.start(&["run", "-d", "k", "--", "./worker", "independent", "gate"]);
+    let has_k = home.start(&["run", "-d", "k", "--", "sh", "-c", &script("b")]);
+    let has_b = home.start(&["run", "-d", "b", "--", "sh", "-c", &script("k")]);
+    for (domain, holders) in [("k", 2), ("b", 1)] {
+        home.await_status(domain, "all have their turns", |line| {
+            line["holders"].as_array().is_some_and(|found| found.len() == holders)
+        });
+    }
+    gate.open();
+    home.await_waiters("k", 1);
+    home.await_waiters("b", 1);
+    [independent, has_k, has_b]
+}
+
+#[test]
+fn who_waits_for_one_of_several_slots_is_no_deadlock_while_one_will_be_free() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let [independent, has_k, has_b] = two_who_want_what_the_other_has(&home);
+    gate.open();
+    independent.wait().is_silent(0);
+    has_b.wait().says(0, "has k\n", "");
+    has_k.wait().says(0, "has b\n", "");
+}
+
+#[test]
+fn a_policy_that_makes_a_deadlock_strands_nobody() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let [independent, has_k, has_b] = two_who_want_what_the_other_has(&home);
+    quietly(&home, "policy set k --concurrency 1");
+    let (has_k, has_b) = (has_k.wait(), has_b.wait());
+    let (refused, lucky) = if has_k.status.success() { (has_b, has_k) } else { (has_k, has_b) };
+    assert_eq!((refused.status.code(), lucky.status.code()), (Some(125), Some(0)), "{}", refused.stderr());
+    let words = refused.stderr();
+    assert!(words.starts_with("seq: a deadlock: ticket "), "{words}");
+    assert!(words.contains("has k and w") && words.contains("has b and w"), "{words}");
+    gate.open();
+    independent.wait().is_silent(0);
+}
+
 #[test]
 fn a_command_does_not_wait_for_its_own_turn_to_end() {
     let home = Home::new();

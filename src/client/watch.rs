@@ -194,6 +194,7 @@ pub(super) fn ending(outcome: Option<Outcome>, exit_status: Option<i32>) -> Stri
         (Some(Outcome::Cancelled), _) => "cancelled".to_owned(),
         (Some(Outcome::Superseded), _) => "replaced by a newer request".to_owned(),
         (Some(Outcome::TimedOut), _) => "its longest wait is over".to_owned(),
+        (Some(Outcome::Deadlock), _) => "it would have waited for ever".to_owned(),
         (Some(Outcome::Stopped), _) => "the daemon left".to_owned(),
         (Some(Outcome::Unknown) | None, _) => "for another reason".to_owned(),
     }

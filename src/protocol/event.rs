@@ -93,6 +93,8 @@ pub enum Outcome {
     Superseded,
     /// `max_wait_ms` is over.
     TimedOut,
+    /// It would have waited for ever, since a policy was changed.
+    Deadlock,
     /// The daemon left.
     Stopped,
     /// An outcome that this version does not know.

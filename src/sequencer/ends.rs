@@ -41,6 +41,7 @@ impl Sequencer {
             Outcome::Released => ErrorCode::Released,
             Outcome::Expired => ErrorCode::Expired,
             Outcome::TimedOut => ErrorCode::TimedOut,
+            Outcome::Deadlock => ErrorCode::WouldDeadlock,
             Outcome::Done | Outcome::Gone | Outcome::Stopped | Outcome::Unknown => return,
         };
         if self.ends.by_ticket.insert(ticket, PastEnd { uid, code }).is_none() {

@@ -157,7 +157,8 @@ pub enum Input {
     /// - What nothing keeps has ended (`Ended` or `Left`, `Gone`). That is the only thing that is recorded.
     ///
     /// Silently not taken is what cannot be: a ticket or a request id that lives, a waiter that is not behind those that
-    /// wait already. A holder is taken in any case, for the policy may have been another when its turn came.
+    /// wait already. A holder is taken in any case, for the policy may have been another when its turn came; so of those
+    /// who would wait for each other for ever now, one ends as after `SetPolicy`.
     Restore(Restored),
     /// A ticket ended under an earlier daemon, and its client may not know. Counts like an end that happened now.
     PastEnd {
@@ -192,7 +193,8 @@ pub enum Input {
     },
     /// Somebody sets values for a pattern; what was set for it before and is not named now stays. Answered `policy_set`;
     /// or `forbidden` unless it is an operator, or `too_many_policies`. Nothing changes for those who have a turn;
-    /// whoever waits is looked at anew at once.
+    /// whoever waits is looked at anew at once, and if some would now wait for each other for ever, the newest of them
+    /// that is within a turn ends (`Left`, `Deadlock`) and is told `would_deadlock`.
     SetPolicy {
         /// Who says it.
         connection: ConnectionId,

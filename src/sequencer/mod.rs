@@ -40,6 +40,8 @@ mod supersede;
 mod rest;
 mod nested;
 mod cycle;
+mod reach;
+mod stuck;
 mod refusal;
 mod check;
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl Sequencer {
             Pattern::Name(domain) => {
                 self.apply_to_one(domain, out);
                 self.settle(domain, out);
+                self.break_cycles(out);
             }
             Pattern::Glob(_) => self.apply_to(|domain| pattern.matches(domain), out),
         }
@@ -91,6 +92,7 @@ impl Sequencer {
         }
         // Only now, for a turn in several lines must not begin by what was.
         self.settle_all(domains.into(), out);
+        self.break_cycles(out);
     }
 
     fn apply_to_one(&mut self, domain: &Domain, out: &mut Vec<Effect>) {

@@ -131,10 +131,11 @@ impl Sequencer {
         self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         let lines = entry.names().cloned().collect();
         if entry.turn().is_none() {
-            self.note_wide(&entry);
+            self.note_waiter(&entry);
         }
         self.tickets.insert(ticket, Box::new(entry));
         self.settle_all(lines, out);
+        self.break_cycles_of(ticket, out);
     }
 
     /// Estimates go by these runs from now on.

@@ -79,7 +79,7 @@ impl Sequencer {
                 line.hold_as_guest(token, ticket);
             }
         }
-        self.forget_wide(&entry);
+        self.forget_waiter(&entry);
         let max_run = entry.names().filter_map(|domain| self.lines.get(domain)?.policy.max_run).min();
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
         let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
@@ -167,7 +167,7 @@ impl Sequencer {
         for guest in entry.guests() {
             freed.extend(self.part(now, &entry, guest).then(|| guest.domain.clone()));
         }
-        self.forget_wide(&entry);
+        self.forget_waiter(&entry);
         self.leave_family(&entry);
         out.push(entry.record(now, change));
         for domain in freed.into_iter().filter(|domain| self.rests(domain)) {
@@ -210,8 +210,9 @@ impl Sequencer {
         is_free
     }
 
-    /// Keeps in mind a waiter that stands in several lines.
-    pub(super) fn note_wide(&mut self, entry: &Entry) {
+    /// Keeps in mind a waiter that stands in several lines, or is within a turn.
+    pub(super) fn note_waiter(&mut self, entry: &Entry) {
+        self.families.begins_to_wait(entry);
         if entry.lines().nth(1).is_some() {
             let (priority, ticket) = entry.rank();
             self.wide.extend(entry.lines().map(|domain| (domain.clone(), priority, ticket)));
@@ -219,7 +220,8 @@ impl Sequencer {
     }
 
     /// It waits no more.
-    fn forget_wide(&mut self, entry: &Entry) {
+    fn forget_waiter(&mut self, entry: &Entry) {
+        self.families.waits_no_more(entry.ticket);
         if entry.lines().nth(1).is_some() {
             let (priority, ticket) = entry.rank();
             for domain in entry.lines() {

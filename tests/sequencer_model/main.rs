@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 61] = [
+const EVERY_KIND: [&str; 62] = [
     "Admitted",
     "Changed",
     "Active",
@@ -113,6 +113,7 @@ const EVERY_KIND: [&str; 61] = [
     "Left Gone",
     "Left Cancelled",
     "Left TimedOut",
+    "Left Deadlock",
     "Left Stopped",
     "a step is left over",
 ];

@@ -21,6 +21,7 @@ mod superseding;
 mod resting;
 mod together;
 mod within;
+mod deadlocks;
 
 use std::time::Duration;
 

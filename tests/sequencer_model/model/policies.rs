@@ -194,6 +194,7 @@ impl Model {
             self.write_past(domain, before);
         }
         self.settle_all(domains);
+        self.break_circles();
     }
 
     pub(super) fn settle_if_used(&mut self, domain: &Domain) {
