@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use support::{Home, Running};
 
 /// What may start in how long by the domain's policy: half of what the upstream allows, so that a call may be late.
@@ -78,6 +79,34 @@ fn the_newest_deploy_can_stop_the_one_that_runs() {
     ended.complains(76, &format!("make way for ticket 2 (pid {}", second.pid()));
     second.wait().says(0, "2\n", "");
     assert_eq!(home.log(), ["start 1"]);
+    assert_eq!(logged(&home), [json!([1, "superseded", 76, 2]), json!([2, "done", 0, null])]);
+    let shown = home.seq(&["log"]).stdout();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[1].contains("  replaced by ticket 2  ") && lines[2].contains("  status 0  "), "{shown}");
+    assert_eq!(home.seq(&["log", "--failed"]).stdout().lines().count(), 2, "it did not end well");
+}
+
+#[test]
+fn a_turn_that_was_to_make_way_when_its_daemon_died_is_known_for_that() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.script("deaf", "#!/bin/sh\ntrap '' TERM\necho deaf >>log\nread -r line <gate\n");
+    let first = home.start(&["run", "-d", "foo.com", "--supersede", "--kill-grace", "1h", "--", "./deaf"]);
+    home.await_line("deaf");
+    let second = home.start(&["run", "-d", "foo.com", "--supersede", "--cancel-running", "--", "echo", "2"]);
+    home.await_status("foo.com", "the first is told", |line| line["holders"][0]["superseded_by"] == 2);
+    home.kill_daemon();
+    gate.open();
+    assert_eq!(first.wait().status.code(), Some(76));
+    second.wait().says(0, "2\n", "");
+    assert_eq!(logged(&home)[0], json!([1, "superseded", 76, 2]));
+}
+
+/// Of each turn that has ended its ticket, how, its status, and for whom it made way.
+fn logged(home: &Home) -> Vec<Value> {
+    let text = home.seq(&["log", "--json"]).stdout();
+    let turns = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    turns.map(|turn| json!([turn["ticket"], turn["outcome"], turn["exit_status"], turn["superseded_by"]])).collect()
 }
 
 #[test]

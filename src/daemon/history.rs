@@ -170,7 +170,7 @@ pub(super) fn ended_turn(
     exit_status: Option<i32>,
 ) -> Option<(i64, EndedTurn)> {
     let ticket = &saved.ticket;
-    let RestoredTurn { token, active_at, .. } = ticket.turn?;
+    let RestoredTurn { token, active_at, superseded, .. } = ticket.turn?;
     let at =
         |nanoseconds: u64| saved.up_since_ms.saturating_add(i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX));
     let (queued_ms, started_ms) = (at(ticket.queued_at.as_nanos()), at(active_at.as_nanos()));
@@ -191,8 +191,9 @@ pub(super) fn ended_turn(
         ended_at: wall_text(ended_ms),
         wait_ms: between(queued_ms, started_ms),
         run_ms: between(started_ms, ended_ms),
-        outcome,
+        outcome: if superseded.is_some() { Outcome::Superseded } else { outcome },
         exit_status,
+        superseded_by: superseded.map(|by| by.ticket),
     };
     Some((ended_ms, turn))
 }
@@ -205,6 +206,7 @@ pub(super) fn amended(turn: EndedTurn, ended_at: i64, writer: u32, note: &DoneNo
     let is_believed = [turn.uid, me, 0].contains(&writer) && turn.ticket.0 == note.ticket;
     let is_open = match turn.outcome {
         Outcome::Gone => turn.exit_status.is_none(),
+        Outcome::Superseded => turn.exit_status.is_none() || turn.exit_status == note.exit_status,
         // It was sent while the daemon did not run, and its client did not wait for the answer.
         Outcome::Done => turn.exit_status.is_some() && turn.exit_status == note.exit_status,
         _ => false,
@@ -215,6 +217,7 @@ pub(super) fn amended(turn: EndedTurn, ended_at: i64, writer: u32, note: &DoneNo
     let started_at = turn.started_at.parse::<Timestamp>().map_or(ended_at, Timestamp::as_millisecond);
     let ended_at = note.ended_at_ms.max(started_at).min(ended_at);
     let run_ms = u64::try_from(ended_at - started_at).unwrap_or(0);
-    let (outcome, exit_status) = (Outcome::Done, note.exit_status);
+    let outcome = if turn.superseded_by.is_some() { Outcome::Superseded } else { Outcome::Done };
+    let exit_status = note.exit_status;
     Some((EndedTurn { ended_at: wall_text(ended_at), run_ms, outcome, exit_status, ..turn }, ended_at))
 }

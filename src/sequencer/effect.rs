@@ -127,6 +127,8 @@ pub struct Record {
     pub pid: u32,
     /// The command to show.
     pub command: Option<Arc<str>>,
+    /// Who replaced it, or made its client be told to stop.
+    pub superseded_by: Option<Ticket>,
     /// What happened.
     pub change: Change,
 }

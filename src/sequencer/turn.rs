@@ -154,6 +154,7 @@ impl Sequencer {
             self.waiting -= 1;
             self.away.leave(ticket, &mut self.timers);
         }
+        let (Change::Ended { outcome, .. } | Change::Left { outcome, .. }) = change else { return None };
         self.past_end(ticket, entry.uid, (entry.turn().is_some(), outcome));
         let mut freed = Vec::new();
         for domain in entry.lines() {

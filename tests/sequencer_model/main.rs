@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 62] = [
+const EVERY_KIND: [&str; 63] = [
     "Admitted",
     "Changed",
     "Active",
@@ -105,6 +105,7 @@ const EVERY_KIND: [&str; 62] = [
     "Turn",
     "Orphaned",
     "Ended Done",
+    "Ended Superseded",
     "Ended Gone",
     "Ended Released",
     "Ended Expired",

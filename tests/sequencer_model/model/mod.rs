@@ -410,6 +410,7 @@ impl Model {
             uid: request.uid,
             pid: request.pid,
             command: request.command.clone(),
+            superseded_by: request.superseded.map(|by| by.ticket),
             change,
         }));
     }
