@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::{Home, Running};
 
-/// What may start in how long by the domain's policy: half of what the upstream allows, so that a call may be late.
-const RATE: &str = "10/2s";
-
-/// Calls that the upstream serves in a second.
+/// Calls that the upstream serves in any second, and the domain's policy lets start.
 const UPSTREAM_MAX: usize = 10;
 
 /// Calls in the burst.
@@ -194,7 +191,7 @@ fn the_higher_priority_goes_first_and_equals_in_order() {
     assert_eq!(starts, ["low", "urgent", "urgent2", "a", "b", "later"].map(|name| format!("start {name}")));
 }
 
-/// An upstream that counts for itself: it serves so many calls in any second, and refuses the others.
+/// An upstream that counts for itself, by when calls arrive: it serves so many in any second, and refuses the others.
 fn upstream() -> (u16, thread::JoinHandle<(usize, usize)>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a socket");
     let port = listener.local_addr().expect("it is bound").port();
@@ -223,7 +220,7 @@ fn upstream() -> (u16, thread::JoinHandle<(usize, usize)>) {
 fn a_burst_of_sixty_calls_is_served_by_an_upstream_that_allows_ten_in_a_while() {
     let home = Home::new();
     let (port, upstream) = upstream();
-    quietly(&home, &format!("policy set foo.com --rate {RATE}"));
+    quietly(&home, &format!("policy set foo.com --rate {UPSTREAM_MAX}/1s"));
     let call = format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho call >&3\nread -r answer <&3\necho $answer\n");
     home.script("call", &format!("#!/bin/bash\n{call}"));
     let calls: Vec<Running> = (0..CALLS).map(|_| home.start(&["run", "-d", "foo.com", "--", "./call"])).collect();

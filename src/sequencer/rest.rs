@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::protocol::Domain;
 
-use super::policy::{Policy, PolicyValue};
+use super::policy::{Policy, PolicyValue, Rate};
 use super::timers::Timer;
 use super::{Effect, Obstacle, PastChange, Sequencer};
 
@@ -66,7 +66,7 @@ impl Past {
         let cooldown = policy.cooldown.and_then(|cooldown| Some(self.last_end? + cooldown));
         let rate = policy.rate.and_then(|rate| {
             let first = self.starts.len().checked_sub(rate.starts as usize)?;
-            Some(*self.starts.get(first)? + rate.per)
+            Some(*self.starts.get(first)? + rate.window())
         });
         let all = [(rate, PolicyValue::Rate), (cooldown, PolicyValue::Cooldown), (interval, PolicyValue::MinInterval)];
         let rests = all.into_iter().filter_map(|(until, why)| Some(Rest { until: until?, why }));
@@ -84,7 +84,7 @@ impl Past {
         let last_start = self.starts.back().copied();
         let until = [
             after(last_start, policy.min_interval),
-            after(last_start, policy.rate.map(|rate| rate.per)),
+            after(last_start, policy.rate.map(Rate::window)),
             after(self.last_end, policy.cooldown),
         ];
         until.into_iter().flatten().max()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use seq::clock::Time;
 use seq::protocol::{Domain, HeadWait};
-use seq::sequencer::{Effect, PastChange, Policy};
+use seq::sequencer::{Effect, PastChange, Policy, Rate};
 
 use super::Model;
 
@@ -38,7 +38,7 @@ impl Model {
         if let Some(rate) = self.value(domain, |policy| policy.rate)
             && let Some(start) = past.starts.iter().rev().nth(rate.starts as usize - 1)
         {
-            rests.push((*start + rate.per, HeadWait::Rate));
+            rests.push((*start + counted_for(rate), HeadWait::Rate));
         }
         let longest = rests.iter().map(|(until, _)| *until).max()?;
         rests.into_iter().find(|(until, _)| *until == longest)
@@ -119,7 +119,7 @@ impl Model {
         let is_to_come = |at: &Time, rest: Option<Duration>| rest.is_some_and(|rest| *at + rest > self.present);
         starts.iter().any(|start| {
             is_to_come(start, self.value(domain, |policy| policy.min_interval))
-                || is_to_come(start, self.value(domain, |policy| policy.rate).map(|rate| rate.per))
+                || is_to_come(start, self.value(domain, |policy| policy.rate).map(counted_for))
         }) || end.is_some_and(|end| is_to_come(&end, self.value(domain, |policy| policy.cooldown)))
     }
 
@@ -162,4 +162,10 @@ impl Model {
             assert_eq!(wake, self.wake_of(&domain), "{domain}");
         }
     }
+}
+
+/// A call is made a little after it starts.
+fn counted_for(rate: Rate) -> Duration {
+    let nanoseconds = u64::try_from(rate.per.as_nanos()).unwrap();
+    Duration::from_nanos(nanoseconds + (nanoseconds / 20).min(50_000_000))
 }
