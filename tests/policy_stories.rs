@@ -7,10 +7,18 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::{Home, Running};
 
-/// Calls that the upstream serves in any second, and the domain's policy lets start.
+/// What may start in how long by the domain's policy: half of what the upstream allows, for how late a call may be on a
+/// busy machine nobody knows.
+const RATE: &str = "10/2s";
+
+/// From a start to the one that takes its place: a little longer than the rate says, so that no call need be late.
+const WINDOW: Duration = Duration::from_millis(2_050);
+
+/// Calls that the upstream serves in any second.
 const UPSTREAM_MAX: usize = 10;
 
 /// Calls in the burst.
@@ -220,7 +228,7 @@ fn upstream() -> (u16, thread::JoinHandle<(usize, usize)>) {
 fn a_burst_of_sixty_calls_is_served_by_an_upstream_that_allows_ten_in_a_while() {
     let home = Home::new();
     let (port, upstream) = upstream();
-    quietly(&home, &format!("policy set foo.com --rate {UPSTREAM_MAX}/1s"));
+    quietly(&home, &format!("policy set foo.com --rate {RATE}"));
     let call = format!("exec 3<>/dev/tcp/127.0.0.1/{port}\necho call >&3\nread -r answer <&3\necho $answer\n");
     home.script("call", &format!("#!/bin/bash\n{call}"));
     let calls: Vec<Running> = (0..CALLS).map(|_| home.start(&["run", "-d", "foo.com", "--", "./call"])).collect();
@@ -232,6 +240,18 @@ fn a_burst_of_sixty_calls_is_served_by_an_upstream_that_allows_ten_in_a_while() 
         }
     }
     assert_eq!(upstream.join().expect("it ends"), (CALLS, 0));
+    let text = home.seq(&["log", "--json", "-n", "100"]).stdout();
+    let turns = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let start =
+        |turn: Value| turn["started_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok()).expect("a moment");
+    let mut starts: Vec<Timestamp> = turns.map(start).collect();
+    starts.sort();
+    assert_eq!(starts.len(), CALLS);
+    for window in starts.windows(UPSTREAM_MAX + 1) {
+        let apart = window[UPSTREAM_MAX].duration_since(window[0]).unsigned_abs();
+        // They are told in milliseconds.
+        assert!(apart + Duration::from_millis(1) >= WINDOW, "{apart:?} in {window:?}");
+    }
 }
 
 #[test]
