@@ -274,6 +274,31 @@ fn a_domain_rests_between_two_turns_and_says_until_when() {
 }
 
 #[test]
+fn what_was_before_a_policy_was_set_counts() {
+    for value in ["--rate 1/1h", "--min-interval 1h", "--cooldown 1h"] {
+        for dies in [false, true] {
+            let home = Home::new();
+            let set = format!("policy set foo.com {value}");
+            let refuses = || {
+                if dies {
+                    home.kill_daemon();
+                }
+                quietly(&home, &set);
+                let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
+                refused.complains(75, "lets no turn begin for another ");
+                if dies {
+                    home.kill_daemon();
+                }
+                quietly(&home, "policy unset foo.com");
+            };
+            quietly(&home, "run -d foo.com -- true");
+            refuses();
+            refuses();
+        }
+    }
+}
+
+#[test]
 fn starts_are_as_far_apart_as_the_domain_says() {
     let home = Home::new();
     quietly(&home, "policy set foo.com --min-interval 300ms");

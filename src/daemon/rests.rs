@@ -124,7 +124,12 @@ impl Rests {
 
     /// What there is to write of a change, if the policy counts the last `keep` starts.
     pub(super) fn note(&mut self, change: &PastChange, keep: usize, clock: &WallClock) -> Vec<Change> {
-        let (domain, at) = (change.domain(), change.at());
+        let (domain, at) = match change {
+            PastChange::Forgotten { domain } => return self.forget(domain),
+            PastChange::Started { domain, at }
+            | PastChange::Moved { domain, to: at, .. }
+            | PastChange::Ended { domain, at } => (domain, *at),
+        };
         let past = self.domains.entry(domain.clone()).or_default();
         past.last = past.last.max(at);
         let row = |starts: &[Time], end| Row {
@@ -134,7 +139,7 @@ impl Rests {
             end,
         };
         match change {
-            PastChange::Started { .. } => {}
+            PastChange::Forgotten { .. } | PastChange::Started { .. } => {}
             PastChange::Moved { from, .. } => {
                 // A turn is mostly the last that began, or one of the last.
                 let Some(index) = past.blocks.iter().rposition(|block| block.contains(from)) else { return Vec::new() };

@@ -69,6 +69,9 @@ pub const PRIORITY_MAX: i8 = 100;
 /// Starts that the rate of a policy may count.
 pub const RATE_STARTS_MAX: u32 = 10_000;
 
+/// Starts of a domain that are known at least, for a rate that is set later.
+pub const KNOWN_STARTS: usize = 32;
+
 /// For how much longer than a rate says a start counts, at most.
 pub const RATE_SLACK_MAX: Duration = Duration::from_millis(50);
 

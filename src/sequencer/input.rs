@@ -179,10 +179,11 @@ pub enum Input {
         runs: Vec<Duration>,
     },
     /// When turns of a domain began under earlier daemons, those that have not ended included, and when the last one
-    /// ended: replaces what is known of that. It is what [`Effect::Past`](super::Effect::Past) said of the domain; the
+    /// ended: replaces what is known of that. Where a policy lets the domain rest, it is what [`Effect::Past`](super::Effect::Past) said of the domain; the
     /// last [`RATE_STARTS_MAX`](crate::protocol::limits::RATE_STARTS_MAX) starts are enough. A moment that has not come
     /// yet counts as now, and one before the machine was started as its start, so that a jump of the wall clock can only
-    /// delay. Comes after all policies and before tickets.
+    /// delay. Comes after all policies and before tickets. Of a domain that nobody remembers, after its `PastRuns`, it is
+    /// passed over unless it makes the domain rest.
     PastStarts {
         /// The line.
         domain: Domain,

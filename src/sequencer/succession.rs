@@ -139,14 +139,15 @@ impl Sequencer {
     }
 
     /// Estimates go by these runs from now on.
-    pub(super) fn past_runs(&mut self, domain: Domain, runs: Vec<Duration>) {
+    pub(super) fn past_runs(&mut self, domain: &Domain, runs: Vec<Duration>) {
         let extra = runs.len().saturating_sub(self.limits.past_runs);
         let runs = runs.into_iter().skip(extra).collect();
-        if let Some(line) = self.lines.get_mut(&domain) {
+        if let Some(line) = self.lines.get_mut(domain) {
             line.runs = runs;
         } else {
-            self.idle.take(&domain);
-            self.idle.put(domain, runs, self.limits.idle_domains);
+            let (_, past) = self.idle.take(domain);
+            self.idle.put(domain.clone(), runs, self.limits.idle_domains);
+            self.idle.keep_past(domain, past);
         }
     }
 }

@@ -250,8 +250,8 @@ impl Sequencer {
         let Some(mut line) = self.lines.remove(domain) else { return };
         self.rounds.stop(domain, &mut line.round);
         self.timers.clear(line.rest_due, Timer::Line(domain.clone()));
-        self.resting.put(domain, line.past, &line.policy, self.present);
         self.idle.put(domain.clone(), line.runs, self.limits.idle_domains);
+        self.keep_past(domain, line.past, &line.policy);
         for wait in line.waits {
             let Some(wait) = self.remove_wait(wait) else { continue };
             let reply = Reply::Idle(Idle { domain: wait.domain, request_id: wait.request_id });

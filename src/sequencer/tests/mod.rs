@@ -197,6 +197,7 @@ fn words(effect: &Effect) -> String {
         Effect::Changed { ticket } => format!("#{ticket} changed"),
         Effect::Record(record) => recorded(record),
         Effect::Policy(change) => policy_changed(change),
+        Effect::Past(PastChange::Forgotten { domain }) => format!("{domain} told anew"),
         Effect::Past(PastChange::Started { domain, at }) => {
             format!("{domain} began at {}ms", at.as_nanos() / 1_000_000)
         }

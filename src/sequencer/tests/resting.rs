@@ -294,3 +294,61 @@ fn a_paused_line_wakes_nobody_up() {
     story.take(Input::Resume { connection, peer, domain: foo(), request_id: None });
     assert_eq!(story.timeout(), Some(4_000));
 }
+
+#[test]
+fn what_was_before_a_value_was_set_counts() {
+    for (policy, left) in [(rate(1, 60), 58_050), (min_interval(60), 58_000), (cooldown(60), 59_000)] {
+        let mut story = Story::new();
+        story.ask(1, "a");
+        story.pass(1_000);
+        story.end(1);
+        story.pass(1_000);
+        let set = story.set("foo.*", policy);
+        assert_eq!(set[2..], ["foo.com told anew", "foo.com began at 0ms", "foo.com ended at 1000ms"]);
+        assert!(!story.begins(2, "b"));
+        assert_eq!(story.timeout(), Some(left));
+    }
+}
+
+#[test]
+fn a_policy_that_is_unset_and_set_again_forgets_nothing() {
+    let mut story = resting(rate(3, 60));
+    for ticket in 1..=2 {
+        story.ask(1, "a");
+        story.end(ticket);
+    }
+    story.take(Input::UnsetPolicy {
+        connection: ConnectionId(0),
+        peer: operator(),
+        pattern: Pattern::parse("foo.com").unwrap(),
+        request_id: None,
+    });
+    assert!(story.begins(1, "a"));
+    story.end(3);
+    story.set("foo.com", rate(3, 60));
+    assert!(!story.begins(1, "a"));
+    assert_eq!(story.head(), Some(HeadWait::Rate));
+}
+
+#[test]
+fn a_rest_that_was_over_goes_on_when_it_is_to_last_longer() {
+    let mut story = resting(min_interval(1));
+    story.ask(1, "a");
+    story.end(1);
+    story.later(3_000);
+    story.set("foo.com", min_interval(60));
+    assert!(!story.begins(2, "b"));
+    assert_eq!(story.timeout(), Some(57_000));
+}
+
+#[test]
+fn of_a_domain_that_never_rested_only_the_last_starts_are_known() {
+    let mut story = Story::new();
+    for ticket in 1..=100 {
+        story.ask(1, "a");
+        story.end(ticket);
+    }
+    assert_eq!(story.set("foo.com", rate(33, 60)).len(), 2 + 1 + 32 + 1);
+    assert!(story.begins(2, "b"), "32 are known");
+    assert!(!story.begins(3, "c"));
+}
