@@ -100,6 +100,39 @@ pub fn show_duration(duration: Duration) -> String {
     }
 }
 
+/// A duration to the nanosecond, as [`parse_duration`](crate::cli::parse_duration) reads it back: `1.25s`, `0.1ms`,
+/// `1h 30m`, `5d`.
+pub fn exact_duration(duration: Duration) -> String {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    if seconds == 0 {
+        return fraction(u64::from(nanoseconds / 1_000_000), nanoseconds % 1_000_000, 6, "ms");
+    }
+    let whole = [(seconds / 86_400, "d"), (seconds % 86_400 / 3_600, "h"), (seconds % 3_600 / 60, "m")];
+    let mut parts: Vec<String> =
+        whole.iter().filter(|(count, _)| *count > 0).map(|(count, unit)| format!("{count}{unit}")).collect();
+    if seconds % 60 > 0 || nanoseconds > 0 {
+        parts.push(fraction(seconds % 60, nanoseconds, 9, "s"));
+    }
+    parts.join(" ")
+}
+
+/// A number with a fraction of so many digits, without those that say nothing.
+fn fraction(whole: u64, fraction: u32, digits: usize, unit: &str) -> String {
+    let number = format!("{whole}.{fraction:0digits$}");
+    format!("{}{unit}", number.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// How long somebody waited that did not want to wait for longer than `longest`: that, unless it took much longer.
+pub fn show_wait(waited: Duration, longest: Option<Duration>) -> String {
+    let is_it = |longest: &Duration| waited.saturating_sub(*longest) < Duration::from_secs(1);
+    longest.filter(is_it).map_or_else(|| show_duration(waited), exact_duration)
+}
+
+/// Whole milliseconds, at least so long.
+pub fn milliseconds_at_least(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
     if small == 0 { format!("{large}{large_unit}") } else { format!("{large}{large_unit} {small}{small_unit}") }
 }
@@ -114,6 +147,41 @@ mod tests {
         assert_eq!(boottime_of(offsets), 86_400_000_000_007);
         assert_eq!(boottime_of("monotonic 1 1\nboottime -3600 0\n"), -3_600_000_000_000);
         assert_eq!(boottime_of(""), 0);
+    }
+
+    #[test]
+    fn an_exact_duration_is_read_back_as_it_was() {
+        let nanoseconds = |nanoseconds: u64| Duration::from_nanos(nanoseconds);
+        let cases = [
+            (Duration::ZERO, "0ms"),
+            (nanoseconds(100_000), "0.1ms"),
+            (nanoseconds(1), "0.000001ms"),
+            (Duration::from_millis(350), "350ms"),
+            (Duration::from_millis(1_250), "1.25s"),
+            (Duration::from_mins(1), "1m"),
+            (Duration::from_millis(5_400_500), "1h 30m 0.5s"),
+            (Duration::from_hours(120), "5d"),
+            (Duration::from_secs(34_560_001), "400d 1s"),
+        ];
+        for (duration, shown) in cases {
+            assert_eq!(exact_duration(duration), shown);
+            assert_eq!(crate::cli::parse_duration(shown), Ok(duration));
+            assert_eq!(crate::cli::parse_duration(&shown.replace(' ', "")), Ok(duration));
+        }
+        for _ in 0..1_000 {
+            let duration = nanoseconds(fastrand::u64(..2_000_000_000_000_000));
+            let shown = exact_duration(duration);
+            let read = crate::cli::parse_duration(&shown).unwrap();
+            assert!(read.abs_diff(duration) < nanoseconds(1_000), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_wait_is_shown_as_it_was_asked_for_unless_it_took_much_longer() {
+        let (longest, soon) = (Duration::from_millis(1_250), Duration::from_millis(1_253));
+        assert_eq!(show_wait(soon, Some(longest)), "1.25s");
+        assert_eq!(show_wait(soon, None), "1.2s");
+        assert_eq!(show_wait(Duration::from_secs(65), Some(longest)), "1m 5s");
     }
 
     #[test]

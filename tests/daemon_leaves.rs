@@ -157,3 +157,43 @@ fn stopping_what_does_not_run_is_no_failure() {
     assert_eq!(ended.status.code(), Some(0));
     assert!(home.daemons().is_empty());
 }
+
+/// Somebody who waits, and is stopped before the next daemon is there: between two of them when that one is told to leave.
+fn between_two_daemons(home: &Home, options: &[&str]) -> Running {
+    home.warm();
+    home.seq(&["pause", "foo.com"]).is_silent(0);
+    let words = [&["run", "-d", "foo.com"], options, &["--", "true"]].concat();
+    let waiter = home.start(&words);
+    home.await_waiters("foo.com", 1);
+    waiter.signal(Signal::STOP);
+    home.await_fact("it is stopped", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", waiter.pid())).ok()?;
+        stat.contains(") T ").then_some(())
+    });
+    assert_eq!(home.seq(&["restart"]).status.code(), Some(0));
+    stop(home);
+    waiter
+}
+
+const TOLD: &str = "seq: the daemon was told to leave while this request waited: run it again\n";
+
+#[test]
+fn who_is_between_two_daemons_when_seq_stop_comes_starts_none() {
+    let home = Home::new();
+    for options in [&[][..], &["--no-start"]] {
+        let waiter = between_two_daemons(&home, options);
+        waiter.signal(Signal::CONT);
+        waiter.wait().says(125, "", TOLD);
+        assert!(home.daemons().is_empty(), "started behind its user's back");
+    }
+}
+
+#[test]
+fn who_comes_back_to_the_daemon_after_one_that_was_told_to_leave_is_told_so() {
+    let home = Home::new();
+    let waiter = between_two_daemons(&home, &[]);
+    home.warm();
+    waiter.signal(Signal::CONT);
+    waiter.wait().says(125, "", TOLD);
+    home.await_waiters("foo.com", 0);
+}

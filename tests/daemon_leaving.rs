@@ -42,11 +42,16 @@ fn stop_is_answered_and_the_daemon_leaves_nothing_behind() {
 fn sigterm_and_sigint_let_it_leave_with_status_0() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut daemon = Daemon::start();
-        let mut client = daemon.connect();
+        let (mut client, mut watcher, mut idle) = (daemon.connect(), daemon.connect(), daemon.connect());
         client.takes_turn("a");
+        watcher.ask(r#"{"op":"watch"}"#);
+        watcher.reply();
+        idle.ask(r#"{"op":"info"}"#);
         daemon.signal(signal);
-        assert_eq!(client.reply()["code"], "restarting");
-        client.hears_the_end();
+        for client in [&mut client, &mut watcher, &mut idle] {
+            assert_eq!(client.reply()["code"], "restarting");
+            client.hears_the_end();
+        }
         assert_eq!(daemon.wait().code(), Some(0));
         assert!(!daemon.socket.exists());
     }

@@ -272,6 +272,20 @@ fn what_cannot_be_understood_is_refused_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_last_line_without_its_newline_is_refused_and_not_read() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    client.ask(r#"{"op":"info"}"#);
+    client.send_bytes(br#"{"op":"stop"}"#);
+    client.stream().shutdown(std::net::Shutdown::Write).unwrap();
+    let refused = client.reply();
+    let message = "the last line has no newline: it was not read as a request";
+    assert_eq!((&refused["code"], &refused["message"]), (&"bad_request".into(), &message.into()));
+    client.hears_the_end();
+    daemon.connect().ask(r#"{"op":"info"}"#);
+}
+
+#[test]
 fn a_refusal_names_the_request() {
     let daemon = Daemon::start();
     let mut client = daemon.connect();
@@ -310,7 +324,8 @@ fn a_client_that_stops_sending_still_gets_its_answers() {
     client.stream().shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.reply()["type"], "status");
     assert_eq!(client.reply()["type"], "info");
-    // Half a line is no request.
+    // Half a line is no request, but gets a word.
+    assert_eq!(client.reply()["code"], "bad_request");
     client.hears_the_end();
 }
 

@@ -6,6 +6,7 @@
 mod wire;
 
 use std::fs::{self, Permissions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -43,7 +44,7 @@ fn a_group_may_use_the_socket_that_is_opened_to_it() {
     assert_eq!(code(&mut alice, r#"{"op":"sequence","domain":"a","request_id":"bob's"}"#), "request_id_taken");
     assert_eq!(
         alice.ask(r#"{"op":"stop","request_id":"s"}"#),
-        r#"{"type":"error","code":"forbidden","message":"only root and the daemon's own user may stop it","request_id":"s"}"#
+        r#"{"type":"error","code":"forbidden","message":"only root and the daemon's own user may stop or restart it","request_id":"s"}"#
     );
     let mut root = daemon.connect();
     assert!(root.ask(r#"{"op":"release","domain":"a"}"#).contains("released"));
@@ -78,10 +79,8 @@ fn who_has_the_most_connections_gives_way_to_others_and_operators_always_get_in(
         return;
     }
     let (_home, socket) = open_home();
-    // 124 descriptors: 64 for the daemon, and 3 for each of 20 clients.
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 124; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_seqd")]);
-    let mut daemon = Daemon::start_as(command, &socket, &["--group", &GROUP.to_string()]).unwrap();
+    // 20 connections.
+    let mut daemon = start_shared(&socket, 124);
     let connect = |uid| Client::from(connect_as(uid, &[GROUP], &socket).unwrap());
     let mut alices: Vec<Client> = (0..20).map(|_| connect(ALICE)).collect();
     alices[0].takes_turn("a");
@@ -118,6 +117,105 @@ fn who_has_the_most_connections_gives_way_to_others_and_operators_always_get_in(
     assert!(root.ask(r#"{"op":"stop"}"#).contains("stopping"));
     assert!(daemon.wait().success());
     drop(extra);
+}
+
+#[test]
+fn turns_of_one_user_leave_connections_for_others() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_home, socket) = open_home();
+    let _daemon = start_shared(&socket, 124);
+    let mut turns: Vec<Client> = Vec::new();
+    // Of 20, one is for root: half of the rest, then half of what is left, and so on.
+    let mut take = |uid: u32| {
+        (0..if uid == 0 { 3 } else { 20 }).find_map(|number| {
+            let mut client = Client::from(connect_as(uid, &[GROUP], &socket).unwrap());
+            client.send(&format!(r#"{{"op":"sequence","domain":"{uid} {number}"}}"#));
+            let reply = client.reply();
+            turns.push(client);
+            if reply["type"] == "active" { None } else { Some((number, reply["message"].as_str().unwrap().to_owned())) }
+        })
+    };
+    let beyond = |own: u32, uid: u32| {
+        format!(
+            "{own} of the 20 connections of this shared daemon are in use by you (uid {uid}), as many as are left for \
+             all others: end some"
+        )
+    };
+    assert_eq!(take(ALICE), Some((10, beyond(10, ALICE))));
+    assert_eq!(take(BOB), Some((5, beyond(5, BOB))));
+    assert_eq!(take(STRANGER), Some((2, beyond(2, STRANGER))));
+    assert_eq!(take(0), None);
+}
+
+#[test]
+fn waits_of_one_user_keep_nobody_from_a_turn() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_home, socket) = open_home();
+    let _daemon = start_shared(&socket, 124);
+    let connect = |uid| Client::from(connect_as(uid, &[GROUP], &socket).unwrap());
+    let mut holder = connect(ALICE);
+    holder.takes_turn("busy");
+    let mut waits: Vec<Client> = Vec::new();
+    for number in 0..18 {
+        let mut client = connect(ALICE);
+        client.send(&format!(r#"{{"op":"wait","domain":"busy","request_id":"{number}"}}{}"#, "\n"));
+        client.ask(r#"{"op":"info"}"#);
+        waits.push(client);
+    }
+    connect(BOB).takes_turn("free");
+}
+
+#[test]
+fn pipes_of_one_user_leave_descriptors_for_others() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (_home, socket) = open_home();
+    let _daemon = start_shared(&socket, 200);
+    let connect = |uid| Client::from(connect_as(uid, &[GROUP], &socket).unwrap());
+    let take = |client: &mut Client, domain: &str| {
+        let (reading, writing) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        client.send_with(&format!(r#"{{"op":"sequence","domain":"{domain}","descriptors":1}}"#), &[reading.as_fd()]);
+        (client.reply(), writing)
+    };
+    let (mut alice, mut bob, mut root) = (connect(ALICE), connect(BOB), connect(0));
+    let mut given = Vec::new();
+    let refusal = loop {
+        let (reply, writing) = take(&mut alice, &format!("alice's {}", given.len()));
+        if reply["type"] == "error" {
+            break reply;
+        }
+        given.push(writing);
+    };
+    assert_eq!(refusal["code"], "too_many_requests");
+    let words = format!(
+        "{} of the files that this shared daemon may have open keep turns of yours (uid {ALICE}), as many as are left \
+         for all others: end some",
+        given.len()
+    );
+    assert_eq!(refusal["message"], words.as_str());
+    assert!((50..70).contains(&given.len()), "{}", given.len());
+    for (client, domain) in [(&mut bob, "bob's"), (&mut root, "root's")] {
+        let (reply, writing) = take(client, domain);
+        assert_eq!(reply["type"], "active", "{reply}");
+        given.push(writing);
+    }
+    // She has what she had, and one that she gives back is there for another.
+    assert!(alice.ask(r#"{"op":"done","domain":"alice's 0"}"#).contains("done"));
+    assert!(alice.ask(r#"{"op":"done","domain":"alice's 1"}"#).contains("done"));
+    assert_eq!(take(&mut alice, "alice's last").0["type"], "active");
+}
+
+/// A daemon of a group that may have so many open files: 64 for itself, and 3 for each connection.
+fn start_shared(socket: &Path, open_files: u32) -> Daemon {
+    let mut command = Command::new("sh");
+    let script = format!("ulimit -n {open_files}; exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_seqd")]);
+    Daemon::start_as(command, socket, &["--group", &GROUP.to_string()]).unwrap()
 }
 
 /// A directory that others may enter, and a socket in one that is not there yet.

@@ -19,7 +19,7 @@ const OPEN_FILES: &str = "124";
 const REFUSAL: &str = "20 connections are open already: try again later";
 
 /// What who waits is told.
-const WAITS: &str = "the daemon has no room for one more; waiting until it has\n";
+const WAITS: &str = "the daemon has no room for one more (20 connections are open already); waiting until it has\n";
 
 /// A command of `home` that may have so few open files, and so may the daemon that it starts.
 fn limited(home: &Home, program: &str, arguments: &[&str]) -> Command {
@@ -105,7 +105,7 @@ fn on_a_terminal_a_request_says_that_it_waits_for_room() {
     let home = Home::new();
     let mut clients = full(&home);
     let mut terminal = Terminal::start(&home, &home.seq_command(&["run", "-d", "new", "--", "echo", "done"]), 80);
-    terminal.await_text("seq: new: the daemon has no room for one more; waiting until it has");
+    terminal.await_text(&format!("seq: new: {}", WAITS.trim_end()));
     clients.pop();
     terminal.await_text("done");
     assert_eq!(terminal.wait().status.code(), Some(0));

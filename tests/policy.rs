@@ -295,8 +295,10 @@ fn who_does_not_say_how_long_it_waits_waits_as_long_as_the_domain_says() {
     quietly(&home, "policy set foo.com --default-max-wait 100ms");
     let holder = home.hold("foo.com", "a", "gate");
     home.seq(&["run", "-d", "foo.com", "--", "true"]).complains(75, "no turn in foo.com after 1");
-    home.seq(&["run", "-d", "foo.com", "-w", "1.5", "--", "true"])
-        .complains(75, "no turn in foo.com after 1.5s: foo.com is busy: ticket 1 ");
+    home.seq(&["run", "-d", "foo.com", "-w", "1.25", "--", "true"])
+        .complains(75, "no turn in foo.com after 1.25s: foo.com is busy: ticket 1 ");
+    home.seq(&["sequence", "-d", "foo.com", "-w", "0.0001"]).complains(75, "no turn in foo.com after 1ms: ");
+    home.seq(&["wait", "-d", "foo.com", "-w", "0.0001"]).complains(75, "foo.com is not idle after 0.1ms");
     let waiter = home.start(&["run", "-d", "foo.com", "-w", "1h", "--", "./worker", "b"]);
     home.await_waiters("foo.com", 1);
     gate.open();

@@ -68,7 +68,7 @@ fn the_next_daemon_has_the_options_of_the_last_one_also_when_that_was_killed() {
     };
     detach(&options);
     let first = arguments(&home);
-    for option in ["--idle-exit 3600.", "/their.log ", "--history-turns 200000 ", "--history-age 34560000."] {
+    for option in ["--idle-exit 1h ", "/their.log ", "--history-turns 200000 ", "--history-age 400d "] {
         assert!(first.contains(option), "{first}");
     }
     restart(&home);
@@ -82,7 +82,7 @@ fn the_next_daemon_has_the_options_of_the_last_one_also_when_that_was_killed() {
     home.seq(&["stop"]).is_silent(0);
     home.warm();
     let last = arguments(&home);
-    assert!(last.contains("--idle-exit 7200.") && !last.contains("--history") && !last.contains("--log"), "{last}");
+    assert!(last.contains("--idle-exit 2h ") && !last.contains("--history") && !last.contains("--log"), "{last}");
 }
 
 #[test]
@@ -109,12 +109,111 @@ fn a_daemon_of_a_group_stays_one() {
 }
 
 #[test]
+fn a_daemon_of_a_group_says_that_no_member_can_reach_it() {
+    let home = Home::new();
+    let group = rustix::process::getegid().as_raw();
+    let open = |path: &std::path::Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let detach = || {
+        let started = home.finish(home.command(seqd_program()).args(["--detach", "--group", &group.to_string()]));
+        assert!(started.stdout().starts_with("ready"), "{}", started.stdout());
+        home.seq(&["stop"]).is_silent(0);
+        started.stderr()
+    };
+    let words = format!(
+        "no member of the group {group} can reach {}: {} is closed to them: let them enter it (chmod), or name a socket \
+         elsewhere with --socket",
+        home.socket().display(),
+        home.path().display()
+    );
+    assert_eq!(detach(), format!("seqd: {words}\n"));
+    assert!(home.read(".local/state/seq/seqd.log").contains(&words));
+    open(home.path());
+    // The daemon has made these, for its user alone.
+    for made in [".local", ".local/state"] {
+        assert!(detach().contains(&format!(": {} is closed", home.file(made).display())));
+        open(&home.file(made));
+    }
+    assert_eq!(detach(), "");
+}
+
+#[test]
 fn who_may_start_none_waits_for_the_next_one() {
     let home = Home::new();
     home.warm();
     let ended = home.seq(&["restart", "--no-start"]);
     ended.complains(125, "the daemon has made room, and nobody has started the next one within 5 s: no daemon listens");
     assert!(home.daemons().is_empty());
+}
+
+/// Restarts a daemon that was started with `options` and that no other could follow, and gives what is said of that.
+#[track_caller]
+fn stays(home: &Home, options: &[&str], spoil: impl FnOnce(), restart: &mut std::process::Command) -> String {
+    let started = home.finish(home.command(seqd_program()).arg("--detach").args(options));
+    assert!(started.stdout().starts_with("ready"), "{}", started.stdout());
+    let daemon = home.daemon();
+    spoil();
+    let ended = home.finish(restart);
+    assert_eq!((ended.status.code(), ended.stdout()), (Some(125), String::new()));
+    assert!(daemon.is_alive(), "{}", ended.stderr());
+    // It serves as before.
+    home.warm();
+    let present = format!("the present one (pid {}) stays: ", daemon.pid);
+    ended.stderr().replace(&present, "").replace(&home.path().display().to_string(), "HOME")
+}
+
+#[test]
+fn a_daemon_stays_that_no_other_could_follow_with_its_log() {
+    let home = Home::new();
+    let directory = home.file("logs");
+    fs::create_dir(&directory).unwrap();
+    let log = directory.join("log");
+    let spoil = || fs::remove_dir_all(&directory).unwrap();
+    let said = stays(&home, &["--log", log.to_str().unwrap()], spoil, &mut home.seq_command(&["restart"]));
+    assert_eq!(
+        said,
+        "seq: the next daemon could not start, so cannot write the log HOME/logs/log: No such file or directory \
+         (os error 2): name another file with --log; that is an option of the one that serves, in \
+         HOME/.local/state/seq/seqd.options: mend what it names, or end that one with 'seq stop' when nothing waits, \
+         and start 'seqd --detach' with other options\n"
+    );
+    // The way out works, both ways.
+    fs::create_dir(&directory).unwrap();
+    restart(&home);
+    home.seq(&["stop"]).is_silent(0);
+    home.warm();
+}
+
+#[test]
+fn a_daemon_stays_that_no_other_could_follow_with_its_group() {
+    let home = Home::new();
+    let group = rustix::process::getegid().as_raw().to_string();
+    let options = home.state().join("seqd.options");
+    let is_unknown = || fs::write(&options, "[\"--group\",\"nosuchgroup\"]\n").unwrap();
+    let said = stays(&home, &["--group", &group], is_unknown, &mut home.seq_command(&["restart"]));
+    assert!(said.contains("there is no group nosuchgroup in /etc/group: name another, or "), "{said}");
+    assert!(said.contains("HOME/.local/state/seq/seqd.options"), "{said}");
+    home.seq(&["stop"]).is_silent(0);
+    is_unknown();
+    let said = home.seq(&["run", "-d", "a", "--", "true"]).stderr();
+    assert!(said.contains("nosuchgroup") && said.contains(&format!("{}: remove that", options.display())), "{said}");
+}
+
+#[test]
+fn a_daemon_stays_that_no_other_could_follow_with_these_limits() {
+    let home = Home::new();
+    let mut restart = home.command("sh");
+    restart.args(["-c", "ulimit -n 100; exec \"$SEQ\" restart"]);
+    let said = stays(&home, &[], || {}, &mut restart);
+    assert!(said.contains("a process may have 100 open files here (ulimit -Hn)"), "{said}");
+}
+
+#[test]
+fn a_daemon_stays_whose_config_file_no_other_could_start_with() {
+    let home = Home::new();
+    fs::create_dir_all(home.file(".config/seq")).unwrap();
+    let spoil = || fs::write(home.file(".config/seq/seqd.toml"), "concurrency 3\n").unwrap();
+    let said = stays(&home, &[], spoil, &mut home.seq_command(&["restart"]));
+    assert!(said.starts_with("seq: the next daemon could not start: HOME/.config/seq/seqd.toml:1:"), "{said}");
 }
 
 /// `SEQ_RESTARTS=20` for the whole of it.

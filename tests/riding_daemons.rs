@@ -192,6 +192,20 @@ fn a_place_that_ended_meanwhile_is_not_asked_for_again() {
     running.wait().says(76, "", "seq: ticket 5 was cancelled while it waited\n");
 }
 
+#[test]
+fn a_place_that_another_has_by_the_same_name_meanwhile_is_left_to_it() {
+    let home = Home::new();
+    let mut daemon = Played::new(&home);
+    let running = daemon.run(&home, &["--request-id", "me"], &["true"]);
+    let (mut caller, _) = daemon.accept();
+    caller.puts_in_line(5);
+    daemon.dies();
+    drop(caller);
+    let (mut caller, _) = daemon.accept();
+    caller.refuses("forbidden", "ticket 5 was not asked for with this secret");
+    running.wait().says(76, "", "seq: request me came again by another connection, which has its place now\n");
+}
+
 /// The daemon wrote the turn down, and died before it said so.
 #[test]
 fn a_turn_that_was_never_told_is_found() {

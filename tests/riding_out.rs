@@ -224,6 +224,34 @@ fn a_status_is_told_to_the_next_daemon_whenever_that_comes() {
 }
 
 #[test]
+fn the_history_says_when_a_command_ended_also_when_that_is_heard_late() {
+    let home = Home::new();
+    home.warm();
+    let gate = home.gate("gate");
+    let running =
+        home.start(&["run", "-d", "foo.com", "--", "sh", "-c", "echo start >>log; read -r line <gate; exit 9"]);
+    home.await_line("start");
+    let ticket = home.await_holder("foo.com", "attached")["ticket"].to_string();
+    // No daemon can start without it, and this one must not put it back.
+    let (mark, away) = (home.state().join("seq.mark"), home.state().join("away"));
+    home.daemon().signal(Signal::STOP);
+    fs::rename(&mark, &away).unwrap();
+    home.kill_daemon();
+    gate.open();
+    let note = home.state().join("done").join(ticket);
+    home.await_fact("word is left", || note.symlink_metadata().ok());
+    let left = std::time::SystemTime::now();
+    fs::rename(&away, &mark).unwrap();
+    running.wait().is_silent(9);
+    let logged = home.seq(&["log", "-d", "foo.com", "--json"]);
+    let turn: serde_json::Value = serde_json::from_slice(&logged.stdout).expect("one turn");
+    assert_eq!((&turn["exit_status"], &turn["outcome"]), (&9.into(), &"done".into()));
+    let ended: jiff::Timestamp = turn["ended_at"].as_str().unwrap().parse().unwrap();
+    assert!(ended <= left.try_into().unwrap(), "{turn}");
+    assert!(note.symlink_metadata().is_err(), "it has been taken in");
+}
+
+#[test]
 fn a_daemon_that_hangs_costs_nobody_the_place_and_holds_nobody_up() {
     let home = Home::new();
     let gate = home.gate("gate");

@@ -5,6 +5,7 @@ mod support;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use rustix::process::Signal;
 use support::{Home, Terminal};
 
 fn run(home: &Home, arguments: &[&str]) -> Command {
@@ -55,6 +56,41 @@ fn a_live_line_in_eighty_columns_says_how_long_is_left() {
     gate.open();
     holder.wait().is_silent(0);
     assert_eq!(terminal.wait().status.code(), Some(0));
+}
+
+#[test]
+fn a_terminal_that_a_killed_command_left_in_disorder_is_set_back() {
+    let home = Home::new();
+    let program = home.seq_command::<&str>(&[]);
+    let program = program.get_program().to_str().unwrap();
+    for (end, is_set_back) in [("kill -9 $$", true), ("exit 1", false)] {
+        let mut shell = home.command("sh");
+        shell.args(["-c", r#"$0 run -d foo.com -- sh -c "stty raw -echo; $1"; stty -a; echo end"#, program, end]);
+        let mut terminal = Terminal::start(&home, &shell, 80);
+        terminal.await_text("end");
+        assert_eq!(terminal.wait().status.code(), Some(0));
+        assert_eq!(terminal.shown.contains(" icanon"), is_set_back, "{end}: {:?}", terminal.shown);
+        assert_eq!(terminal.shown.contains(" echo "), is_set_back, "{end}: {:?}", terminal.shown);
+    }
+}
+
+#[test]
+fn who_waits_at_a_terminal_is_told_when_the_daemon_does_not_answer_any_more() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let holder = home.hold("foo.com", "holder", "gate");
+    let mut terminal = Terminal::start(&home, &run(&home, &["--", "echo", "mine"]), 100);
+    terminal.await_text("./worker holder gate");
+    let daemon = home.daemon();
+    daemon.signal(Signal::STOP);
+    terminal
+        .await_text(&format!("is stopped and did not answer for 5 s: let it go on with 'kill -CONT {}'", daemon.pid));
+    daemon.signal(Signal::CONT);
+    gate.open();
+    holder.wait().is_silent(0);
+    assert_eq!(terminal.wait().status.code(), Some(0));
+    assert!(terminal.shown.ends_with("mine\r\n"), "{:?}", terminal.shown);
+    assert_eq!(terminal.shown.matches("did not answer").count(), 1, "{:?}", terminal.shown);
 }
 
 #[test]
@@ -149,7 +185,7 @@ fn a_signal_from_elsewhere_reaches_a_command_at_a_terminal_once() {
     home.script("counter.py", COUNTER);
     let mut terminal = Terminal::start(&home, &run(&home, &["--", "python3", "counter.py"]), 100);
     terminal.await_text("ready");
-    support::signal(terminal.pid(), rustix::process::Signal::INT);
+    support::signal(terminal.pid(), Signal::INT);
     terminal.await_text("interrupt 1");
     gate.open();
     assert_eq!(terminal.wait().status.code(), Some(41));

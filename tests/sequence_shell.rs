@@ -293,6 +293,46 @@ fn a_turn_that_could_not_be_told_is_given_back() {
 }
 
 #[test]
+fn a_lease_is_given_back_by_its_shell_or_once_that_has_ended_by_any() {
+    let home = Home::new();
+    let take = r#""$SEQ" sequence -d foo.com --request-id deploy --lease 1h"#;
+    // Steps of a job, each with a shell of its own.
+    for done in ["-d foo.com", "-d foo.com --request-id deploy"] {
+        home.sh(&format!("{take}; true")).is_silent(0);
+        home.sh(&format!("\"$SEQ\" done {done}; true")).is_silent(0);
+        home.await_idle("foo.com");
+        home.sh(&format!("{take}; \"$SEQ\" done {done}")).is_silent(0);
+        home.await_idle("foo.com");
+    }
+    let gate = home.gate("gate");
+    let owner = home.launch(home.command("sh").args(["-c", &format!("{take}; read -r line <gate")]));
+    let turn = home.await_holder("foo.com", "lease");
+    for done in ["-d foo.com", "-d foo.com --request-id deploy"] {
+        home.sh(&format!("\"$SEQ\" done {done}")).complains(1, "foo.com");
+    }
+    let again = home.await_holder("foo.com", "lease");
+    assert_eq!(again["ticket"], turn["ticket"], "a late `done` leaves it alone");
+    let ticket = turn["ticket"].to_string();
+    home.seq(&["done", "--ticket", &ticket]).is_silent(0);
+    home.await_idle("foo.com");
+    gate.open();
+    owner.wait().is_silent(0);
+}
+
+#[test]
+fn a_done_ends_the_turn_of_its_own_shell_and_not_a_lease_that_was_left_before() {
+    let home = Home::new();
+    home.seq(&["policy", "set", "foo.com", "--concurrency", "2"]).is_silent(0);
+    home.sh(r#""$SEQ" sequence -d foo.com --lease 1h; true"#).is_silent(0);
+    let left = home.await_holder("foo.com", "lease")["ticket"].clone();
+    for own in ["", "--lease 1h"] {
+        home.sh(&format!(r#""$SEQ" sequence -d foo.com {own}; "$SEQ" done -d foo.com; sleep 0"#)).is_silent(0);
+        let status = home.await_status("foo.com", "one turn", |line| line["holders"].as_array().unwrap().len() == 1);
+        assert_eq!(status["holders"][0]["ticket"], left, "{own}");
+    }
+}
+
+#[test]
 fn a_lease_of_no_time_is_wrong_usage() {
     let home = Home::new();
     for lease in ["0", "0s", "0.0001"] {

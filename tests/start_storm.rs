@@ -165,7 +165,7 @@ fn a_client_that_is_stopped_on_its_way_holds_up_nobody() {
 fn max_wait_is_kept_while_another_client_is_on_its_way() {
     let home = Home::new();
     let busy = on_its_way(&home, "exec sleep 1000");
-    let way_out = format!("another client (pid {}) is starting it and does not end: try again, or end it", busy.pid());
+    let way_out = format!("another client (pid {}) is starting it and is not done: try again", busy.pid());
     for arguments in
         [&["run", "-d", "a", "-w", "1s", "--", "true"][..], &["sequence", "-d", "a", "-w", "1s", "--lease", "1h"]]
     {

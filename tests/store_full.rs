@@ -164,6 +164,8 @@ fn on_a_full_disk_all_in_line_are_told_once_and_go_on_in_order_when_there_is_roo
     let late = worker(&home, "late", &["--max-wait", "100ms"]).wait();
     assert_eq!(late.status.code(), Some(75));
     assert!(late.stderr().lines().last().unwrap().ends_with(&format!("ms: {words}")), "{}", late.stderr());
+    let said = format!("seq: {words}; waiting until that is done\nseq: a is not idle after 100ms: {words}\n");
+    home.seq(&["wait", "-d", "a", "-w", "100ms"]).says(75, "", &said);
 
     gate.open();
     holder.wait().is_silent(7);
@@ -291,6 +293,38 @@ fn how_commands_ended_on_a_full_disk_is_known_also_when_the_daemon_is_killed_the
         let turn: Value = serde_json::from_str(turns.stdout().trim()).unwrap();
         assert_eq!((&turn["outcome"], &turn["exit_status"]), (&"done".into(), &index.into()), "{name}");
     }
+}
+
+#[test]
+fn a_script_that_gives_its_turn_back_on_a_full_disk_goes_on_and_the_turn_is_passed_on_when_there_is_room() {
+    let home = Home::new();
+    let disk = Disk::of(&home);
+    let (gate, end) = (home.gate("gate"), home.gate("end"));
+    let script = "set -e; $SEQ sequence -d a --request-id x; echo begun >>log; read -r line <gate; \
+                  $SEQ done -d a --request-id x; echo went on >>log; read -r line <end";
+    let shell = home.launch(home.command("sh").args(["-c", script]));
+    home.await_line("begun");
+    let ticket = home.await_holder("a", "process")["ticket"].as_u64().unwrap();
+    let waiter = home.queue("a", "waiter", 1);
+    disk.fill();
+    let unheard = worker(&home, "unheard", &[]);
+    await_words(&home, &unheard, &disk.words());
+    // One that is not the caller's is not given back, and that is no success.
+    home.seq(&["done", "-d", "a", "--request-id", "x"]).says(125, "", &format!("seq: {}\n", disk.words()));
+    gate.open();
+    home.await_line("went on");
+    let words = format!("seq: {}; the turn has ended, and is passed on once that is done\n", disk.words());
+    assert_eq!(shell.stderr_so_far(), words);
+    // Once more is fine, as always.
+    home.seq(&["done", "--ticket", &ticket.to_string()]).says(0, "", &words);
+    disk.free();
+    for running in [waiter, unheard] {
+        assert_eq!(running.wait().status.code(), Some(0));
+    }
+    end.open();
+    assert_eq!(shell.wait().status.code(), Some(0));
+    let began = ["begun", "went on", "start waiter", "end waiter"];
+    assert_eq!(home.log(), [&began[..], &["start unheard", "end unheard"]].concat());
 }
 
 #[test]

@@ -50,7 +50,10 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
         }
         _ => {
             let tip = tip_for_dash(&error, arguments);
-            let lines = lines(&printable(with_suggestion(error))).into_iter().chain(tip).collect();
+            let mut lines = lines(&printable(with_suggestion(error)));
+            // Clap's own would not help then.
+            lines.retain(|line| tip.is_none() || !line.starts_with("tip: "));
+            lines.extend(tip);
             UsageError::Wrong { lines, exit_status: usage_status(&arguments[1..]) }
         }
     })
@@ -77,8 +80,9 @@ fn tip_for_dash(error: &clap::Error, arguments: &[OsString]) -> Option<String> {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
     let is_domain = |word: &OsString| word == "-d" || word == "--domain";
     let after = arguments.iter().skip_while(|word| !is_domain(word)).nth(1)?.to_str()?;
-    let is_taken = option.starts_with("--domain") && error.kind() == ErrorKind::InvalidValue;
-    (is_taken && after.starts_with('-') && after != "--")
+    let is_missing = option.starts_with("--domain") && error.kind() == ErrorKind::InvalidValue;
+    let is_unknown = after.starts_with(option.as_str()) && error.kind() == ErrorKind::UnknownArgument;
+    ((is_missing || is_unknown) && after.starts_with('-') && after != "--")
         .then(|| format!("tip: a domain that starts with '-' is written --domain={}", after.escape_default()))
 }
 
@@ -126,7 +130,8 @@ fn missing(error: &clap::Error) -> Vec<String> {
 
 /// Which word is not UTF-8, which clap does not say. Words of a command need not be.
 fn not_utf8(error: &clap::Error, arguments: &[OsString]) -> Vec<String> {
-    let Some(word) = arguments.iter().take_while(|word| *word != "--").find(|word| word.to_str().is_none()) else {
+    let Some(word) = arguments.iter().skip(1).take_while(|word| *word != "--").find(|word| word.to_str().is_none())
+    else {
         return lines(error);
     };
     let shown = word.as_bytes().escape_ascii();
@@ -227,7 +232,10 @@ mod tests {
             other => panic!("{line}: {other:?}"),
         };
         assert_eq!(last("seq run -d -dash -- true"), "tip: a domain that starts with '-' is written --domain=-dash");
+        assert_eq!(last("seq run -d -x -- true"), "tip: a domain that starts with '-' is written --domain=-x");
+        assert_eq!(last("seq run -d -xyz -- true"), "tip: a domain that starts with '-' is written --domain=-xyz");
         assert!(!last("seq run -d -- true").contains("--domain="));
+        assert!(!last("seq run -d x -y -- true").contains("--domain="));
         assert!(parse(&words("seq run --domain=-dash -- true")).is_ok());
     }
 

@@ -15,10 +15,10 @@ use rustix::process::geteuid;
 
 use crate::cli::Global;
 use crate::clock::Time;
-use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory};
+use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory, was_stopped};
 use crate::error::{Cure, Error, status, with_limit};
 use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Reply, Request, Ticket};
 
 use super::link::{Link, LinkError};
 use super::process::is_stopped;
@@ -101,18 +101,34 @@ impl Daemon {
 
     /// Connects, and starts a daemon if there is none and that is allowed.
     pub fn connect(&self) -> Result<Link, Error> {
+        self.connect_unless(|| false)?.ok_or_else(|| self.absent())
+    }
+
+    /// Connects for who waits with this ticket, and starts a daemon if need be; nothing when the last one was told to
+    /// leave for good, and this place in line went with it.
+    pub(super) fn connect_for(&self, ticket: Ticket) -> Result<Option<Link>, Error> {
+        self.connect_unless(|| was_stopped(&self.place.life_lock, ticket))
+    }
+
+    /// Nothing when there is no daemon and none is to be started, since `is_over`.
+    fn connect_unless(&self, is_over: impl Fn() -> bool) -> Result<Option<Link>, Error> {
         match self.connect_once() {
-            Ok(link) => Ok(link),
+            Ok(link) => Ok(Some(link)),
             Err(Refusal::Wrong(error)) => Err(error),
-            Err(Refusal::Absent) if self.may_start() => self.start(),
+            Err(Refusal::Absent) if is_over() => Ok(None),
+            Err(Refusal::Absent) if self.may_start() => self.start_unless(is_over),
             Err(Refusal::Absent) => Err(self.absent()),
         }
     }
 
     /// Starts a daemon and connects to it. One that takes longer to start than who asks wants to wait gives no turn in
     /// time.
-    fn start(&self) -> Result<Link, Error> {
-        start(&self.place, self.patience(), || self.connect_if_up()).map_err(|error| match error.cure() {
+    fn start_unless(&self, is_over: impl Fn() -> bool) -> Result<Option<Link>, Error> {
+        let connect = || match self.connect_if_up()? {
+            None if is_over() => Ok(Some(None)),
+            found => Ok(found.map(Some)),
+        };
+        start(&self.place, self.patience(), connect).map_err(|error| match error.cure() {
             Cure::Unknown if self.is_late() => Error::new(status::NO_TURN, error),
             _ => error,
         })
@@ -378,12 +394,19 @@ impl Daemon {
     /// A daemon that takes no connection, or gives no answer, in time.
     fn silent(&self) -> Error {
         let is_late = self.is_late();
-        let how_long = if is_late { "in time".to_owned() } else { format!("for {} s", self.patience.as_secs()) };
-        Error::new(if is_late { status::NO_TURN } else { status::FAILURE }, self.silence(&how_long))
+        if is_late {
+            return Error::new(status::NO_TURN, self.no_answer("in time"));
+        }
+        Error::new(status::FAILURE, self.silence())
+    }
+
+    /// That the daemon does not answer what it should answer at once, and the way out.
+    pub(super) fn silence(&self) -> String {
+        self.no_answer(&format!("for {} s", self.patience.as_secs()))
     }
 
     /// Who did not answer for so long, and the way out.
-    fn silence(&self, how_long: &str) -> String {
+    fn no_answer(&self, how_long: &str) -> String {
         let socket = self.place.socket.display();
         match daemon_pid(&self.place) {
             Some(pid) if is_stopped(pid) => format!(

@@ -3,36 +3,49 @@
 use rustix::process::geteuid;
 
 use crate::cli;
+use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::protocol::limits::{ANSWER_TIMEOUT, WAITERS_PER_DOMAIN_MAX};
 use crate::protocol::{
-    Cancel, DomainStatus, Done, ErrorCode, ErrorReply, HolderState, HolderStatus, Release, Reply, Request, Status,
-    Ticket,
+    Cancel, DomainStatus, Done, ErrorCode, ErrorReply, HolderState, HolderStatus, Release, Reply, Request, Stalled,
+    Status, Ticket,
 };
+use crate::words::say;
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError};
-use super::process::ancestry;
+use super::process::{ancestry, has_ended_since};
 use super::refusal::{refused, unless_sent_away};
 
 /// Gives a turn back. Nothing to give back is fine: it may have ended by itself.
 pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
-    let processes = ancestry();
+    let callers = ancestry();
     let named = Named { domain: args.domain.as_deref(), request_id: args.request_id.as_deref(), ticket: args.ticket };
-    let request = |ticket| {
+    let request = |ticket, line: Option<&DomainStatus>| {
+        let holders = line.iter().flat_map(|line| &line.holders);
+        let leases = holders.filter(|holder| is_callers(holder, &callers) || is_left_lease(holder));
+        let leases = leases.filter(|holder| holder.state == HolderState::Lease && ticket == Some(holder.ticket.0));
         Request::Done(Done {
             domain: args.domain.clone(),
             request_id: args.request_id.clone(),
             ticket,
             exit_status: None,
-            processes: processes.clone(),
+            processes: callers.clone(),
+            speaks_for: leases.map(|holder| holder.pid).collect(),
         })
     };
+    // What is the caller's own goes before what anybody may end.
     let of_caller = |line: &DomainStatus| {
-        line.holders.iter().find(|holder| is_callers(holder, &processes)).map(|holder| holder.ticket)
+        let own = line.holders.iter().find(|holder| is_callers(holder, &callers));
+        own.or_else(|| line.holders.iter().find(|holder| is_left_lease(holder))).map(|holder| holder.ticket)
     };
     match named.end(daemon, request, of_caller)? {
         Some(Answer::Reply(Reply::Done(_)) | Answer::Lost) | None => Ok(status::OK),
+        // It has ended, and nothing is left to do for whoever calls this: a script goes on.
+        Some(Answer::Reply(Reply::Stalled(Stalled { message, counts: Some(true) }))) => {
+            say("seq", format_args!("{message}; the turn has ended, and is passed on once that is done"));
+            Ok(status::OK)
+        }
         Some(other) => Err(other.refusal()),
     }
 }
@@ -40,8 +53,9 @@ pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
 /// Takes a waiter out of its line.
 pub(super) fn cancel(daemon: &Daemon, args: &cli::Cancel) -> Result<u8, Error> {
     let named = Named { domain: args.domain.as_deref(), request_id: args.request_id.as_deref(), ticket: args.ticket };
-    let request =
-        |ticket| Request::Cancel(Cancel { domain: args.domain.clone(), request_id: args.request_id.clone(), ticket });
+    let request = |ticket, _: Option<&_>| {
+        Request::Cancel(Cancel { domain: args.domain.clone(), request_id: args.request_id.clone(), ticket })
+    };
     match named.end(daemon, request, |_| None)? {
         Some(Answer::Reply(Reply::Cancelled(_)) | Answer::Lost) => Ok(status::OK),
         Some(other) => Err(other.refusal()),
@@ -52,7 +66,8 @@ pub(super) fn cancel(daemon: &Daemon, args: &cli::Cancel) -> Result<u8, Error> {
 /// Takes the turn from its holder.
 pub(super) fn release(daemon: &Daemon, args: &cli::Release) -> Result<u8, Error> {
     let named = Named { domain: args.domain.as_deref(), request_id: None, ticket: args.ticket };
-    let request = |ticket| Request::Release(Release { domain: args.domain.clone(), request_id: None, ticket });
+    let request =
+        |ticket, _: Option<&_>| Request::Release(Release { domain: args.domain.clone(), request_id: None, ticket });
     let only_holder = |line: &DomainStatus| match &line.holders[..] {
         [only] => Some(only.ticket),
         _ => None,
@@ -66,14 +81,21 @@ pub(super) fn release(daemon: &Daemon, args: &cli::Release) -> Result<u8, Error>
 
 /// Whether a bare `done` of `processes`, this one and those it descends from, visibly means this turn.
 fn is_callers(holder: &HolderStatus, processes: &[u32]) -> bool {
+    let is_bound = matches!(holder.state, HolderState::Process | HolderState::Lease);
+    is_bound && is_of_user(holder) && processes.contains(&holder.pid)
+}
+
+fn is_of_user(holder: &HolderStatus) -> bool {
     let me = geteuid();
-    let is_of_user = me.is_root() || holder.uid == me.as_raw();
-    is_of_user
-        && match holder.state {
-            HolderState::Process => processes.contains(&holder.pid),
-            HolderState::Lease => true,
-            _ => false,
-        }
+    me.is_root() || holder.uid == me.as_raw()
+}
+
+/// Whether the shell that took this lease has ended: then anybody of its user may say that it is done, as the next step
+/// of a job does.
+fn is_left_lease(holder: &HolderStatus) -> bool {
+    let held = holder.held_ms.saturating_mul(1_000_000);
+    let taken = Time::from_nanos(Time::now().as_nanos().saturating_sub(held));
+    holder.state == HolderState::Lease && is_of_user(holder) && has_ended_since(holder.pid, taken)
 }
 
 /// The request to be ended, as the user named it.
@@ -105,22 +127,23 @@ impl Answer {
 }
 
 impl Named<'_> {
-    /// Ends it by `request`, which takes the ticket; nothing when there is no daemon. A name may mean another request by
+    /// Ends it by `request`, which takes the ticket and what there is in the line; nothing when there is no daemon. A name may mean another request by
     /// the time that a lost answer makes it necessary to ask again, so the ticket is looked up first: by the request id,
     /// or as `meant` says. By its ticket a request ends once, however often that is asked for.
     fn end(
         &self,
         daemon: &Daemon,
-        request: impl Fn(Option<u64>) -> Request,
+        request: impl Fn(Option<u64>, Option<&DomainStatus>) -> Request,
         meant: impl Fn(&DomainStatus) -> Option<Ticket>,
     ) -> Result<Option<Answer>, Error> {
         let mut ticket = self.ticket;
         // Who had a turn at first, if the ticket is not known.
         let mut holders: Option<Vec<Ticket>> = None;
         let mut may_be_done = false;
+        let mut line = None;
         let asked = daemon.talk_if_there(|link| {
             if ticket.is_none() {
-                let line = self.look(link)?;
+                line = self.look(link)?;
                 let now = line.iter().flat_map(|line| &line.holders).map(|holder| holder.ticket).collect::<Vec<_>>();
                 if may_be_done {
                     if let Some(answer) = after_doubt(holders.as_deref(), &now) {
@@ -131,8 +154,8 @@ impl Named<'_> {
                     holders = Some(now);
                 }
             }
-            link.open_with(&request(ticket), &[])?;
-            let answer = link.answer(Some(ANSWER_TIMEOUT));
+            link.open_with(&request(ticket, line.as_ref()), &[])?;
+            let answer = answer(link, &request(ticket, line.as_ref()));
             may_be_done |= matches!(answer, Err(LinkError::Closed));
             match unless_sent_away(answer?)? {
                 Reply::Error(ErrorReply { code: ErrorCode::NotFound, .. }) if may_be_done => Ok(Answer::Lost),
@@ -159,6 +182,21 @@ impl Named<'_> {
         let holders = line.holders.iter().map(|holder| (&holder.request_id, holder.ticket));
         let mut all = holders.chain(line.waiters.iter().map(|waiter| (&waiter.request_id, waiter.ticket)));
         all.find(|(request_id, _)| request_id.as_str() == wanted).map(|(_, ticket)| ticket)
+    }
+}
+
+/// The answer to `request`. On a full disk that is kept; but whether the turn has ended is told at once, perhaps after
+/// what everybody is told.
+fn answer(link: &mut Link, request: &Request) -> Result<Reply, LinkError> {
+    let deadline = Time::now() + ANSWER_TIMEOUT;
+    let is_for_done = matches!(request, Request::Done(_));
+    let mut unclear = None;
+    loop {
+        match link.answer(Some(deadline.since(Time::now()))) {
+            Ok(reply @ Reply::Stalled(Stalled { counts: None, .. })) if is_for_done => unclear = Some(reply),
+            Err(LinkError::Silent) => return unclear.ok_or(LinkError::Silent),
+            answer => return answer,
+        }
     }
 }
 

@@ -1,12 +1,18 @@
 //! What the daemon refused, as an error with its exit status.
 
-use crate::error::{Error, status};
+use crate::error::{Cure, Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply};
 
 use super::link::LinkError;
 
-/// Why who wants to wait is not even in line yet.
-pub(super) const NO_ROOM: &str = "the daemon has no room for one more";
+/// Why who wants to wait is not even in line yet; the daemon may have said `why` it has no room. To try again later is
+/// what this client does.
+pub(super) fn no_room(why: &str) -> String {
+    match why.strip_suffix(": try again later").unwrap_or(why) {
+        "" => "the daemon has no room for one more".to_owned(),
+        why => format!("the daemon has no room for one more ({why})"),
+    }
+}
 
 /// The error for a reply that is not the one asked for.
 pub(super) fn refused(reply: Reply) -> Error {
@@ -17,6 +23,11 @@ pub(super) fn refused(reply: Reply) -> Error {
             Error::failure("the daemon gave an answer that this seq does not understand: use the same version of both")
         }
     }
+}
+
+/// The error of who waited for a daemon that was told to leave for good.
+pub(super) fn told_to_leave() -> Error {
+    Error::failure("the daemon was told to leave while this request waited: run it again").with_cure(Cure::Person)
 }
 
 /// Whether the daemon is leaving for good, as `seq stop` has it.

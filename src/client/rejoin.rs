@@ -14,7 +14,7 @@ use super::connect::Daemon;
 use super::errand::{Errand, Reporter};
 use super::link::{Link, LinkError};
 use super::pause::Pause;
-use super::refusal::unless_sent_away;
+use super::refusal::{told_to_leave, unless_sent_away};
 
 /// Bytes of a secret, as many again when it is written in hexadecimal digits.
 const SECRET_BYTES: usize = 16;
@@ -39,6 +39,9 @@ pub(super) struct Rejoin {
     /// Those that belong to `sequence`.
     pub(super) descriptors: Vec<OwnedFd>,
     pub(super) known: Known,
+    /// Whether it waits, so that its place went with a daemon that was told to leave for good: none is started then just
+    /// to hear that.
+    pub(super) is_waiting: bool,
     /// When the longest wait is over.
     pub(super) until: Option<Time>,
     /// What to say once the turn is there again: the command, with its pidfd.
@@ -111,7 +114,8 @@ impl Rejoin {
         }
         loop {
             let error = match self.attempt(&mut voice) {
-                Ok(found) => return Ok(found),
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => return Err(told_to_leave()),
                 Err(error) => error,
             };
             let cure = error.cure();
@@ -130,9 +134,10 @@ impl Rejoin {
         }
     }
 
-    /// A daemon that is there but hangs is waited for without end: what it has of this request it keeps.
-    fn attempt(&self, voice: &mut Voice) -> Rejoined {
-        let mut link = self.daemon.connect()?;
+    /// A daemon that is there but hangs is waited for without end: what it has of this request it keeps. Nothing as
+    /// [`connect`](Rejoin::connect).
+    fn attempt(&self, voice: &mut Voice) -> Result<Option<(Link, Reply)>, Error> {
+        let Some(mut link) = self.connect()? else { return Ok(None) };
         let reply = self.ask(&mut link, voice).map_err(|error| self.daemon.explain(error))?;
         if let (Some((started, pidfd)), Reply::Active(active)) = (&self.started, &reply)
             && active.ticket.0 == started.ticket
@@ -140,7 +145,15 @@ impl Rejoin {
             let request = Request::Started(started.clone());
             link.send(&request, &borrowed(pidfd)).map_err(|error| self.daemon.explain(error))?;
         }
-        Ok((link, reply))
+        Ok(Some((link, reply)))
+    }
+
+    /// Nothing when the last daemon was told to leave for good while this waited.
+    fn connect(&self) -> Result<Option<Link>, Error> {
+        match &self.known {
+            Known::Ticket(ticket, _) if self.is_waiting => self.daemon.connect_for(*ticket),
+            _ => self.daemon.connect().map(Some),
+        }
     }
 
     fn ask(&self, link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {

@@ -17,9 +17,9 @@ use crate::words::counted;
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
 use super::pause::Pause;
-use super::process::arguments;
+use super::process::{arguments, sees_the_same_files};
 use super::refusal::{refused, unless_sent_away};
-use super::start::{START_TIMEOUT, await_departure, forbid_start, start_through};
+use super::start::{START_TIMEOUT, await_departure, forbid_start, start_through, try_out};
 
 /// The daemon that is to go.
 struct Old {
@@ -95,6 +95,9 @@ fn make_go(daemon: &Daemon, link: &mut Link, lock: &mut Option<File>) -> Result<
         is_supervised: !arguments.iter().any(|argument| argument == "--detached"),
         info,
     };
+    if daemon.may_start() && is_daemon && sees_the_same_files(old.info.pid) {
+        try_out(daemon.place(), !old.is_supervised).map_err(|why| Obstacle::Other(stays(&old, &why)))?;
+    }
     // Those who wait would start their own version as soon as this one is gone.
     if lock.is_none() && daemon.may_start() {
         *lock = Some(forbid_start(daemon.place()).map_err(Obstacle::Other)?);
@@ -102,6 +105,12 @@ fn make_go(daemon: &Daemon, link: &mut Link, lock: &mut Option<File>) -> Result<
     ask(daemon, link, &old)?;
     await_end(daemon, link, &old).map_err(Obstacle::Other)?;
     Ok(old)
+}
+
+/// What `seq restart` says when the next daemon could not start.
+fn stays(old: &Old, why: &Error) -> Error {
+    let pid = old.info.pid;
+    Error::failure(format_args!("the next daemon could not start, so the present one (pid {pid}) stays: {why}"))
 }
 
 fn info(daemon: &Daemon, link: &mut Link) -> Result<InfoReply, Error> {

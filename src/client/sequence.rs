@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 
 use crate::cli;
-use crate::clock::{milliseconds, show_duration};
+use crate::clock::{milliseconds, milliseconds_at_least, show_duration};
 use crate::error::{Error, with_limit};
 use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, Status};
 
@@ -93,7 +93,7 @@ fn request(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>, has_tur
     Sequence {
         request_id: args.request_id.clone(),
         positions,
-        max_wait_ms: args.max_wait.map(milliseconds),
+        max_wait_ms: args.max_wait.map(milliseconds_at_least),
         binding: if owner.is_some() { Binding::Process } else { Binding::Lease },
         lease_ms: args.lease.map(milliseconds),
         // A shell that names itself is one like any other: its turn is not anybody's to give back.
@@ -101,7 +101,8 @@ fn request(daemon: &Daemon, args: &cli::Sequence, owner: Option<&Owner>, has_tur
         confirm: true,
         fresh: args.request_id.is_some() && !has_turn,
         command: owner.and_then(|owner| command_line(owner.pid)),
-        pid: owner.map(Owner::number),
+        // Of a lease, too, it is the shell that takes it.
+        pid: owner.map(Owner::number).or_else(|| getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs())),
         secret: secret(),
         descriptors: usize::from(owner.is_some()),
         ..wishes(daemon, &args.domain, &args.wishes)

@@ -136,18 +136,18 @@ pub(super) fn start_through<T>(
     }
 }
 
-/// Who kept this client from starting a daemon, and the way out.
+/// Who kept this client from starting a daemon, and the way out. A client that starts one is not to blame if the daemon
+/// hangs, and a `seq run` is never to be ended: its command would go with it.
 fn hindrance(place: &Place) -> String {
+    if let Some(daemon) = who_has_life(place) {
+        return daemon;
+    }
     match lock_holder(&place.start_lock) {
         Some(pid) if is_stopped(pid) => {
             format!("another client (pid {pid}) is starting it and is stopped: let it go on with 'kill -CONT {pid}'")
         }
-        Some(pid) => {
-            format!(
-                "another client (pid {pid}) is starting it and does not end: try again, or end it with 'kill {pid}'"
-            )
-        }
-        None => "another client is starting it and does not end: try again".to_owned(),
+        Some(pid) => format!("another client (pid {pid}) is starting it and is not done: try again"),
+        None => "another client is starting it and is not done: try again".to_owned(),
     }
 }
 
@@ -182,10 +182,30 @@ fn unwritable(path: &Path, error: &io::Error) -> Error {
     Error::failure(words).with_cure(Cure::Person)
 }
 
-/// Runs this very program as the daemon: nothing needs to be found on PATH, and an upgrade does not disturb it.
+/// Starts the daemon by this very program: nothing needs to be found on PATH, and an upgrade does not disturb it.
 fn spawn(place: &Place, deadline: Time) -> Result<Answer, Error> {
+    ask_program(place, &["--detach", "--as-before"], deadline)
+}
+
+/// Finds out whether the daemon could start that is started next at `place`, by this very program if it is `from_here`.
+/// Nothing is changed.
+///
+/// # Errors
+///
+/// With what would keep it from starting.
+pub(super) fn try_out(place: &Place, from_here: bool) -> Result<(), Error> {
+    let arguments: &[&str] = if from_here { &["--try-out", "--detach"] } else { &["--try-out"] };
+    match ask_program(place, arguments, Time::now() + START_TIMEOUT)? {
+        Answer::Failed(why) | Answer::Silent(why) => Err(Error::failure(why)),
+        Answer::Died => Err(Error::failure("it ended before it could tell")),
+        Answer::Ready | Answer::Busy => Ok(()),
+    }
+}
+
+/// Runs this very program as the daemon, with these arguments, and gives the one line that it says.
+fn ask_program(place: &Place, arguments: &[&str], deadline: Time) -> Result<Answer, Error> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("seqd").args(["--detach", "--as-before", "--socket"]).arg(&place.socket).env_clear().current_dir("/");
+    command.arg0("seqd").args(arguments).arg("--socket").arg(&place.socket).env_clear().current_dir("/");
     // What the daemon needs of the environment: where its tools and its config file are, and in which time zone people
     // read its log.
     command.envs(["PATH", "HOME", "TZ"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));

@@ -12,13 +12,13 @@ use super::around::{LOOK_AFTER, LOOK_ID, look_request, turn_around};
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::deliver::give_back;
 use super::link::{Link, LinkError};
-use super::refusal::{is_full, unless_sent_away};
+use super::refusal::{is_full, told_to_leave, unless_sent_away};
 use super::rejoin::is_no_ticket_of_ours;
 use super::signals::Signals;
 use super::table::ordinal;
 use super::waiting::Waiting;
 use super::wake::{Wake, first_answer, next};
-use crate::clock::{Time, milliseconds, show_duration};
+use crate::clock::{Time, milliseconds, show_wait};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
@@ -33,6 +33,27 @@ pub(super) enum Outcome {
 
 /// How waiting over one connection after the other ended.
 type Waited = Result<Active, Signal>;
+
+/// The question who has the turn.
+#[derive(Clone, Copy)]
+enum Question {
+    None,
+    /// The answer is due then.
+    Asked {
+        due: Time,
+    },
+    /// There is no answer, and the user knows why.
+    Overdue,
+}
+
+impl Question {
+    fn due(self) -> Option<Time> {
+        match self {
+            Question::Asked { due } => Some(due),
+            Question::None | Question::Overdue => None,
+        }
+    }
+}
 
 /// A request that waits for its turn.
 struct Asker<'a> {
@@ -55,6 +76,7 @@ struct Asker<'a> {
     has_been_sent_away: bool,
     /// Why the daemon can neither write nor tell anything at present.
     stalled: Option<String>,
+    question: Question,
     /// When to look whether this process runs under the turn that it waits for; none once that is done.
     look_at: Option<Time>,
     /// The turn, while the daemon has not said that it heard the confirmation; and when it must have, if it can.
@@ -87,6 +109,7 @@ pub(super) fn take_turn(
         is_late: None,
         has_been_sent_away: false,
         stalled: None,
+        question: Question::None,
         look_at: Some(Time::now() + LOOK_AFTER),
         unconfirmed: None,
     };
@@ -99,10 +122,12 @@ impl Asker<'_> {
     fn until_end(&mut self) -> Result<Outcome, Error> {
         let (mut link, wake) = match self.ask() {
             Ok(asked) => asked,
-            Err(error) if error.cure() == Cure::Room && !self.sequence.no_wait => match self.await_room()? {
-                Rejoining::Back(link, reply) => (link, Wake::Reply(reply)),
-                Rejoining::Signal(signal) => return Ok(Outcome::Signal(signal)),
-            },
+            Err(error) if error.cure() == Cure::Room && !self.sequence.no_wait => {
+                match self.await_room(&error.to_string())? {
+                    Rejoining::Back(link, reply) => (link, Wake::Reply(reply)),
+                    Rejoining::Signal(signal) => return Ok(Outcome::Signal(signal)),
+                }
+            }
             Err(error) => return Err(error),
         };
         let ended = self.until_turn(&mut link, wake);
@@ -143,8 +168,8 @@ impl Asker<'_> {
                     Rejoining::Signal(signal) => return Ok(Err(signal)),
                 },
             }
-            let look_in = self.look_at.map(|at| at.since(Time::now()));
-            let patience = [self.waiting.next_tick(), self.left_to_daemon(), look_in].into_iter().flatten().min();
+            let next_look = self.look_at.into_iter().chain(self.question.due()).min().map(|at| at.since(Time::now()));
+            let patience = [self.waiting.next_tick(), self.left_to_daemon(), next_look].into_iter().flatten().min();
             wake = next(link, self.signals, patience).or_else(|error| self.lost(error))?;
         }
     }
@@ -167,7 +192,17 @@ impl Asker<'_> {
                 }
                 self.confirm(active, link)?;
             }
-            Reply::Error(error) if is_resuming && is_no_ticket_of_ours(error.code) => self.ask_anew(link)?,
+            Reply::Error(error) if is_resuming && is_no_ticket_of_ours(error.code) => {
+                // A name of one's own is given again only to who comes by that name.
+                if let (ErrorCode::Forbidden, Some(name), Some(_)) =
+                    (error.code, &self.sequence.request_id, &self.known)
+                {
+                    let words =
+                        format_args!("request {name} came again by another connection, which has its place now");
+                    return Err(Error::new(status::CANCELLED, words));
+                }
+                self.ask_anew(link)?;
+            }
             // The daemon counts from when it was asked.
             Reply::Error(ErrorReply { code: ErrorCode::TimedOut, message, .. }) => {
                 let no_turn = Error::new(status::NO_TURN, message);
@@ -179,6 +214,9 @@ impl Asker<'_> {
             Reply::Stalled(stalled) => {
                 // What became of it is told when there is room again.
                 self.is_resuming = is_resuming;
+                if let Question::Asked { .. } = self.question {
+                    self.question = Question::Overdue;
+                }
                 self.waiting.warn_of_trouble(&stalled.message);
                 self.stalled = Some(stalled.message);
             }
@@ -198,7 +236,12 @@ impl Asker<'_> {
                 None => self.daemon.explain(LinkError::Silent),
             });
         }
-        if self.waiting.tick() {
+        if self.question.due().is_some_and(|due| due <= Time::now()) {
+            self.question = Question::Overdue;
+            self.waiting.warn_of_trouble(&self.daemon.silence());
+        }
+        // Who does not answer is not asked again and again.
+        if self.waiting.tick() && matches!(self.question, Question::None) {
             self.ask_who_holds(link)?;
         }
         if self.look_at.is_some_and(|at| at <= Time::now()) {
@@ -238,6 +281,7 @@ impl Asker<'_> {
     }
 
     fn hear(&mut self, reply: Reply, link: &Link) -> Result<(), Error> {
+        self.question = Question::None;
         self.stalled = None;
         self.waiting.forget_trouble();
         match reply {
@@ -294,7 +338,7 @@ impl Asker<'_> {
         match &self.unconfirmed {
             Some(_) if self.stalled.is_some() => None,
             Some((_, by)) => Some(by.since(Time::now())),
-            None => self.left(self.grace()),
+            None => self.left(MAX_WAIT_GRACE),
         }
     }
 
@@ -309,11 +353,6 @@ impl Asker<'_> {
         }
     }
 
-    /// How long the daemon may take to say that the longest wait is over.
-    fn grace(&self) -> Duration {
-        if self.stalled.is_some() { Duration::ZERO } else { MAX_WAIT_GRACE }
-    }
-
     fn lost(&self, error: LinkError) -> Result<Wake, Error> {
         match error {
             LinkError::Closed => Ok(Wake::Lost),
@@ -322,15 +361,19 @@ impl Asker<'_> {
     }
 
     fn timed_out(&self, why: &str) -> Error {
-        let waited = show_duration(Time::now().since(self.asked));
+        let waited = show_wait(Time::now().since(self.asked), self.sequence.max_wait_ms.map(Duration::from_millis));
         let domain = &self.sequence.domain;
         Error::new(status::NO_TURN, format_args!("no turn in {domain} after {waited}: {why}"))
     }
 
     /// Asks who has the turn, if somebody will be shown the answer.
-    fn ask_who_holds(&self, link: &Link) -> Result<(), Error> {
+    fn ask_who_holds(&mut self, link: &Link) -> Result<(), Error> {
         if !self.waiting.is_shown() {
             return Ok(());
+        }
+        if matches!(self.question, Question::None) {
+            let due = Time::now() + ANSWER_TIMEOUT;
+            self.question = if self.stalled.is_none() { Question::Asked { due } } else { Question::Overdue };
         }
         let domain = Some(self.sequence.domain.clone());
         ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))
@@ -361,8 +404,8 @@ fn no_turn(error: &ErrorReply) -> Error {
         ErrorCode::Cancelled | ErrorCode::TakenOver | ErrorCode::Superseded => status::CANCELLED,
         _ => status::FAILURE,
     };
-    if error.code == ErrorCode::Leaving {
-        return Error::failure("the daemon was told to leave while this request waited: run it again");
+    if matches!(error.code, ErrorCode::Leaving | ErrorCode::Stopped) {
+        return told_to_leave();
     }
     Error::new(exit_status, &error.message)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::termios::isatty;
 
 use crate::cli;
-use crate::clock::{Time, milliseconds, show_duration};
+use crate::clock::{Time, exact_duration, milliseconds_at_least};
 use crate::error::{Cure, Error, status};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Request, Wait};
 use crate::words::say;
@@ -16,7 +16,7 @@ use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::link::{Link, LinkError, check_version};
 use super::nested::outer_turn;
 use super::pause::{Pause, RETURN_TIMEOUT};
-use super::refusal::{NO_ROOM, is_full, is_leaving, is_restarting, refused};
+use super::refusal::{is_full, is_leaving, is_restarting, no_room, refused};
 
 /// Waits, as long as it takes. A daemon that leaves meanwhile hands its turns to the next, which is then asked; one that
 /// has no room is asked again.
@@ -32,7 +32,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
         let request = Request::Wait(Wait {
             domain: args.domain.clone(),
             request_id: None,
-            max_wait_ms: left.map(milliseconds),
+            max_wait_ms: left.map(milliseconds_at_least),
             within: outer_turn(&daemon.place().socket),
         });
         let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {
@@ -54,8 +54,8 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             Err(error) => return Err(error),
         };
         give_up = Some(Time::now() + RETURN_TIMEOUT);
-        let patience = left.map(|left| left + MAX_WAIT_GRACE);
-        match first.map_or_else(|| answer(&mut link, patience, &mut trouble), Ok) {
+        let mut stalled = None;
+        match first.map_or_else(|| answer(&mut link, deadline, (&mut stalled, &mut trouble)), Ok) {
             Ok(Reply::Idle(_)) => return Ok(status::OK),
             Ok(Reply::Error(ErrorReply { code: ErrorCode::TimedOut, .. })) => return Err(not_idle(args)),
             Ok(reply) if is_restarting(&reply) => pause = Pause::new(),
@@ -63,7 +63,7 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             Ok(reply) if is_leaving(&reply) => return Err(told_to_leave(args)),
             Ok(other) => return Err(refused(other)),
             Err(LinkError::Closed) => pause = Pause::new(),
-            Err(error) => return Err(daemon.explain(error)),
+            Err(error) => return Err(stalled.map_or_else(|| daemon.explain(error), |why| not_idle_for(args, &why))),
         }
     }
 }
@@ -74,8 +74,9 @@ fn await_room(trouble: &mut String, pause: Duration, deadline: Option<Time>, why
     if left.is_zero() {
         return Err(Error::new(status::NO_TURN, why));
     }
-    if isatty(io::stderr()) {
-        tell_once(trouble, format!("{NO_ROOM}; waiting until it has"));
+    // Once, for who has how many connections changes from one moment to the next.
+    if isatty(io::stderr()) && !trouble.starts_with(&no_room("")) {
+        tell_once(trouble, format!("{}; waiting until it has", no_room(&why.to_string())));
     }
     thread::sleep(left.min(pause));
     Ok(())
@@ -85,12 +86,19 @@ fn left_until(deadline: Option<Time>) -> Duration {
     deadline.map_or(Duration::MAX, |deadline| deadline.since(Time::now()))
 }
 
-/// The answer. That the daemon cannot write is said once, for somebody has to do something about it.
-fn answer(link: &mut Link, patience: Option<Duration>, trouble: &mut String) -> Result<Reply, LinkError> {
-    let deadline = patience.map(|patience| Time::now() + patience);
+/// The answer. Why the daemon is `stalled`, so that it cannot give one, is said once, for somebody has to do something
+/// about it.
+fn answer(
+    link: &mut Link,
+    deadline: Option<Time>,
+    (stalled, trouble): (&mut Option<String>, &mut String),
+) -> Result<Reply, LinkError> {
     loop {
-        match link.answer(deadline.map(|deadline| deadline.since(Time::now())))? {
-            Reply::Stalled(found) => tell_once(trouble, format!("{}; waiting until that is done", found.message)),
+        match link.answer(deadline.map(|deadline| (deadline + MAX_WAIT_GRACE).since(Time::now())))? {
+            Reply::Stalled(found) => {
+                tell_once(trouble, format!("{}; waiting until that is done", found.message));
+                *stalled = Some(found.message);
+            }
             reply => return Ok(reply),
         }
     }
@@ -119,6 +127,11 @@ fn told_to_leave(args: &cli::Wait) -> Error {
 }
 
 fn not_idle(args: &cli::Wait) -> Error {
-    let longest = show_duration(args.max_wait.unwrap_or(Duration::ZERO));
+    let longest = exact_duration(args.max_wait.unwrap_or(Duration::ZERO));
     Error::new(status::NO_TURN, format_args!("{} is not idle after {longest}", args.domain))
+}
+
+/// It may be idle, but the daemon cannot say so.
+fn not_idle_for(args: &cli::Wait, why: &str) -> Error {
+    Error::new(status::NO_TURN, format_args!("{}: {why}", not_idle(args)))
 }

@@ -20,6 +20,9 @@ const FIRST_AFTER: Duration = Duration::from_millis(150);
 /// How often the live line is drawn anew.
 const LIVE_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a live line asks anew who has the turn, so that it is seen when the daemon does not answer any more.
+const LIVE_ASKS_EVERY: Duration = Duration::from_secs(5);
+
 /// How often a CI log gets a line.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
@@ -61,6 +64,8 @@ pub(super) struct Waiting {
     trouble: Option<String>,
     /// When to show it next; none before the place is known, and when only a change is worth a word.
     due: Option<Time>,
+    /// When a live line, which is drawn more often than that, asks for what is new.
+    ask_at: Time,
     /// Columns of the live line that is on the screen; zero when none is.
     columns_drawn: usize,
 }
@@ -75,7 +80,8 @@ impl Waiting {
         let domain = domains.iter().map(shown).collect::<Vec<_>>().join(", ");
         let domain = super::table::printable(&domain);
         let standing = Standing::default();
-        Waiting { domain, style, loudness, standing, trouble: None, due: None, columns_drawn: 0 }
+        let ask_at = Time::now() + LIVE_ASKS_EVERY;
+        Waiting { domain, style, loudness, standing, trouble: None, due: None, ask_at, columns_drawn: 0 }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -122,7 +128,11 @@ impl Waiting {
             Style::Live => Some(now + LIVE_EVERY),
             Style::Log => Some(now + LOG_EVERY),
         };
-        self.style == Style::Log
+        let asks = self.style == Style::Log || (self.style == Style::Live && self.ask_at <= now);
+        if asks {
+            self.ask_at = now + LIVE_ASKS_EVERY;
+        }
+        asks
     }
 
     /// Says what happened on the way, if that much is wanted.

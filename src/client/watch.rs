@@ -18,7 +18,7 @@ use super::log::several;
 use super::moment::clock;
 use super::pause::{Pause, RETURN_TIMEOUT};
 use super::policy::shown_values;
-use super::refusal::{refused, unless_sent_away};
+use super::refusal::{is_leaving, is_restarting, refused, unless_sent_away};
 use super::status::{Users, describe, json, show_milliseconds, shown_command};
 use super::table::{Screen, printable};
 
@@ -87,8 +87,10 @@ fn begin_again(daemon: &Daemon, request: &Request) -> Result<Option<Link>, Error
 fn next(link: &mut Link) -> Result<Option<Reply>, LinkError> {
     let stdout = std::io::stdout();
     loop {
-        if let Some(reply) = link.try_receive()? {
-            return Ok(Some(reply));
+        match link.try_receive()? {
+            Some(reply) if is_restarting(&reply) || is_leaving(&reply) => return Err(LinkError::Closed),
+            Some(reply) => return Ok(Some(reply)),
+            None => {}
         }
         let stdout = stdout.as_fd();
         let mut ready = [PollFd::new(&*link, PollFlags::IN), PollFd::from_borrowed_fd(stdout, PollFlags::empty())];

@@ -30,7 +30,7 @@ use super::wake::Wake;
 use crate::clock::Time;
 use crate::error::Error;
 use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_EXTRA_OPERATORS};
-use crate::protocol::{ErrorCode, ErrorReply, Reply, encode};
+use crate::protocol::{ErrorCode, ErrorReply, Reply, Ticket, encode};
 use crate::sequencer::{ConnectionId, Peer};
 
 /// How long to leave the door closed when nobody can be let in: the system has no memory for that, or no descriptor
@@ -124,8 +124,15 @@ impl Door {
         }
     }
 
-    /// Removes the socket, if it is still this daemon's own.
-    pub(super) fn close(&self) {
+    /// Removes the socket, if it is still this daemon's own. Of one that was told to leave for good, those who wait are
+    /// to find that out without another daemon: `stopped_at` is the ticket that would have come next.
+    pub(super) fn close(&self, stopped_at: Option<Ticket>) {
+        if let Some(next) = stopped_at
+            && self.lock.is_in_place()
+            && let Err(error) = self.lock.say_stopped(next)
+        {
+            warn!("those who are on their way back will start another daemon: cannot leave word: {error}");
+        }
         if let Some(identity) = self.identity
             && let Err(error) = listen::remove(&self.place.socket, identity)
         {
@@ -148,8 +155,10 @@ impl Door {
         }
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         let peer = Peer { uid, pid, is_operator };
-        if !self.has_room(peer).await && !self.await_room(peer).await {
-            return turn_away(&stream, ErrorCode::TooManyConnections, too_many(self.connections_max));
+        if !self.has_room(peer).await
+            && let Err(words) = self.await_room(peer).await
+        {
+            return turn_away(&stream, ErrorCode::TooManyConnections, words);
         }
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
@@ -174,29 +183,30 @@ impl Door {
         has_room()
     }
 
-    /// Waits until somebody has made room; gives up when nobody will.
-    async fn await_room(&mut self, peer: Peer) -> bool {
+    /// Waits until somebody has made room; gives up, with what to say, when nobody will.
+    async fn await_room(&mut self, peer: Peer) -> Result<(), String> {
         self.complaint.say(|| format!("{}: who comes waits for room", too_many(self.connections_max)));
-        while self.asks_for_room(Some(peer)).await {
+        loop {
+            self.ask_for_room(Some(peer)).await?;
             if self.has_room(peer).await {
-                return true;
+                return Ok(());
             }
         }
-        false
     }
 
-    /// Lets somebody make room, or waits a moment for those who will; false when nobody will.
-    async fn asks_for_room(&self, peer: Option<Peer>) -> bool {
+    /// Lets somebody make room, or waits a moment for those who will. When nobody will, gives what to say.
+    async fn ask_for_room(&self, peer: Option<Peer>) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
         if self.owner.send(Wake::Crowded(peer, answer)).await.is_err() {
-            return false;
+            return Err(too_many(self.connections_max));
         }
         match answered.await {
-            Ok(Room::Made) => {}
-            Ok(Room::At(time)) => tokio::time::sleep(time.since(Time::now()).min(ROOM_LOOK_INTERVAL)).await,
-            Ok(Room::Never) | Err(_) => return false,
+            Ok((Room::Made, _)) => {}
+            Ok((Room::At(time), _)) => tokio::time::sleep(time.since(Time::now()).min(ROOM_LOOK_INTERVAL)).await,
+            Ok((Room::Never, words)) => return Err(words),
+            Err(_) => return Err(too_many(self.connections_max)),
         }
-        true
+        Ok(())
     }
 
     async fn cannot_accept(&mut self, error: &io::Error) {
@@ -210,7 +220,7 @@ impl Door {
             // Whatever it is, it is still there at the next try.
             return tokio::time::sleep(ACCEPT_PAUSE).await;
         }
-        if self.asks_for_room(None).await {
+        if self.ask_for_room(None).await.is_ok() {
             for _ in 0..ROUNDS_TO_CLOSE {
                 tokio::task::yield_now().await;
             }

@@ -20,7 +20,7 @@ use crate::sequencer::{ConnectionId, Input};
 fn restart_forgets(request_id: Option<String>) -> Reply {
     let message = "this daemon keeps everything in memory, so a restart would forget who has a turn and who waits: \
                    end it with seq stop when it is idle";
-    let (code, message) = (ErrorCode::BadRequest, message.to_owned());
+    let (code, message) = (ErrorCode::CannotRestart, message.to_owned());
     Reply::Error(ErrorReply { code, message, domain: None, request_id, ticket: None })
 }
 
@@ -72,6 +72,9 @@ impl Owner {
                 self.leave_for(link, &stopping, Leaving::Client, request_id);
             }
             Other::Restart(request_id) => {
+                if !link.peer.is_operator {
+                    return self.refuse_to_leave(link, request_id);
+                }
                 let pid = std::process::id();
                 // Nobody could take over what cannot be written.
                 if let Some(refusal) = self.restart_would_lose(request_id.clone()) {
@@ -79,6 +82,12 @@ impl Owner {
                 }
                 if self.ledger.path().is_none() {
                     return self.reply(link, &restart_forgets(request_id));
+                }
+                if let Some(mistake) = self.would_not_start() {
+                    let (code, message) =
+                        (ErrorCode::CannotRestart, format!("the next daemon could not start: {mistake}"));
+                    let error = ErrorReply { code, message, domain: None, request_id, ticket: None };
+                    return self.reply(link, &Reply::Error(error));
                 }
                 let restarting = Reply::Restarting(Restarting { pid, request_id: request_id.clone() });
                 self.leave_for(link, &restarting, Leaving::Restart, request_id);
@@ -121,12 +130,15 @@ impl Owner {
     }
 
     fn leave_for(&mut self, link: &Rc<Link>, reply: &Reply, leaving: Leaving, request_id: Option<String>) {
-        if link.peer.is_operator {
-            self.reply_at_once(link, reply);
-            self.batch.leaving = Some(leaving);
-            return;
+        if !link.peer.is_operator {
+            return self.refuse_to_leave(link, request_id);
         }
-        let message = "only root and the daemon's own user may stop it".to_owned();
+        self.reply_at_once(link, reply);
+        self.batch.leaving = Some(leaving);
+    }
+
+    fn refuse_to_leave(&mut self, link: &Rc<Link>, request_id: Option<String>) {
+        let message = "only root and the daemon's own user may stop or restart it".to_owned();
         let code = ErrorCode::Forbidden;
         self.reply(link, &Reply::Error(ErrorReply { code, message, domain: None, request_id, ticket: None }));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::cli::parse_duration;
+use crate::clock::exact_duration;
 
 /// How long a daemon that a client started stays when nothing uses it.
 pub const IDLE_EXIT_DEFAULT: Duration = Duration::from_mins(10);
@@ -82,6 +83,10 @@ pub struct SeqdArgs {
     #[arg(long, hide = true, requires = "detach")]
     pub as_before: bool,
 
+    /// Say, as `--detach` does, whether a daemon with the options of the one before could start, and start none
+    #[arg(long, hide = true)]
+    pub try_out: bool,
+
     /// Be what `--detach` runs in the background
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub detached: bool,
@@ -122,7 +127,7 @@ impl SeqdArgs {
         let turns = Some(self.history_turns).filter(|turns| *turns != HISTORY_TURNS_DEFAULT);
         add("--history-turns", turns.map(|turns| turns.to_string().into()));
         let age = Some(self.history_age).filter(|age| parse_duration(HISTORY_AGE_DEFAULT) != Ok(*age));
-        add("--history-age", age.map(|age| in_seconds(age).into()));
+        add("--history-age", age.map(|age| as_written(age).into()));
         options
     }
 }
@@ -151,15 +156,15 @@ impl fmt::Display for IdleExit {
     /// As [`FromStr`] reads it back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdleExit::After(duration) => f.write_str(&in_seconds(*duration)),
+            IdleExit::After(duration) => f.write_str(&as_written(*duration)),
             IdleExit::Never => f.write_str("never"),
         }
     }
 }
 
-/// As [`parse_duration`] reads it back.
-fn in_seconds(duration: Duration) -> String {
-    format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos())
+/// As [`parse_duration`] reads it back, and as people write it.
+fn as_written(duration: Duration) -> String {
+    exact_duration(duration).replace(' ', "")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::descriptors::{Budget, Pending};
 use super::link::Link;
-use super::understand::understand;
+use super::understand::{understand, unfinished};
 use super::wake::Wake;
 use crate::protocol::LineBuffer;
 
@@ -76,6 +76,9 @@ impl Reader {
                 let _ = owner.send(Wake::CaughtUp(link.id)).await;
             }
             if reads && self.read(link)? == Some(0) {
+                if self.lines.is_unfinished() {
+                    let _ = owner.send(Wake::Asked(link.id, unfinished())).await;
+                }
                 return Ok(());
             }
         }

@@ -31,7 +31,7 @@ const USER_CONFIG: &str = ".config/seq/seqd.toml";
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// The file, and what is wrong with it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Config {
     /// None for a user without a home directory.
     path: Option<PathBuf>,

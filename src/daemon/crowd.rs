@@ -65,10 +65,15 @@ impl Owner {
     /// Gives back what is asked if it can be done now. What would keep an extra connection for long waits until
     /// somebody has made room; if nobody will, it is refused and its connection closed.
     pub(super) fn find_place(&mut self, connection: ConnectionId, ask: Ask) -> Option<Ask> {
-        let Some(link) = self.clients.get(&connection).filter(|link| link.is_extra.get() && stays(&ask)) else {
-            return Some(ask);
-        };
+        let Some(link) = self.clients.get(&connection).filter(|_| stays(&ask)) else { return Some(ask) };
         let link = Rc::clone(link);
+        if let Some(why) = self.beyond_share(&link, &ask) {
+            self.send_away(&link, &why);
+            return None;
+        }
+        if !link.is_extra.get() {
+            return Some(ask);
+        }
         link.is_owed_snapshot.set(true);
         if self.has_no_place() {
             match self.make_room_for(link.peer, Seeks::Place) {
@@ -79,7 +84,7 @@ impl Owner {
                     return None;
                 }
                 Room::Never => {
-                    self.send_away(&link, &too_many(self.facts.connections_max));
+                    self.send_away(&link, &self.crowded(link.peer));
                     return None;
                 }
             }

@@ -32,6 +32,11 @@ impl Budget {
         self.is_within(descriptor, KEPT_FROM_TURNS)
     }
 
+    /// How many there may be before no new turn may bring one.
+    pub(super) fn for_turns(self) -> usize {
+        usize::try_from(self.open_files.saturating_sub(KEPT_FROM_TURNS)).unwrap_or(usize::MAX)
+    }
+
     /// Why a request is refused whose descriptor is one too many.
     pub(super) fn refusal(self) -> Refusal {
         let message = format!(

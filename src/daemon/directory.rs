@@ -66,6 +66,27 @@ pub(super) fn prepare(directory: &Path, access: Access) -> Result<(), Error> {
     check(directory, &found, access)
 }
 
+/// What is to be said of a directory that was opened to a group no member of which can come to it, if it is so: another
+/// one above it, or it itself, was there before and is closed to them (`path_resolution(7)`).
+pub(super) fn closed_to_group(place: &Place, access: Access, group: Option<&str>) -> Option<String> {
+    let gid = access.group?.as_raw();
+    let is_closed = |directory: &&Path| {
+        let mode = |found: Stat| (found.st_gid, found.st_mode);
+        rustix::fs::stat(*directory).map(mode).is_ok_and(|(owner, mode)| {
+            // They may be in the other group as well.
+            if owner == gid { mode & 0o010 == 0 } else { mode & 0o011 == 0 }
+        })
+    };
+    let closed = place.directory.ancestors().filter(is_closed).last()?;
+    Some(format!(
+        "no member of the group {} can reach {}: {} is closed to them: let them enter it (chmod), or name a socket \
+         elsewhere with --socket",
+        group.unwrap_or_default(),
+        place.socket.display(),
+        closed.display()
+    ))
+}
+
 /// Whether the folder `done` is there, if this is a daemon that has to make it.
 pub(super) fn has_done(done: &Path, access: Access) -> bool {
     !access.everybody || done.symlink_metadata().is_ok()
@@ -95,7 +116,8 @@ pub(super) fn prepare_done(done: &Path, access: Access) -> io::Result<()> {
 ///
 /// With the reason and the way out. Nothing is made then.
 pub fn prepare_as_before(place: &Place) -> Result<(), Error> {
-    let before = options::find(place)?.as_ref().map_or(Ok(Access::default()), Access::of)?;
+    let before = options::find(place)?.as_ref().map_or(Ok(Access::default()), Access::of);
+    let before = before.map_err(|error| Error::failure(format_args!("{error}; {}", options::whose(place))))?;
     with_modes_as_given(|| prepare(&place.directory, before))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::descriptors::Budget;
 use super::log::Log;
 use super::place::Place;
 use super::report::WallClock;
@@ -23,6 +24,9 @@ pub(super) struct Facts {
     /// When it started.
     pub(super) started: Time,
     pub(super) connections_max: usize,
+    pub(super) budget: Budget,
+    /// Whether it serves others than its own user.
+    pub(super) is_shared: bool,
     /// How long it stays when nothing uses it.
     pub(super) idle_exit: Option<Duration>,
 }

@@ -22,6 +22,8 @@ pub(super) struct Kept {
 struct Keeper {
     /// Who asked last; it may be gone.
     connection: Option<ConnectionId>,
+    /// Whose it is.
+    uid: u32,
     /// The process behind that connection, or behind the one that an earlier daemon had.
     asker: Option<ProcessIdentity>,
     /// Whether it has its turn.
@@ -46,6 +48,11 @@ struct Unseen {
 }
 
 impl Kept {
+    /// How many descriptors are watched for tickets of this user.
+    pub(super) fn descriptors_of(&self, uid: u32) -> usize {
+        self.tickets.values().filter(|keeper| keeper.uid == uid).map(|keeper| keeper.watches.len()).sum()
+    }
+
     /// A connection has got this ticket, or taken it up again, of a client whose processes show in this pid
     /// `namespace`, zero if they are out of sight. What was watched for a waiter is watched no more, what
     /// keeps a turn goes on keeping it; but what stood for this client while it was away does so no more. Gives what
@@ -53,12 +60,13 @@ impl Kept {
     pub(super) fn admit(
         &mut self,
         ticket: Ticket,
-        connection: ConnectionId,
+        (connection, uid): (ConnectionId, u32),
         asker: Option<ProcessIdentity>,
         namespace: u64,
     ) -> Vec<Input> {
         let keeper = self.tickets.entry(ticket).or_default();
         keeper.connection = Some(connection);
+        keeper.uid = uid;
         keeper.asker = asker;
         keeper.heir = None;
         let unseen = std::mem::take(&mut keeper.unseen);
@@ -82,7 +90,8 @@ impl Kept {
         let unseen = unseen.into_iter().map(as_process).collect();
         let is_active = saved.ticket.turn.is_some();
         let pipes_namespace = saved.pipes_namespace;
-        let keeper = Keeper { asker: saved.asker, is_active, pipes_namespace, unseen, ..Keeper::default() };
+        let uid = saved.ticket.uid;
+        let keeper = Keeper { uid, asker: saved.asker, is_active, pipes_namespace, unseen, ..Keeper::default() };
         self.tickets.insert(saved.ticket.ticket, keeper);
     }
 
@@ -227,14 +236,14 @@ mod tests {
     #[test]
     fn what_was_out_of_sight_is_given_back_as_it_was_counted() {
         let (mut kept, ticket) = (Kept::default(), Ticket(1));
-        kept.admit(ticket, ConnectionId(1), None, 0);
+        kept.admit(ticket, (ConnectionId(1), 0), None, 0);
         kept.activate(ticket);
         kept.lose_sight(ticket, Role::Pipe, Some(Identity::Pipe(7)));
         kept.lose_sight(ticket, Role::Worker, None);
         assert!(kept.is_unseen(ticket));
-        let given_back = kept.admit(ticket, ConnectionId(2), None, 0);
+        let given_back = kept.admit(ticket, (ConnectionId(2), 0), None, 0);
         assert_eq!(given_back, [Input::PipeClosed { ticket }, Input::ProcessGone { ticket }]);
         assert!(!kept.is_unseen(ticket));
-        assert_eq!(kept.admit(ticket, ConnectionId(3), None, 0), []);
+        assert_eq!(kept.admit(ticket, (ConnectionId(3), 0), None, 0), []);
     }
 }

@@ -10,6 +10,7 @@ use super::link::Link;
 use super::owner::Owner;
 use super::wake::Leaving;
 use crate::error::Error;
+use crate::protocol::{ErrorCode, ErrorReply, Reply, Ticket};
 use crate::sequencer::Input;
 use crate::words::counted;
 
@@ -17,6 +18,11 @@ use crate::words::counted;
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Owner {
+    /// The ticket that comes next.
+    pub(super) fn next_ticket(&self) -> Ticket {
+        self.sequencer.next_numbers().0
+    }
+
     /// Ends what the daemon does. Unless it is stopped for good, everybody keeps turn and place for the next daemon.
     ///
     /// # Errors
@@ -26,7 +32,9 @@ impl Owner {
         info!("leaving: {reason}");
         self.begin_batch();
         self.try_at_once();
-        self.input(Input::Leave { keep_places: reason != Leaving::Client });
+        let is_for_good = reason == Leaving::Client;
+        self.input(Input::Leave { keep_places: !is_for_good });
+        self.tell_the_rest(is_for_good);
         self.end_batch()?;
         self.end_unwritten()?;
         let counts = self.sequencer.counts();
@@ -48,6 +56,19 @@ impl Owner {
             self.ledger.close();
         }
         closed
+    }
+
+    /// Tells those, too, who have no turn and no place, but for whoever has just been answered. Watchers hear of others
+    /// as well.
+    fn tell_the_rest(&mut self, is_for_good: bool) {
+        let (code, what) =
+            if is_for_good { (ErrorCode::Leaving, "leaving") } else { (ErrorCode::Restarting, "restarting") };
+        let message = format!("the daemon is {what}: connect again to reach the next one");
+        let reply = Reply::Error(ErrorReply { code, message, domain: None, request_id: None, ticket: None });
+        let rest = self.clients.values().filter(|link| !link.is_dirty.get() || self.audience.has(link.id));
+        for link in rest.cloned().collect::<Vec<_>>() {
+            self.reply(&link, &reply);
+        }
     }
 }
 

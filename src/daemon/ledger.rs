@@ -244,10 +244,15 @@ fn ended(record: &Record, clock: &WallClock, done: &Path, notes: &mut Vec<PathBu
     let (ticket, mut at_ms) = (record.ticket, clock.milliseconds(record.at));
     if let Change::Left { outcome, .. } = record.change {
         // The others have nobody who could come back.
-        let is_told = matches!(
-            outcome,
-            Outcome::Cancelled | Outcome::Superseded | Outcome::TimedOut | Outcome::Deadlock | Outcome::Done
-        );
+        let is_told = match outcome {
+            Outcome::Cancelled
+            | Outcome::Superseded
+            | Outcome::TimedOut
+            | Outcome::Deadlock
+            | Outcome::Done
+            | Outcome::Stopped => true,
+            Outcome::Released | Outcome::Expired | Outcome::Gone | Outcome::Unknown => false,
+        };
         let body = || form(&LeftTicket { uid: record.uid, outcome });
         return store::Change::Left { ticket, why: is_told.then(|| (record.domain.clone(), at_ms, body())) };
     }

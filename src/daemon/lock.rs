@@ -9,6 +9,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, way_to_write};
+use crate::protocol::Ticket;
 use crate::store::Machine;
 
 /// A lock file, locked for as long as this value lives, so for as long as the process lives.
@@ -40,6 +41,16 @@ struct Owner {
     #[serde(default)]
     machine: String,
     version: String,
+    /// Set at the end of a daemon that left for good: the ticket that comes next. No waiter before that has a place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stopped_at: Option<Ticket>,
+}
+
+/// Whether the last daemon there was told to leave for good while `ticket` waited, by what it left in the lock file at
+/// `path`. Nothing of that is left once another one has the lock: that one knows it.
+pub fn was_stopped(path: &Path, ticket: Ticket) -> bool {
+    let owner = File::open(path).ok().and_then(|mut file| read_owner(&mut file));
+    owner.and_then(|owner| owner.stopped_at).is_some_and(|next| ticket < next)
 }
 
 /// What locks on a directory can be trusted for.
@@ -85,7 +96,7 @@ impl LifeLock {
             return Err(maybe_elsewhere(path, &owner));
         }
         let lock = LifeLock { file, path: path.to_owned() };
-        lock.say_who().map_err(|error| failed(&error))?;
+        lock.say_who(None).map_err(|error| failed(&error))?;
         Ok(Taken::Mine(lock))
     }
 
@@ -102,17 +113,23 @@ impl LifeLock {
         !self.is_in_place() && std::fs::symlink_metadata(&self.path).is_ok()
     }
 
-    fn say_who(&self) -> io::Result<()> {
+    /// Says that this daemon was told to leave for good, and which ticket would have come next.
+    pub(super) fn say_stopped(&self, next: Ticket) -> io::Result<()> {
+        self.say_who(Some(next))
+    }
+
+    fn say_who(&self, stopped_at: Option<Ticket>) -> io::Result<()> {
         let Machine { boot_id, host: machine, host_name: host } = Machine::this();
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let owner = Owner { pid: std::process::id(), boot_id, host, machine, version };
+        let owner = Owner { pid: std::process::id(), boot_id, host, machine, version, stopped_at };
         let mut content = serde_json::to_vec(&owner)?;
         content.push(b'\n');
         self.file.set_len(0)?;
         self.file.write_all_at(&content, 0)
     }
 
-    /// Says that nobody has it any more, for those who cannot see the lock itself.
+    /// Says that nobody has it any more, for those who cannot see the lock itself. They are not told then that this daemon
+    /// was stopped, which matters less.
     pub(super) fn say_nobody(&self) {
         if reach(&self.file) == Reach::Network {
             _ = self.file.set_len(0);
@@ -176,7 +193,7 @@ mod tests {
 
     fn owner(boot_id: &str, host: &str, machine: &str) -> Owner {
         let (host, machine) = (format!("name of {host}"), machine.to_owned());
-        Owner { pid: 77, boot_id: boot_id.to_owned(), host, machine, version: String::new() }
+        Owner { pid: 77, boot_id: boot_id.to_owned(), host, machine, version: String::new(), stopped_at: None }
     }
 
     #[test]

@@ -84,6 +84,15 @@ impl Write for &Log {
     }
 }
 
+/// Whether a log could be kept at `path`.
+///
+/// # Errors
+///
+/// When the file cannot be opened.
+pub(super) fn check(path: &Path, is_chosen: bool) -> Result<(), Error> {
+    open(path, is_chosen).map(drop)
+}
+
 fn open(path: &Path, is_chosen: bool) -> Result<File, Error> {
     let opened = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
     opened.map_err(|error| {

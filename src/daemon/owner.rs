@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::audience::{Audience, Concerned};
 use super::config::Config;
-use super::crowd::{Placeless, Seeks};
+use super::crowd::{Placeless, Room, Seeks};
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
 use super::kept::{Kept, gone};
@@ -84,6 +84,8 @@ pub(super) struct Batch {
     effects: Vec<Effect>,
     /// Turns that were given and of which nobody has been told: the batch is not written yet.
     pub(super) given: Vec<Ticket>,
+    /// Who was answered `done` and has not been told yet, for the same reason.
+    pub(super) done: Vec<ConnectionId>,
     /// Questions about the past, to be answered once this batch is part of it.
     pub(super) logs: Vec<(Rc<Link>, LogAsk)>,
     /// Whether it is the last, and why.
@@ -189,6 +191,7 @@ impl Owner {
         }
         self.end_stall();
         self.batch.given.clear();
+        self.batch.done.clear();
         for link in self.batch.dirty.drain(..) {
             fault_point();
             link.flush();
@@ -201,10 +204,7 @@ impl Owner {
     fn write_down(&mut self) -> Result<(), Error> {
         // First, for nobody may be told what is written where no other daemon finds it.
         if self.must_put_back {
-            self.numbers.put_back()?;
-            self.ledger.put_back()?;
-            self.must_put_back = false;
-            info!("put the storage back, of which somebody had removed something");
+            self.put_back()?;
         }
         let (ticket, token) = self.sequencer.next_numbers();
         self.numbers.cover(ticket, token)?;
@@ -220,14 +220,32 @@ impl Owner {
         Ok(())
     }
 
+    /// Puts back what somebody removed of the storage. Where its whole directory is gone the door makes that first, and
+    /// calls again.
+    fn put_back(&mut self) -> Result<(), Error> {
+        let numbers = self.numbers.put_back();
+        if !self.facts.place.state.exists() {
+            return Ok(());
+        }
+        numbers?;
+        self.ledger.put_back()?;
+        self.must_put_back = false;
+        info!("put the storage back, of which somebody had removed something");
+        Ok(())
+    }
+
     fn take(&mut self, wake: Wake) {
         match wake {
             Wake::Asked(connection, ask) if self.is_unheard(connection, &ask) => self.stop_owing(connection),
             Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
             // If it is not waited for any more, the daemon is about to leave.
-            Wake::Crowded(None, answer) => _ = answer.send(self.make_room(Seeks::Entry)),
-            Wake::Crowded(Some(peer), answer) => _ = answer.send(self.make_room_for(peer, Seeks::Entry)),
+            Wake::Crowded(None, answer) => _ = answer.send((self.make_room(Seeks::Entry), String::new())),
+            Wake::Crowded(Some(peer), answer) => {
+                let room = self.make_room_for(peer, Seeks::Entry);
+                let words = if room == Room::Never { self.crowded(peer) } else { String::new() };
+                _ = answer.send((room, words));
+            }
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);
@@ -262,10 +280,10 @@ impl Owner {
 
     fn ask(&mut self, connection: ConnectionId, ask: Ask) {
         let Some(ask) = self.find_place(connection, ask) else { return };
-        let is_told_at_once = ask.is_told_at_once();
+        let (is_told_at_once, is_done) = (ask.is_told_at_once(), matches!(ask, Ask::Input(Input::Done { .. })));
         self.answer(connection, ask);
         if !is_told_at_once {
-            self.tell_of_stall(connection);
+            self.tell_of_stall(connection, is_done);
         }
     }
 
@@ -277,6 +295,12 @@ impl Owner {
     fn answer(&mut self, connection: ConnectionId, ask: Ask) {
         match ask {
             Ask::Input(input) => self.input(input),
+            Ask::Sequence(enqueue, Some(descriptor))
+                if enqueue.resume.is_none()
+                    && let Some(why) = self.beyond_share_of_files(enqueue.peer, &descriptor) =>
+            {
+                self.refuse_descriptor(&enqueue, why);
+            }
             Ask::Sequence(enqueue, descriptor) => {
                 let role = if enqueue.pipe { Role::Pipe } else { Role::Worker };
                 let brought = Brought { connection, descriptor, role };
@@ -337,10 +361,11 @@ impl Owner {
         let Brought { connection, descriptor, role } = brought;
         let client = self.clients.get(&connection);
         let asker = client.and_then(|link| link.identity());
+        let uid = client.map_or(0, |link| link.peer.uid);
         // What it starts shows where it does.
         let namespace = if client.is_some_and(|link| link.peer.pid != 0) { sight::namespace() } else { 0 };
         // The client is back: what stood for it is needed no more.
-        after.extend(self.kept.admit(ticket, connection, asker, namespace));
+        after.extend(self.kept.admit(ticket, (connection, uid), asker, namespace));
         after.extend(self.watch(ticket, role, descriptor));
     }
 

@@ -29,7 +29,7 @@ use super::place_watch::PlaceWatch;
 use super::signals;
 use super::storage::Storage;
 use super::timer::Timer;
-use super::wake::Wake;
+use super::wake::{Leaving, Wake};
 use super::watch::Watcher;
 use crate::clock::Time;
 use crate::error::Error;
@@ -79,9 +79,11 @@ pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
         drop(wakes);
         stop.notify_one();
         let door = door.await;
+        let stopped_at = (reason == Leaving::Client).then(|| owner.next_ticket());
         let left = owner.leave(reason).await;
         if let Ok(door) = door {
-            door.close();
+            // Where that could not be written, those who wait have their places still.
+            door.close(stopped_at.filter(|_| left.is_ok()));
         }
         left
     })

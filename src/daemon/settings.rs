@@ -6,12 +6,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::{error, warn};
 
-use super::config::Config;
+use super::config::{Config, Mistake};
 use super::ledger::form;
+use super::owner::Owner;
 use super::report::WallClock;
 use crate::error::Error;
 use crate::protocol::Domain;
-use crate::sequencer::{FilePolicy, Pattern, Pause, Policy, PolicyChange};
+use crate::sequencer::{FilePolicy, Pattern, Pause, Policy, PolicyChange, PolicySource};
 use crate::store::{Change, Setting, SettingKind};
 
 /// What was set under earlier daemons.
@@ -94,6 +95,16 @@ impl PastSettings {
             }
             None => Err(mistake.into()),
         }
+    }
+}
+
+impl Owner {
+    /// The mistake in the config file, if the next daemon finds nothing that it said before.
+    pub(super) fn would_not_start(&self) -> Option<Mistake> {
+        let policies = self.sequencer.policies();
+        let says_something = policies.iter().any(|(_, source, _)| matches!(source, PolicySource::File { .. }));
+        let is_known = says_something || !self.config.is_usual();
+        if is_known { None } else { self.config.clone().load().err() }
     }
 }
 

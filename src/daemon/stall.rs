@@ -40,9 +40,9 @@ impl Owner {
         let why = problem.to_string();
         let is_news = self.stall.as_ref().is_none_or(|stall| stall.why != why);
         if is_news {
-            let stalled = stalled(&why);
             for link in self.clients.values() {
-                link.push_now(&stalled);
+                let is_done = self.batch.done.contains(&link.id);
+                link.push_now(&stalled(&why, is_done.then_some(true)));
             }
         }
         if problem.cure() != Cure::Write {
@@ -90,10 +90,11 @@ impl Owner {
         }
     }
 
-    /// Who asks for something now is told at once why the answer takes its time.
-    pub(super) fn tell_of_stall(&self, connection: ConnectionId) {
+    /// Who asks for something now is told at once why the answer takes its time; for `done` also whether it was done.
+    pub(super) fn tell_of_stall(&self, connection: ConnectionId, is_for_done: bool) {
         if let (Some(stall), Some(link)) = (&self.stall, self.clients.get(&connection)) {
-            link.push_now(&stalled(&stall.why));
+            let counts = is_for_done.then(|| self.batch.done.contains(&connection));
+            link.push_now(&stalled(&stall.why, counts));
         }
     }
 
@@ -117,6 +118,6 @@ impl Owner {
     }
 }
 
-fn stalled(why: &str) -> Reply {
-    Reply::Stalled(Stalled { message: why.to_owned() })
+fn stalled(why: &str, counts: Option<bool>) -> Reply {
+    Reply::Stalled(Stalled { message: why.to_owned(), counts })
 }

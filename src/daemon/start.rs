@@ -19,9 +19,11 @@ use super::options;
 use super::place::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket};
 use super::serve::{Beginning, serve};
 use super::storage;
+use super::try_out::try_out;
 use crate::clock::Time;
 use crate::error::{Error, status};
 use crate::store::{Database, Known, Machine, Numbers};
+use crate::words::say;
 
 /// Runs the daemon until it leaves; with `--detach`, starts it in the background.
 ///
@@ -30,6 +32,11 @@ use crate::store::{Database, Known, Machine, Numbers};
 /// With the reason why it could not start or serve. That another daemon is there already is said by an error too,
 /// with the exit status 0. With `--detach` all of that is said on standard output, as the client expects it.
 pub fn run(args: &SeqdArgs) -> Result<(), Error> {
+    if args.try_out {
+        let could = try_out(args);
+        detach::report(&could.as_ref().map_or_else(outcome, |()| "ready".to_owned()));
+        return could;
+    }
     if args.detach {
         return start_in_background(args);
     }
@@ -53,7 +60,11 @@ fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
     match find_place(args).and_then(spawn) {
         Ok(Some(said)) => {
             detach::report(&said);
-            said.strip_prefix("error: ").map_or(Ok(()), |why| Err(Error::failure(why)))
+            if let Some(why) = said.strip_prefix("error: ") {
+                return Err(Error::failure(why));
+            }
+            say_who_is_kept_out(args);
+            Ok(())
         }
         // Nothing is said of that: a client that started it tries again.
         Ok(None) => Err(Error::failure("the daemon in the background was killed, or not ready in time: see its log")),
@@ -61,6 +72,15 @@ fn start_in_background(args: &SeqdArgs) -> Result<(), Error> {
             detach::report(&outcome(&error));
             Err(error)
         }
+    }
+}
+
+/// The daemon in the background has it in its log, and nobody looks there who has just started it by hand.
+fn say_who_is_kept_out(args: &SeqdArgs) {
+    if let (Ok(place), Ok(access)) = (find_place(args), Access::of(args))
+        && let Some(remark) = directory::closed_to_group(&place, access, args.group.as_deref())
+    {
+        say("seqd", &remark);
     }
 }
 
@@ -94,6 +114,15 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
     for remark in remarks {
         warn!("{remark}");
     }
+    if passed.is_none()
+        && let Some(remark) = directory::closed_to_group(&place, access, args.group.as_deref())
+    {
+        warn!("{remark}");
+        // Without a file the log is there.
+        if log.path().is_some() && !args.detached {
+            say("seqd", &remark);
+        }
+    }
     let begin = || {
         if place.state != place.directory {
             directory::prepare(&place.state, Access::default())?;
@@ -116,7 +145,8 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
         if let Err(error) = options::leave(args, &place) {
             warn!("the next daemon will not have the options of this one: {}: {error}", place.options.display());
         }
-        let facts = Facts { place: place.clone(), log, started, connections_max, idle_exit: idle_exit(args) };
+        let (is_shared, idle_exit) = (access.everybody, idle_exit(args));
+        let facts = Facts { place: place.clone(), log, started, connections_max, budget, is_shared, idle_exit };
         let next = (next_ticket, next_token);
         serve(Beginning {
             facts,
@@ -138,7 +168,7 @@ fn start(args: &SeqdArgs) -> Result<(), Error> {
 }
 
 /// Where this daemon is to be.
-fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
+pub(super) fn find_place(args: &SeqdArgs) -> Result<Place, Error> {
     if args.system {
         return Place::of_socket(SYSTEM_SOCKET.as_ref());
     }
@@ -164,7 +194,8 @@ fn busy(place: &Place, pid: Option<u32>) -> Error {
     }
 }
 
-fn log_path(args: &SeqdArgs, place: &Place) -> Option<PathBuf> {
+/// Where the log goes, unless to standard error.
+pub(super) fn log_path(args: &SeqdArgs, place: &Place) -> Option<PathBuf> {
     args.log.clone().or_else(|| args.detached.then(|| place.log.clone()))
 }
 

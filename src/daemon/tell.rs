@@ -34,6 +34,9 @@ impl Owner {
 
     pub(super) fn tell(&mut self, connection: ConnectionId, reply: &Reply) {
         let Some(link) = self.clients.get(&connection) else { return };
+        if matches!(reply, Reply::Done(_)) {
+            self.batch.done.push(connection);
+        }
         // The next one says the same and more; whoever is slow misses nothing.
         let is_dispensable = matches!(reply, Reply::QueuePosition(_));
         if !is_dispensable || link.outbox_bytes() <= OUTBOX_BYTES_MAX / 2 {

@@ -37,6 +37,11 @@ pub(super) fn understand(framed: &Framed<'_>, peer: &Peer, connection: Connectio
     asked.unwrap_or_else(|refusal| other(Other::Refused(refusal.0)))
 }
 
+/// What came last has no newline, so that it may not be all that was to come.
+pub(super) fn unfinished() -> Ask {
+    other(Other::Refused(Refusal::bad("the last line has no newline: it was not read as a request").0))
+}
+
 /// How a request wants to be treated.
 fn wishes(sequence: &Sequence, domain: &Domain) -> Result<Wishes, Refusal> {
     if sequence.take == Some(0) {
@@ -107,9 +112,10 @@ impl Caller<'_> {
             Request::Confirm(confirm) => Ok(Ask::Input(Input::Confirm { connection, ticket: Ticket(confirm.ticket) })),
             Request::Done(done) => {
                 let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;
-                let Done { exit_status, processes, request_id, .. } = done;
+                let Done { exit_status, processes, speaks_for, request_id, .. } = done;
                 // The client's pids mean something in its own pid namespace only, so its ancestors are looked up here.
-                let processes = if processes.is_empty() { processes } else { process::ancestry(peer.pid) };
+                let callers = if processes.is_empty() { processes } else { process::ancestry(peer.pid) };
+                let processes = callers.into_iter().chain(speaks_for).collect();
                 Ok(Ask::Input(Input::Done { connection, peer, which, exit_status, processes, request_id }))
             }
             Request::Cancel(cancel) => {

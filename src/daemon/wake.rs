@@ -21,8 +21,8 @@ pub(super) enum Wake {
     /// A client has come.
     Opened(Rc<Link>),
     /// A client is at the door, of whom nothing may be known yet, and there is no room; the answer says whether somebody
-    /// makes some.
-    Crowded(Option<Peer>, oneshot::Sender<Room>),
+    /// makes some, and what to say if nobody does.
+    Crowded(Option<Peer>, oneshot::Sender<(Room, String)>),
     /// A client has asked for something.
     Asked(ConnectionId, Ask),
     /// A client is gone, or will ask for nothing more.

@@ -87,6 +87,10 @@ pub enum ErrorCode {
     SeveralHolders,
     /// What is stored cannot be read; or what happened last cannot be written, and nobody could take it over.
     Storage,
+    /// No other daemon could go on with what this one has.
+    CannotRestart,
+    /// The daemon was told to leave for good while the request waited and its client was on its way back to it.
+    Stopped,
     /// The daemon is leaving.
     Leaving,
     /// The daemon makes room for the next one, where this request has its place or turn still: connect again, and

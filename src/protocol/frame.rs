@@ -76,6 +76,11 @@ impl LineBuffer {
         self.skipping || self.start < self.bytes.len()
     }
 
+    /// Whether a line has begun that is not too long, and has not ended.
+    pub fn is_unfinished(&self) -> bool {
+        !self.skipping && self.start < self.bytes.len()
+    }
+
     /// Gives memory back when nothing is in it.
     pub fn shrink(&mut self) {
         if self.start == self.bytes.len() {

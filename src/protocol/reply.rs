@@ -220,4 +220,7 @@ pub struct Restarting {
 pub struct Stalled {
     /// What is wrong with which file, and the way out.
     pub message: String,
+    /// For who asked for `done`: whether that was done, and counts as soon as it is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts: Option<bool>,
 }

@@ -20,6 +20,8 @@ pub(super) enum Attached {
 pub(super) struct Connections {
     attached: BTreeSet<(ConnectionId, Attached)>,
     counts: HashMap<ConnectionId, usize, FixedHasher>,
+    /// Of these, the tickets.
+    tickets: HashMap<ConnectionId, usize, FixedHasher>,
 }
 
 impl Connections {
@@ -28,9 +30,22 @@ impl Connections {
         self.counts.get(&connection).copied().unwrap_or(0)
     }
 
+    /// How many connections a ticket hangs on.
+    pub(super) fn with_tickets(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Whether a ticket hangs on `connection`.
+    pub(super) fn has_ticket(&self, connection: ConnectionId) -> bool {
+        self.tickets.contains_key(&connection)
+    }
+
     pub(super) fn attach(&mut self, connection: ConnectionId, attached: Attached) {
         if self.attached.insert((connection, attached)) {
             *self.counts.entry(connection).or_default() += 1;
+            if let Attached::Ticket(_) = attached {
+                *self.tickets.entry(connection).or_default() += 1;
+            }
         }
     }
 
@@ -38,11 +53,9 @@ impl Connections {
         if !self.attached.remove(&(connection, attached)) {
             return;
         }
-        if let Some(count) = self.counts.get_mut(&connection) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&connection);
-            }
+        subtract(&mut self.counts, connection);
+        if let Attached::Ticket(_) = attached {
+            subtract(&mut self.tickets, connection);
         }
     }
 
@@ -58,5 +71,15 @@ impl Connections {
 
     pub(super) fn len(&self) -> usize {
         self.attached.len()
+    }
+}
+
+/// One thing less hangs on `connection`.
+fn subtract(counts: &mut HashMap<ConnectionId, usize, FixedHasher>, connection: ConnectionId) {
+    if let Some(count) = counts.get_mut(&connection) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&connection);
+        }
     }
 }

@@ -21,8 +21,8 @@ use crate::protocol::{Binding, Domain, RequestId, Ticket};
 ///
 /// One with `resume` never gets a new ticket. It takes up that ticket in the same way if domain, user and secret are
 /// the same, and the request id if it has one; but `max_wait`, `no_wait` and `fresh` mean nothing then. Refused with
-/// `forbidden` when user or secret differ or no secret was given; with `cancelled`, `released`, `timed_out`,
-/// `would_deadlock` or `expired` when it ended so; otherwise with `not_found`.
+/// `forbidden` when user or secret differ or no secret was given; with `cancelled`, `superseded`, `released`,
+/// `timed_out`, `would_deadlock`, `expired` or `stopped` when it ended so; otherwise with `not_found`.
 ///
 /// Either way its [wishes](Wishes) are those with which it came first.
 ///

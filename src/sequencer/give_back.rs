@@ -167,7 +167,7 @@ fn refusal_of_done(entry: &Entry, done: &Done) -> Option<Refusal> {
             // What runs under it may say by name that it is done.
             Binding::Connection => !matches!(done.which, Which::Domain(_)) && done.processes.contains(&entry.pid),
             Binding::Process => entry.keepers.named_process || done.processes.contains(&entry.pid),
-            Binding::Lease => true,
+            Binding::Lease => done.processes.is_empty() || done.processes.contains(&entry.pid),
         };
     if !must_be_the_callers || (is_the_callers && entry.is_of(done.peer)) {
         return None;

@@ -259,6 +259,16 @@ impl Sequencer {
         self.connections.count(connection) > 0
     }
 
+    /// Whether a ticket hangs on this connection.
+    pub fn has_ticket(&self, connection: ConnectionId) -> bool {
+        self.connections.has_ticket(connection)
+    }
+
+    /// How many connections there are on which a ticket hangs.
+    pub fn connections_with_tickets(&self) -> usize {
+        self.connections.with_tickets()
+    }
+
     /// Whether a turn hangs on this connection.
     pub fn has_turn(&self, connection: ConnectionId) -> bool {
         let is_turn =

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::show_duration;
+use crate::clock::{show_duration, show_wait};
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
 use super::cycle::Link;
@@ -17,7 +17,7 @@ pub(super) enum Refusal {
     Paused { domain: Domain, reason: Option<Arc<str>> },
     Resting { domain: Domain, why: PolicyValue, left: Duration },
     TakeTooLarge { domain: Domain, take: u32, slots: u32 },
-    TimedOut { domain: Domain, waited: Duration, obstacle: Option<Box<Refusal>> },
+    TimedOut { domain: Domain, waited: Duration, longest: Option<Duration>, obstacle: Option<Box<Refusal>> },
     StillInUse { domain: Domain, waited: Duration },
     QueueFull { domain: Domain, waiters: usize },
     TooManyDomains { domains: usize },
@@ -127,7 +127,9 @@ impl fmt::Display for Refusal {
             Refusal::Busy { domain, holder, pid, held } => {
                 write!(f, "{domain} is busy: ticket {holder} (pid {pid}) has had the turn for {}", show_duration(*held))
             }
-            Refusal::TimedOut { domain, waited, obstacle } => timed_out(domain, *waited, obstacle.as_deref(), f),
+            Refusal::TimedOut { domain, waited, longest, obstacle } => {
+                timed_out(domain, &show_wait(*waited, *longest), obstacle.as_deref(), f)
+            }
             Refusal::StillInUse { domain, waited } => {
                 let waited = show_duration(*waited);
                 write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
@@ -218,8 +220,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-fn timed_out(domain: &Domain, waited: Duration, obstacle: Option<&Refusal>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "no turn in {domain} after {}: ", show_duration(waited))?;
+fn timed_out(domain: &Domain, waited: &str, obstacle: Option<&Refusal>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "no turn in {domain} after {waited}: ")?;
     match obstacle {
         Some(paused @ Refusal::Paused { .. }) => write!(f, "{paused}"),
         Some(busy) => write!(f, "{busy}; allow a longer wait, or see `seq status`"),
@@ -320,6 +322,9 @@ fn ended_while_away(ticket: Ticket, code: ErrorCode, f: &mut fmt::Formatter<'_>)
             write!(f, "ticket {ticket} would have waited for ever in a deadlock, after a policy was changed")
         }
         ErrorCode::TimedOut => write!(f, "ticket {ticket} waited its longest meanwhile: ask again for a new place"),
+        ErrorCode::Stopped => {
+            write!(f, "the daemon was told to leave while ticket {ticket} waited: ask again for a new place")
+        }
         ErrorCode::Expired => write!(f, "the lease of ticket {ticket} was over meanwhile: stop working under it"),
         _ => write!(f, "the turn of ticket {ticket} was taken away meanwhile: stop working under it"),
     }

@@ -146,6 +146,11 @@ impl Entry {
         }
     }
 
+    /// How long it waits at most, from when it came.
+    pub(super) fn longest_wait(&self) -> Option<Duration> {
+        Some(self.deadline()?.since(self.queued_at))
+    }
+
     /// How long it waited, or has waited by `now`.
     pub(super) fn waited(&self, now: Time) -> Duration {
         self.turn().map_or(now, |turn| turn.active_at).since(self.queued_at)

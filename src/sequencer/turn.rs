@@ -235,11 +235,12 @@ impl Sequencer {
     pub(super) fn ticket_due(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let turn = self.holder(ticket).map(|(_, turn)| turn);
         let obstacle = self.tickets.get(&ticket).and_then(|entry| self.obstacle_of_waiter(entry)).map(Box::new);
+        let longest = self.tickets.get(&ticket).and_then(|entry| entry.longest_wait());
         let outcome = if turn.is_some() { Outcome::Expired } else { Outcome::TimedOut };
         let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
         let refusal = match turn {
             Some(turn) => Refusal::Expired { ticket, held: now.since(turn.active_at) },
-            None => Refusal::TimedOut { domain: entry.domain.clone(), waited: entry.waited(now), obstacle },
+            None => Refusal::TimedOut { domain: entry.domain.clone(), waited: entry.waited(now), longest, obstacle },
         };
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
         self.settle_lines_of(&entry, out);

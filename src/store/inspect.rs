@@ -17,7 +17,7 @@ use super::mark::{Seen, Summary};
 use super::open::Files;
 use super::problem::{Problem, problem};
 use super::row::{LIVE, checksum};
-use super::schema::APPLICATION_ID;
+use super::schema::{APPLICATION_ID, known_version};
 use crate::protocol::Ticket;
 
 /// Bytes of a page of a new database. A transaction writes the pages that it touched, whole.
@@ -38,13 +38,7 @@ const HEADER_BYTES: u64 = 100;
 
 /// What can be said of the file before SQLite has touched it, and the log beside it.
 pub(super) fn check_file(path: &Path, must_hold: impl Fn() -> Option<Problem>) -> Result<(), Problem> {
-    let failed = |error: std::io::Error| Problem::file("read", path, &error);
-    let mut start = Vec::new();
-    match File::open(path) {
-        Ok(file) => _ = file.take(HEADER_BYTES).read_to_end(&mut start).map_err(failed)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
+    let start = beginning(path)?;
     if start.is_empty() {
         // SQLite would remove what belongs to no database.
         let log = log_of(path);
@@ -57,10 +51,42 @@ pub(super) fn check_file(path: &Path, must_hold: impl Fn() -> Option<Problem>) -
         let made = File::options().append(true).create(true).mode(0o600).open(path);
         return made.map(drop).map_err(|error| Problem::file("write", path, &error));
     }
+    check_start(path, &start)
+}
+
+/// What can be said of a database that a daemon has open; nothing of one that is not there, or is just being made.
+pub(super) fn check_beginning(path: &Path) -> Result<(), Problem> {
+    let start = beginning(path)?;
+    if start.is_empty() {
+        return Ok(());
+    }
+    check_start(path, &start)?;
+    let version = number_at(&start, 60).unwrap_or(0);
+    let known = known_version();
+    if version > known && number_at(&start, 68) == Some(APPLICATION_ID) {
+        return Err(Problem::newer(path, version, known));
+    }
+    Ok(())
+}
+
+/// The header of the database, or nothing when there is none.
+fn beginning(path: &Path) -> Result<Vec<u8>, Problem> {
+    let failed = |error: std::io::Error| Problem::file("read", path, &error);
+    let mut start = Vec::new();
+    match File::open(path) {
+        Ok(file) => _ = file.take(HEADER_BYTES).read_to_end(&mut start).map_err(failed)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(start)
+}
+
+/// Whether what begins so is a database of ours that may be written.
+fn check_start(path: &Path, start: &[u8]) -> Result<(), Problem> {
     if !start.starts_with(MAGIC) {
         return Err(Problem::broken(path, "it is not a database"));
     }
-    if is_foreign(&start) {
+    if is_foreign(start) {
         return Err(Problem::foreign(path));
     }
     // SQLite opens what it must not write as well, with a file of its own beside it, and says so only later.
@@ -69,7 +95,8 @@ pub(super) fn check_file(path: &Path, must_hold: impl Fn() -> Option<Problem>) -
     if log.exists() { check_openable(&log) } else { Ok(()) }
 }
 
-fn check_openable(path: &Path) -> Result<(), Problem> {
+/// A file that may be read and written.
+pub(super) fn check_openable(path: &Path) -> Result<(), Problem> {
     let opened = File::options().read(true).write(true).open(path);
     opened.map(drop).map_err(|error| Problem::file("write", path, &error))
 }
@@ -78,8 +105,12 @@ fn check_openable(path: &Path) -> Result<(), Problem> {
 /// one of ours has a log before it has a name.
 fn is_foreign(header: &[u8]) -> bool {
     let has_log = header.get(18) == Some(&2);
-    let application = header.get(68..72).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-    application.is_some_and(|application| application != APPLICATION_ID && (application != 0 || !has_log))
+    number_at(header, 68).is_some_and(|application| application != APPLICATION_ID && (application != 0 || !has_log))
+}
+
+/// A number of the header (<https://sqlite.org/fileformat.html>).
+fn number_at(header: &[u8], offset: usize) -> Option<i32> {
+    header.get(offset..offset + 4)?.try_into().ok().map(i32::from_be_bytes)
 }
 
 /// The log beside the database.
@@ -198,4 +229,34 @@ pub(super) fn read_live(connection: &Connection, path: &Path, oldest: Ticket) ->
         found.push((Found { ticket, body }, sum));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Database, Retention};
+
+    #[test]
+    fn a_database_in_use_is_seen_not_to_be_usable_and_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = Files::in_directory(directory.path());
+        assert!(files.check_usable().is_ok());
+        assert!(!files.database.exists());
+        let keep = Retention { turns: 1, age_ms: 1 };
+        let (database, _) = Database::open(&files, &Machine::this(), keep, |_| None).unwrap();
+        assert!(files.check_usable().is_ok());
+        database.close();
+        let mut bytes = std::fs::read(&files.database).unwrap();
+        let mut refusal_with = |offset: usize, byte: u8| {
+            bytes[offset] = byte;
+            std::fs::write(&files.database, &bytes).unwrap();
+            files.check_usable().unwrap_err().to_string()
+        };
+        let newer = refusal_with(63, 99);
+        assert!(newer.contains("has version 99, and this seqd knows versions up to "), "{newer}");
+        let foreign = refusal_with(68, 1);
+        assert!(foreign.contains("is a database, but not one of seqd"), "{foreign}");
+        let broken = refusal_with(0, 0);
+        assert!(broken.contains("it is not a database"), "{broken}");
+    }
 }

@@ -10,7 +10,8 @@ use super::checkpoint::{Checkpointer, make_room};
 use super::database::{Database, oldest};
 use super::history;
 use super::inspect::{
-    Identities, Missing, check_all, check_file, check_owner, check_writable, connect, log_of, read_live, remove_new_log,
+    Identities, Missing, check_all, check_beginning, check_file, check_openable, check_owner, check_writable, connect,
+    log_of, read_live, remove_new_log,
 };
 use super::journal::Journal;
 use super::machine::Machine;
@@ -60,6 +61,17 @@ impl Files {
             return !is_alone || Numbers::may_be_in_use(&self.numbers, &machine).unwrap_or(true);
         }
         seen.outlives_a_daemon() || self.is_older(&seen).unwrap_or(true)
+    }
+
+    /// Whether a daemon of this version could use them, as far as their first bytes and their modes tell: also while
+    /// another daemon has them open. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`].
+    pub fn check_usable(&self) -> Result<(), Problem> {
+        check_beginning(&self.database)?;
+        if self.mark.exists() { check_openable(&self.mark) } else { Ok(()) }
     }
 
     /// Whether the database and its mark are copies of an earlier time: a daemon has started beside these numbers since

@@ -113,7 +113,7 @@ pub(super) fn migrate(connection: &Connection, path: &Path, before: &Before) -> 
     connection.execute_batch(&script).map_err(|error| problem(path, error))
 }
 
-fn known_version() -> i32 {
+pub(super) fn known_version() -> i32 {
     i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
 }
 

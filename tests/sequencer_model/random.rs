@@ -230,7 +230,8 @@ impl World {
             let runs = (0..rng.u64(..7)).map(Duration::from_secs).collect();
             return Input::PastRuns { domain: self.domain(rng), runs };
         }
-        let outcomes = [Outcome::Done, Outcome::Cancelled, Outcome::Released, Outcome::Gone, Outcome::TimedOut];
+        let endings = [Outcome::Done, Outcome::Cancelled, Outcome::Released, Outcome::Gone];
+        let outcomes = [&endings[..], &[Outcome::TimedOut, Outcome::Stopped]].concat();
         let outcome = outcomes[rng.usize(..outcomes.len())];
         Input::PastEnd { ticket, uid: peer(rng).uid, had_turn: rng.bool(), outcome }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawnp};
 use nix::sys::signal::{SigSet, Signal};
-use rustix::fs::{Access, Mode, OFlags, access, open};
+use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, set_child_subreaper};
 
@@ -21,14 +21,15 @@ use crate::sys::was_sigpipe_ignored;
 use super::super::nested::{TICKET_VARIABLE, TOKEN_VARIABLE, TURN_SOCKET_VARIABLE};
 use super::super::streams::keep_closed;
 use super::keeper::Keeper;
+use super::terminal::Terminal;
 
 /// A command that was started and has not been waited for.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) pid: Pid,
-    /// Whether it is in seq's own process group, because there is a terminal whose foreground group that may be.
-    /// Otherwise it leads a group of its own.
-    pub(super) shares_group: bool,
+    /// The terminal that it runs at. Then it is in seq's own process group, which may be that of the foreground there;
+    /// otherwise it leads a group of its own.
+    pub(super) terminal: Option<Terminal>,
     /// Whether what the command leaves behind becomes a child of seq, so that it can be found, and stopped, too.
     pub(super) leaves_orphans: bool,
     /// None on a kernel without pidfds (before Linux 5.3).
@@ -53,7 +54,8 @@ pub(super) fn start(
     (turn, socket): (&Active, &Path),
     (keeper, blocked): (Option<&Keeper>, SigSet),
 ) -> Result<Running, Error> {
-    let shares_group = has_terminal();
+    let terminal = Terminal::of_this_process();
+    let shares_group = terminal.is_some();
     let leaves_orphans = longest.is_some() || args.wishes.supersede.is_some() || args.until_all_exit;
     if leaves_orphans {
         set_child_subreaper(Some(rustix::process::getpid())).map_err(|errno| cannot_run(&args.command[0], errno))?;
@@ -74,7 +76,7 @@ pub(super) fn start(
     };
     let pid = spawned.map_err(|error| cannot_start(program, &error))?;
     // The child is not waited for yet, so its pid is still its own.
-    Ok(Running { pid, shares_group, leaves_orphans, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
+    Ok(Running { pid, terminal, leaves_orphans, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
 }
 
 /// Starts a program with those signals blocked that seq was started with. Those that seq takes as events are blocked in
@@ -142,11 +144,6 @@ impl Running {
         let descriptors: Vec<_> = self.pidfd.iter().filter(|_| keeps).map(AsFd::as_fd).collect();
         (Started { ticket: turn.ticket.0, pid, descriptors: descriptors.len() }, descriptors)
     }
-}
-
-/// Whether this process has a controlling terminal.
-fn has_terminal() -> bool {
-    open("/dev/tty", OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).is_ok()
 }
 
 /// Where `program` is, looked for as `execvp(3)` does.

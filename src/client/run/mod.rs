@@ -2,6 +2,7 @@
 
 mod keeper;
 mod command;
+mod terminal;
 mod tie;
 mod watch;
 mod stop;
@@ -11,7 +12,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::cli;
-use crate::clock::{Time, milliseconds, show_duration};
+use crate::clock::{Time, milliseconds_at_least, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::limits::COMMAND_BYTES_MAX;
 use crate::protocol::{Active, Sequence};
@@ -81,6 +82,9 @@ fn under(
     let killer = watch.killer();
     let ran = Time::now().since(started);
     give_back(args, turn, tie, exit_status);
+    if let (Some(_), Some(terminal)) = (killer, &running.terminal) {
+        terminal.set_back();
+    }
     say(&|| format!("ended with status {exit_status} after {}", show_duration(ran)));
     match killer.filter(|number| signal_status(*number) == exit_status).and_then(|number| signals.has_come(number)) {
         Some(signal) => Ok(die_of(signal)),
@@ -121,7 +125,7 @@ fn request(daemon: &Daemon, args: &cli::Run, positions: bool, has_keeper: bool) 
         request_id: args.request_id.clone(),
         positions,
         no_wait: args.no_wait,
-        max_wait_ms: args.max_wait.map(milliseconds),
+        max_wait_ms: args.max_wait.map(milliseconds_at_least),
         secret: secret(),
         fresh: true,
         command: Some(shown(&args.command)),

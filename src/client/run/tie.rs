@@ -165,7 +165,8 @@ impl<'a> Tie<'a> {
         }
     }
 
-    /// Tells the daemon that the turn is over, whichever daemon is there by now, or leaves word for the next one.
+    /// Tells the daemon that the turn is over, whichever daemon is there by now, or leaves word for the next one. Where
+    /// none is there the word is left in any case, for it says when the command ended, however late that is heard.
     /// Nothing else depends on it: the turn ends with this process, too. Gives the reason when even word cannot be left,
     /// so that the history may not say how the command ended.
     pub(super) fn give_back(self, exit_status: u8) -> Option<String> {
@@ -177,16 +178,22 @@ impl<'a> Tie<'a> {
             State::Returning(_) => Err(LinkError::Closed),
             State::Untied => return None,
         };
-        let why = match told {
-            Ok(()) => return None,
-            Err(LinkError::Closed) => match deliver(&self.daemon, request, !self.has_left) {
-                Ok(()) => return None,
-                Err(error) => error.to_string(),
-            },
-            Err(error) => stalled.unwrap_or_else(|| self.daemon.explain(error).to_string()),
+        let leave = || {
+            let (place, secret) = (self.daemon.place(), self.sequence.secret.as_deref());
+            done::leave(place, self.turn.ticket, secret, (exit_status, ended_at))
         };
-        let (place, secret) = (self.daemon.place(), self.sequence.secret.as_deref());
-        let left = done::leave(place, self.turn.ticket, secret, (exit_status, ended_at));
+        let (left, why) = match told {
+            Ok(()) => return None,
+            Err(LinkError::Closed) => {
+                let left = leave();
+                let Err(error) = deliver(&self.daemon, request, !self.has_left) else {
+                    done::take_back(self.daemon.place(), self.turn.ticket);
+                    return None;
+                };
+                (left, error.to_string())
+            }
+            Err(error) => (leave(), stalled.unwrap_or_else(|| self.daemon.explain(error).to_string())),
+        };
         left.is_err().then_some(why)
     }
 
@@ -216,6 +223,7 @@ impl<'a> Tie<'a> {
             sequence: self.sequence.clone(),
             descriptors: copies(&reading).map_err(cannot)?,
             known: Known::Ticket(self.turn.ticket, self.turn.request_id.clone()),
+            is_waiting: false,
             until: None,
             started,
             patience: None,

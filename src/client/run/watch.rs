@@ -165,7 +165,7 @@ impl<'a, 't> Watch<'a, 't> {
                 signal => _ = Signal::from_named_raw(signal as i32).map(|signal| self.pass_on(signal)),
             }
         }
-        if self.running.shares_group && !was_continued {
+        if self.running.terminal.is_some() && !was_continued {
             self.stop_with_command();
         }
     }
@@ -174,7 +174,7 @@ impl<'a, 't> Watch<'a, 't> {
     /// hangs up tells only the leader of its session (`tty_ioctl(4)`, `credentials(7)`).
     fn has_command_heard(&self, caught: Caught) -> bool {
         let is_for_leader = caught.signal == Signo::SIGHUP && getsid(None) == Ok(nix::unistd::getpid());
-        self.running.shares_group && caught.by_kernel && !is_for_leader
+        self.running.terminal.is_some() && caught.by_kernel && !is_for_leader
     }
 
     /// The command is not waited for yet, so the number is still its own.
@@ -186,7 +186,7 @@ impl<'a, 't> Watch<'a, 't> {
             }
             return;
         }
-        _ = if self.running.shares_group {
+        _ = if self.running.terminal.is_some() {
             kill_process(self.running.pid, signal)
         } else {
             kill_process_group(self.running.pid, signal)
@@ -274,7 +274,7 @@ impl<'a, 't> Watch<'a, 't> {
 
     /// Signals the command's group, if it has one of its own, and all else that it started.
     fn signal_all(&self, signal: Signal) {
-        let group: Option<Pid> = (!self.running.shares_group && self.ended.is_none()).then_some(self.running.pid);
+        let group: Option<Pid> = (self.running.terminal.is_none() && self.ended.is_none()).then_some(self.running.pid);
         if let Some(group) = group {
             _ = kill_process_group(group, signal);
         }

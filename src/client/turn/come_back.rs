@@ -6,11 +6,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::Asker;
+use super::{Asker, Question};
 use crate::client::errand::reports;
 use crate::client::link::{Link, LinkError, timespec};
 use crate::client::pause::RETURN_TIMEOUT;
-use crate::client::refusal::NO_ROOM;
+use crate::client::refusal::no_room;
 use crate::client::rejoin::{Known, Rejoin, copies};
 use crate::clock::show_duration;
 use crate::error::{Cure, Error};
@@ -38,9 +38,9 @@ impl Asker<'_> {
     }
 
     /// Waits until the daemon has room for this request, which it has not heard yet.
-    pub(super) fn await_room(&mut self) -> Result<Rejoining, Error> {
+    pub(super) fn await_room(&mut self, why: &str) -> Result<Rejoining, Error> {
         self.is_late = Some("the daemon had no room for one more connection at first");
-        self.waiting.tell_of_crowd(NO_ROOM);
+        self.waiting.tell_of_crowd(&no_room(why));
         self.come_back(Known::Unsent, true)
     }
 
@@ -56,11 +56,13 @@ impl Asker<'_> {
         let descriptors = copies(self.descriptors).map_err(cannot)?;
         let (reporter, mut troubles) = reports().map_err(cannot)?;
         let is_heard = known != Known::Unsent;
+        self.question = Question::None;
         let errand = Rejoin {
             daemon: self.daemon.clone(),
             sequence: self.sequence.clone(),
             descriptors,
             known,
+            is_waiting: true,
             until: self.sequence.max_wait_ms.map(|longest| self.asked + Duration::from_millis(longest)),
             started: None,
             patience: Some(patience),
@@ -69,13 +71,15 @@ impl Asker<'_> {
             reporter: Some(reporter),
         }
         .start()?;
-        let mut why = if was_sent_away { NO_ROOM } else { "the daemon has gone" }.to_owned();
+        let mut why = if was_sent_away { no_room("") } else { "the daemon has gone".to_owned() };
         loop {
             while let Some(trouble) = troubles.next() {
-                why = if trouble.cure() == Cure::Room { NO_ROOM.to_owned() } else { trouble.to_string() };
-                match trouble.cure() {
-                    Cure::Room => self.waiting.tell_of_crowd(&why),
-                    _ => self.waiting.warn_of_trouble(&why),
+                why = trouble.to_string();
+                if trouble.cure() == Cure::Room {
+                    why = no_room(&why);
+                    self.waiting.tell_of_crowd(&why);
+                } else {
+                    self.waiting.warn_of_trouble(&why);
                 }
             }
             if let Some(signal) = self.signals.next_ending() {

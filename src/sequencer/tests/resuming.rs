@@ -102,6 +102,18 @@ fn how_a_ticket_ended_is_told_to_its_user_for_as_long_as_it_is_remembered() {
 }
 
 #[test]
+fn who_waited_when_the_daemon_was_told_to_leave_is_told_so_by_the_next() {
+    let mut story = Story::new();
+    for (ticket, had_turn) in [(5, false), (6, true)] {
+        story.take(Input::PastEnd { ticket: Ticket(ticket), uid: 1_000, had_turn, outcome: Outcome::Stopped });
+    }
+    let mut told = |ticket| story.take(resuming(ticket, secretly(3, "c", 3))).remove(0);
+    let words = "c3: stopped: the daemon was told to leave while ticket 5 waited: ask again for a new place";
+    assert_eq!(told(5), words);
+    assert!(told(6).starts_with("c3: not_found"), "what has its turn needs no place");
+}
+
+#[test]
 fn a_client_that_was_never_told_its_ticket_is_known_by_its_secret() {
     let mut story = Story::new();
     story.take(Input::Restore(holder(1)));

@@ -242,7 +242,7 @@ impl Model {
                 || matches!(which, Which::Request(..) | Which::TicketOf(.., Some(_))) && says_who
             {
                 may &= request.connection == Some(connection)
-                    || request.binding == Binding::Lease
+                    || request.binding == Binding::Lease && (!says_who || processes.contains(&request.pid))
                     || request.binding == Binding::Connection
                         && !matches!(which, Which::Domain(_))
                         && processes.contains(&request.pid)

@@ -133,6 +133,7 @@ impl Model {
             (_, Outcome::Expired) => ErrorCode::Expired,
             (_, Outcome::TimedOut) => ErrorCode::TimedOut,
             (_, Outcome::Deadlock) => ErrorCode::WouldDeadlock,
+            (false, Outcome::Stopped) => ErrorCode::Stopped,
             _ => return,
         };
         match self.ends.iter_mut().find(|(ended, ..)| *ended == ticket) {
