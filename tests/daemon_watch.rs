@@ -36,6 +36,29 @@ fn a_watcher_hears_what_happens_in_its_domain() {
 }
 
 #[test]
+fn a_watcher_hears_who_replaced_whom() {
+    let daemon = Daemon::start();
+    let (mut watcher, mut client) = (daemon.connect(), daemon.connect());
+    for id in ["runs", "waits", "newest"] {
+        if id == "newest" {
+            watcher.send(r#"{"op":"watch"}"#);
+            assert_eq!([watcher.reply()["type"].take(), watcher.reply()["type"].take()], ["watching", "status"]);
+        }
+        let wishes = r#""supersede":"","cancel_running":true"#;
+        client.send(&format!(r#"{{"op":"sequence","domain":"a","request_id":"{id}",{wishes}}}"#));
+        client.line();
+    }
+    assert_ne!(client.ask(r#"{"op":"done","domain":"a","request_id":"runs","exit_status":3}"#), "");
+    let mut events = (0..4).map(|_| watcher.reply());
+    let mut told = |event: &str| {
+        let found = events.find(|found| found["event"] == event).unwrap();
+        json!([found["ticket"], found["outcome"], found["superseded_by"], found["exit_status"]])
+    };
+    assert_eq!(told("left"), json!([2, "superseded", 3, null]));
+    assert_eq!(told("ended"), json!([1, "superseded", 2, 3]));
+}
+
+#[test]
 fn a_watcher_hears_of_the_policies_and_pauses_of_its_domain() {
     let daemon = Daemon::start();
     let (mut watcher, mut client) = (daemon.connect(), daemon.connect());

@@ -224,6 +224,7 @@ fn the_protocol_page_has_every_limit() {
         ("POLICIES_MAX", limits::POLICIES_MAX),
         ("IDLE_DOMAINS_MAX", limits::IDLE_DOMAINS_MAX),
         ("PAST_RUNS_MAX", limits::PAST_RUNS_MAX),
+        ("KNOWN_STARTS", limits::KNOWN_STARTS),
         ("OUTBOX_BYTES_MAX", limits::OUTBOX_BYTES_MAX),
         ("STATUS_WAITERS_DEFAULT", limits::STATUS_WAITERS_DEFAULT),
         ("STATUS_WAITERS_MAX", limits::STATUS_WAITERS_MAX),

@@ -7,12 +7,18 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use support::{Home, Running};
 
-/// What may start in how long by the domain's policy: half of what the upstream allows, so that a call may be late.
+/// What may start in how long by the domain's policy: half of what the upstream allows, for how late a call may be on a
+/// busy machine nobody knows.
 const RATE: &str = "10/2s";
 
-/// Calls that the upstream serves in a second.
+/// From a start to the one that takes its place: a little longer than the rate says, so that no call need be late.
+const WINDOW: Duration = Duration::from_millis(2_050);
+
+/// Calls that the upstream serves in any second.
 const UPSTREAM_MAX: usize = 10;
 
 /// Calls in the burst.
@@ -78,6 +84,34 @@ fn the_newest_deploy_can_stop_the_one_that_runs() {
     ended.complains(76, &format!("make way for ticket 2 (pid {}", second.pid()));
     second.wait().says(0, "2\n", "");
     assert_eq!(home.log(), ["start 1"]);
+    assert_eq!(logged(&home), [json!([1, "superseded", 76, 2]), json!([2, "done", 0, null])]);
+    let shown = home.seq(&["log"]).stdout();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(lines[1].contains("  replaced by ticket 2  ") && lines[2].contains("  status 0  "), "{shown}");
+    assert_eq!(home.seq(&["log", "--failed"]).stdout().lines().count(), 2, "it did not end well");
+}
+
+#[test]
+fn a_turn_that_was_to_make_way_when_its_daemon_died_is_known_for_that() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    home.script("deaf", "#!/bin/sh\ntrap '' TERM\necho deaf >>log\nread -r line <gate\n");
+    let first = home.start(&["run", "-d", "foo.com", "--supersede", "--kill-grace", "1h", "--", "./deaf"]);
+    home.await_line("deaf");
+    let second = home.start(&["run", "-d", "foo.com", "--supersede", "--cancel-running", "--", "echo", "2"]);
+    home.await_status("foo.com", "the first is told", |line| line["holders"][0]["superseded_by"] == 2);
+    home.kill_daemon();
+    gate.open();
+    assert_eq!(first.wait().status.code(), Some(76));
+    second.wait().says(0, "2\n", "");
+    assert_eq!(logged(&home)[0], json!([1, "superseded", 76, 2]));
+}
+
+/// Of each turn that has ended its ticket, how, its status, and for whom it made way.
+fn logged(home: &Home) -> Vec<Value> {
+    let text = home.seq(&["log", "--json"]).stdout();
+    let turns = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    turns.map(|turn| json!([turn["ticket"], turn["outcome"], turn["exit_status"], turn["superseded_by"]])).collect()
 }
 
 #[test]
@@ -165,7 +199,7 @@ fn the_higher_priority_goes_first_and_equals_in_order() {
     assert_eq!(starts, ["low", "urgent", "urgent2", "a", "b", "later"].map(|name| format!("start {name}")));
 }
 
-/// An upstream that counts for itself: it serves so many calls in any second, and refuses the others.
+/// An upstream that counts for itself, by when calls arrive: it serves so many in any second, and refuses the others.
 fn upstream() -> (u16, thread::JoinHandle<(usize, usize)>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a socket");
     let port = listener.local_addr().expect("it is bound").port();
@@ -206,6 +240,18 @@ fn a_burst_of_sixty_calls_is_served_by_an_upstream_that_allows_ten_in_a_while() 
         }
     }
     assert_eq!(upstream.join().expect("it ends"), (CALLS, 0));
+    let text = home.seq(&["log", "--json", "-n", "100"]).stdout();
+    let turns = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let start =
+        |turn: Value| turn["started_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok()).expect("a moment");
+    let mut starts: Vec<Timestamp> = turns.map(start).collect();
+    starts.sort();
+    assert_eq!(starts.len(), CALLS);
+    for window in starts.windows(UPSTREAM_MAX + 1) {
+        let apart = window[UPSTREAM_MAX].duration_since(window[0]).unsigned_abs();
+        // They are told in milliseconds.
+        assert!(apart + Duration::from_millis(1) >= WINDOW, "{apart:?} in {window:?}");
+    }
 }
 
 #[test]
@@ -225,6 +271,31 @@ fn a_domain_rests_between_two_turns_and_says_until_when() {
     quietly(&home, "policy set foo.com --cooldown 0");
     home.await_line("start a");
     drop(waiter);
+}
+
+#[test]
+fn what_was_before_a_policy_was_set_counts() {
+    for value in ["--rate 1/1h", "--min-interval 1h", "--cooldown 1h"] {
+        for dies in [false, true] {
+            let home = Home::new();
+            let set = format!("policy set foo.com {value}");
+            let refuses = || {
+                if dies {
+                    home.kill_daemon();
+                }
+                quietly(&home, &set);
+                let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
+                refused.complains(75, "lets no turn begin for another ");
+                if dies {
+                    home.kill_daemon();
+                }
+                quietly(&home, "policy unset foo.com");
+            };
+            quietly(&home, "run -d foo.com -- true");
+            refuses();
+            refuses();
+        }
+    }
 }
 
 #[test]
@@ -355,6 +426,54 @@ fn what_would_wait_in_a_circle_is_refused_and_told_how() {
     let words = refused.stderr();
     assert!(words.starts_with("seq: a deadlock: ticket "), "{words}");
     assert!(words.contains("has a and w") && words.contains("has b and w"), "{words}");
+}
+
+/// Somebody has one of the two slots of k until a gate is opened; two others wait for what each of them has, one for a
+/// slot of k.
+fn two_who_want_what_the_other_has(home: &Home) -> [Running; 3] {
+    let gate = home.gate("all-are-there");
+    quietly(home, "policy set k --concurrency 2");
+    let script = |other: &str| format!("read -r line <all-are-there; exec \"$SEQ\" run -d {other} -- echo has {other}");
+    let independent = home.start(&["run", "-d", "k", "--", "./worker", "independent", "gate"]);
+    let has_k = home.start(&["run", "-d", "k", "--", "sh", "-c", &script("b")]);
+    let has_b = home.start(&["run", "-d", "b", "--", "sh", "-c", &script("k")]);
+    for (domain, holders) in [("k", 2), ("b", 1)] {
+        home.await_status(domain, "all have their turns", |line| {
+            line["holders"].as_array().is_some_and(|found| found.len() == holders)
+        });
+    }
+    gate.open();
+    home.await_waiters("k", 1);
+    home.await_waiters("b", 1);
+    [independent, has_k, has_b]
+}
+
+#[test]
+fn who_waits_for_one_of_several_slots_is_no_deadlock_while_one_will_be_free() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let [independent, has_k, has_b] = two_who_want_what_the_other_has(&home);
+    gate.open();
+    independent.wait().is_silent(0);
+    has_b.wait().says(0, "has k\n", "");
+    has_k.wait().says(0, "has b\n", "");
+}
+
+#[test]
+fn a_policy_that_makes_a_deadlock_strands_nobody() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let [independent, has_k, has_b] = two_who_want_what_the_other_has(&home);
+    quietly(&home, "policy set k --concurrency 1");
+    // The one that is left may need the slot.
+    gate.open();
+    let (has_k, has_b) = (has_k.wait(), has_b.wait());
+    let (refused, lucky) = if has_k.status.success() { (has_b, has_k) } else { (has_k, has_b) };
+    assert_eq!((refused.status.code(), lucky.status.code()), (Some(125), Some(0)), "{}", refused.stderr());
+    let words = refused.stderr();
+    assert!(words.starts_with("seq: a deadlock: ticket "), "{words}");
+    assert!(words.contains("has k and w") && words.contains("has b and w"), "{words}");
+    independent.wait().is_silent(0);
 }
 
 #[test]

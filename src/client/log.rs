@@ -89,7 +89,7 @@ fn row(turn: &EndedTurn, users: &Users) -> Row {
         users.name(turn.uid),
         show_milliseconds(turn.wait_ms),
         show_milliseconds(turn.run_ms),
-        ending(Some(turn.outcome), turn.exit_status),
+        ending(Some(turn.outcome), turn.exit_status, turn.superseded_by),
         shown_command(turn.command.as_deref()),
     ]
 }

@@ -8,9 +8,9 @@ use rustix::io::Errno;
 
 use crate::cli;
 use crate::clock::{Time, show_duration};
-use crate::error::Error;
+use crate::error::{Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Domain, Event, EventKind, Outcome, PolicyEvent, PolicyEventKind, Reply, Request, Watch};
+use crate::protocol::{Domain, Event, EventKind, Outcome, PolicyEvent, PolicyEventKind, Reply, Request, Ticket, Watch};
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError, timespec};
@@ -182,11 +182,11 @@ fn after(milliseconds_ago: Option<u64>) -> String {
 }
 
 fn ending_of(event: &Event) -> String {
-    ending(event.outcome, event.exit_status)
+    ending(event.outcome, event.exit_status, event.superseded_by)
 }
 
 /// How a ticket ended, in words.
-pub(super) fn ending(outcome: Option<Outcome>, exit_status: Option<i32>) -> String {
+pub(super) fn ending(outcome: Option<Outcome>, exit_status: Option<i32>, superseded_by: Option<Ticket>) -> String {
     match (outcome, exit_status) {
         (Some(Outcome::Done), Some(status)) => format!("status {status}"),
         (Some(Outcome::Done), None) => "given back".to_owned(),
@@ -194,9 +194,32 @@ pub(super) fn ending(outcome: Option<Outcome>, exit_status: Option<i32>) -> Stri
         (Some(Outcome::Released), _) => "taken away by release".to_owned(),
         (Some(Outcome::Expired), _) => "its lease is over".to_owned(),
         (Some(Outcome::Cancelled), _) => "cancelled".to_owned(),
-        (Some(Outcome::Superseded), _) => "replaced by a newer request".to_owned(),
+        (Some(Outcome::Superseded), exit_status) => replaced(superseded_by, exit_status),
         (Some(Outcome::TimedOut), _) => "its longest wait is over".to_owned(),
+        (Some(Outcome::Deadlock), _) => "it would have waited for ever".to_owned(),
         (Some(Outcome::Stopped), _) => "the daemon left".to_owned(),
         (Some(Outcome::Unknown) | None, _) => "for another reason".to_owned(),
+    }
+}
+
+/// A turn was replaced: its own status is worth a word unless it is the usual one.
+fn replaced(by: Option<Ticket>, exit_status: Option<i32>) -> String {
+    let by = by.map_or_else(|| "a newer request".to_owned(), |ticket| format!("ticket {ticket}"));
+    let usual = Some(i32::from(status::CANCELLED));
+    let own = exit_status.filter(|_| exit_status != usual).map(|status| format!(", status {status}"));
+    format!("replaced by {by}{}", own.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_made_way_is_said_to_have_been_replaced() {
+        let superseded = Some(Outcome::Superseded);
+        assert_eq!(ending(superseded, None, Some(Ticket(7))), "replaced by ticket 7");
+        assert_eq!(ending(superseded, Some(76), Some(Ticket(7))), "replaced by ticket 7");
+        assert_eq!(ending(superseded, Some(3), Some(Ticket(7))), "replaced by ticket 7, status 3");
+        assert_eq!(ending(superseded, None, None), "replaced by a newer request", "in what an earlier daemon wrote");
     }
 }

@@ -11,12 +11,13 @@ use tokio::sync::mpsc::Sender;
 use tracing::error;
 
 use super::aside::aside;
-use super::report::wall_text;
+use super::report::{WallClock, wall_text};
 use super::wake::Wake;
+use crate::clock::Time;
 use crate::error::{Error, with_limit};
-use crate::protocol::limits::{IDLE_DOMAINS_MAX, PAST_RUNS_MAX};
+use crate::protocol::limits::{IDLE_DOMAINS_MAX, KNOWN_STARTS, PAST_RUNS_MAX};
 use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, LogReply, Outcome, Reply, Ticket};
-use crate::sequencer::{ConnectionId, RestoredTurn};
+use crate::sequencer::{ConnectionId, Input, RestoredTurn};
 use crate::store::{DoneNote, History, LeftTicket, SavedTicket};
 
 /// Tickets of before that a new daemon looks at.
@@ -112,10 +113,19 @@ fn has_failed(turn: &EndedTurn) -> bool {
 /// What a new daemon wants to know of the past.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    /// How long the last turns of each domain took that ended by `done`, oldest first.
+    /// How long the last turns of each domain took that ended by `done`, oldest first; none of one where none did.
     pub(super) runs: HashMap<Domain, Vec<Duration>>,
+    /// When the last turns of each domain began and ended.
+    pub(super) moments: HashMap<Domain, Moments>,
     /// How the last tickets ended, oldest first: ticket, user, whether it had its turn, and how.
     pub(super) ends: Vec<(Ticket, u32, bool, Outcome)>,
+}
+
+/// The last starts of a domain, and the last end, in milliseconds since 1970.
+#[derive(Debug, Default)]
+pub(super) struct Moments {
+    pub(super) starts: Vec<i64>,
+    pub(super) end: Option<i64>,
 }
 
 /// Reads the newest of the history in the database at `path`.
@@ -139,22 +149,47 @@ pub(super) fn past(path: &Path) -> Result<Past, Error> {
     Ok(past)
 }
 
+impl Moments {
+    /// What the sequencer is to be told where no policy made the daemon write it down, for one that is set later. What
+    /// was before the machine was started is left out: how long ago nobody knows.
+    pub(super) fn past_starts(self, domain: Domain, clock: &WallClock) -> Input {
+        let started = clock.milliseconds(Time::ZERO);
+        let time = |at: i64| (at > started).then(|| clock.time(at));
+        let starts = self.starts.into_iter().filter_map(time).collect();
+        Input::PastStarts { domain, starts, last_end: self.end.and_then(time) }
+    }
+}
+
 impl Past {
+    /// A turn that has not ended began, too.
+    pub(super) fn add_holder(&mut self, saved: &SavedTicket) {
+        let Some(turn) = saved.ticket.turn else { return };
+        let up = i64::try_from(turn.active_at.as_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        for domain in saved.ticket.lines_of_its_own() {
+            self.runs.entry(domain.clone()).or_default();
+            self.moments.entry(domain.clone()).or_default().starts.push(saved.up_since_ms.saturating_add(up));
+        }
+    }
+
     /// What a later version wrote, and this one does not understand, is passed over.
     fn add_turn(&mut self, turn: Option<EndedTurn>) {
         let Some(turn) = turn else { return };
         self.ends.push((turn.ticket, turn.uid, true, turn.outcome));
-        if turn.outcome != Outcome::Done {
-            return;
-        }
-        let run = Duration::from_millis(turn.run_ms);
+        let run = (turn.outcome == Outcome::Done).then(|| Duration::from_millis(turn.run_ms));
+        let at = |text: &str| text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond);
+        let (start, end) = (at(&turn.started_at), at(&turn.ended_at));
         let had_already = turn.had_already;
         let lines = std::iter::once(turn.domain).chain(turn.also);
         for domain in lines.filter(|line| !had_already.contains(line)) {
             if self.runs.contains_key(&domain) || self.runs.len() < IDLE_DOMAINS_MAX {
+                let moments = self.moments.entry(domain.clone()).or_default();
+                moments.end = moments.end.max(end);
+                if moments.starts.len() < KNOWN_STARTS {
+                    moments.starts.extend(start);
+                }
                 let of_domain = self.runs.entry(domain).or_default();
                 if of_domain.len() < PAST_RUNS_MAX {
-                    of_domain.push(run);
+                    of_domain.extend(run);
                 }
             }
         }
@@ -170,7 +205,7 @@ pub(super) fn ended_turn(
     exit_status: Option<i32>,
 ) -> Option<(i64, EndedTurn)> {
     let ticket = &saved.ticket;
-    let RestoredTurn { token, active_at, .. } = ticket.turn?;
+    let RestoredTurn { token, active_at, superseded, .. } = ticket.turn?;
     let at =
         |nanoseconds: u64| saved.up_since_ms.saturating_add(i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX));
     let (queued_ms, started_ms) = (at(ticket.queued_at.as_nanos()), at(active_at.as_nanos()));
@@ -191,8 +226,9 @@ pub(super) fn ended_turn(
         ended_at: wall_text(ended_ms),
         wait_ms: between(queued_ms, started_ms),
         run_ms: between(started_ms, ended_ms),
-        outcome,
+        outcome: if superseded.is_some() { Outcome::Superseded } else { outcome },
         exit_status,
+        superseded_by: superseded.map(|by| by.ticket),
     };
     Some((ended_ms, turn))
 }
@@ -205,6 +241,7 @@ pub(super) fn amended(turn: EndedTurn, ended_at: i64, writer: u32, note: &DoneNo
     let is_believed = [turn.uid, me, 0].contains(&writer) && turn.ticket.0 == note.ticket;
     let is_open = match turn.outcome {
         Outcome::Gone => turn.exit_status.is_none(),
+        Outcome::Superseded => turn.exit_status.is_none() || turn.exit_status == note.exit_status,
         // It was sent while the daemon did not run, and its client did not wait for the answer.
         Outcome::Done => turn.exit_status.is_some() && turn.exit_status == note.exit_status,
         _ => false,
@@ -215,6 +252,7 @@ pub(super) fn amended(turn: EndedTurn, ended_at: i64, writer: u32, note: &DoneNo
     let started_at = turn.started_at.parse::<Timestamp>().map_or(ended_at, Timestamp::as_millisecond);
     let ended_at = note.ended_at_ms.max(started_at).min(ended_at);
     let run_ms = u64::try_from(ended_at - started_at).unwrap_or(0);
-    let (outcome, exit_status) = (Outcome::Done, note.exit_status);
+    let outcome = if turn.superseded_by.is_some() { Outcome::Superseded } else { Outcome::Done };
+    let exit_status = note.exit_status;
     Some((EndedTurn { ended_at: wall_text(ended_at), run_ms, outcome, exit_status, ..turn }, ended_at))
 }

@@ -245,7 +245,12 @@ fn ended(record: &Record, clock: &WallClock, done: &Path, notes: &mut Vec<PathBu
     if let Change::Left { outcome, .. } = record.change {
         // The others have nobody who could come back.
         let is_told = match outcome {
-            Outcome::Cancelled | Outcome::Superseded | Outcome::TimedOut | Outcome::Done | Outcome::Stopped => true,
+            Outcome::Cancelled
+            | Outcome::Superseded
+            | Outcome::TimedOut
+            | Outcome::Deadlock
+            | Outcome::Done
+            | Outcome::Stopped => true,
             Outcome::Released | Outcome::Expired | Outcome::Gone | Outcome::Unknown => false,
         };
         let body = || form(&LeftTicket { uid: record.uid, outcome });
@@ -255,8 +260,8 @@ fn ended(record: &Record, clock: &WallClock, done: &Path, notes: &mut Vec<PathBu
     // Its client may have left word while there was no daemon, or none that heard it, and be gone only now.
     if matches!(
         record.change,
-        Change::Ended { outcome: Outcome::Gone, exit_status: None, .. }
-            | Change::Ended { outcome: Outcome::Done, exit_status: Some(_), .. }
+        Change::Ended { outcome: Outcome::Gone | Outcome::Superseded, exit_status: None, .. }
+            | Change::Ended { outcome: Outcome::Done | Outcome::Superseded, exit_status: Some(_), .. }
     ) && let Some(found) = store::find_note(done, ticket)
         && let Some((by_note, ended_at)) = turn.clone().and_then(|turn| amended(turn, at_ms, found.uid, &found.note))
     {

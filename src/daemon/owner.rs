@@ -424,7 +424,7 @@ impl Owner {
     fn note_rest(&mut self, change: &PastChange) {
         let policies = self.sequencer.policies();
         let domain = change.domain();
-        let keep = policies.resolve(domain).starts_that_count();
+        let keep = policies.resolve(domain).known_starts();
         let now = self.batch.now;
         let clock = self.batch.wall_clock.get_or_insert_with(|| WallClock::at(now));
         let noted = self.rests.note(change, keep, clock);

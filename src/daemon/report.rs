@@ -283,6 +283,7 @@ pub(super) fn event(record: &Record, clock: &WallClock) -> Reply {
         command: record.command.as_deref().map(str::to_owned),
         outcome: None,
         exit_status: None,
+        superseded_by: record.superseded_by,
         waited_ms: None,
         held_ms: None,
     };
@@ -367,6 +368,7 @@ pub(super) fn ended_turn(record: &Record, clock: &WallClock) -> Option<EndedTurn
         run_ms: milliseconds(held),
         outcome,
         exit_status,
+        superseded_by: record.superseded_by,
     })
 }
 

@@ -22,7 +22,7 @@ impl Owner {
     pub(super) fn restore(
         &mut self,
         tickets: Vec<Recovered>,
-        past: Past,
+        mut past: Past,
         (mut settings, file): (PastSettings, Vec<FilePolicy>),
         ended: Ended,
     ) {
@@ -36,8 +36,14 @@ impl Owner {
         let (now, clock) = (self.batch.now, self.wall_clock().clone());
         let (pasts, changes) = self.rests.restore(settings.rests.split_off(0), self.sequencer.policies(), now, &clock);
         self.ledger.set_all(changes);
-        for past in pasts {
-            self.input(past);
+        for recovered in &tickets {
+            past.add_holder(&recovered.saved);
+        }
+        for written in pasts {
+            if let Input::PastStarts { domain, .. } = &written {
+                past.moments.remove(domain);
+            }
+            self.input(written);
         }
         let pauses = settings.pauses(self.wall_clock());
         for (domain, pause) in pauses {
@@ -45,6 +51,9 @@ impl Owner {
         }
         for (domain, runs) in past.runs {
             self.input(Input::PastRuns { domain, runs });
+        }
+        for (domain, moments) in past.moments {
+            self.input(moments.past_starts(domain, &clock));
         }
         for (ticket, uid, had_turn, outcome) in past.ends {
             self.input(Input::PastEnd { ticket, uid, had_turn, outcome });
@@ -81,7 +90,7 @@ impl Owner {
     fn rest_after_all(&mut self, domain: Domain, at: Time, clock: &WallClock) {
         let policy = self.sequencer.policies().resolve(&domain);
         if policy.rests() {
-            let keep = policy.starts_that_count();
+            let keep = policy.known_starts();
             let noted = self.rests.note(&PastChange::Ended { domain: domain.clone(), at }, keep, clock);
             self.ledger.set_all(noted);
             let past = self.rests.past_starts(domain);

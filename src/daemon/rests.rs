@@ -14,7 +14,7 @@ use super::ledger::form;
 use super::report::WallClock;
 use crate::clock::Time;
 use crate::protocol::Domain;
-use crate::sequencer::{Input, PastChange, Policies, Policy};
+use crate::sequencer::{Input, PastChange, Policies, Policy, Rate};
 use crate::store::{Change, Setting, SettingKind};
 
 /// Starts in one row.
@@ -124,7 +124,12 @@ impl Rests {
 
     /// What there is to write of a change, if the policy counts the last `keep` starts.
     pub(super) fn note(&mut self, change: &PastChange, keep: usize, clock: &WallClock) -> Vec<Change> {
-        let (domain, at) = (change.domain(), change.at());
+        let (domain, at) = match change {
+            PastChange::Forgotten { domain } => return self.forget(domain),
+            PastChange::Started { domain, at }
+            | PastChange::Moved { domain, to: at, .. }
+            | PastChange::Ended { domain, at } => (domain, *at),
+        };
         let past = self.domains.entry(domain.clone()).or_default();
         past.last = past.last.max(at);
         let row = |starts: &[Time], end| Row {
@@ -134,7 +139,7 @@ impl Rests {
             end,
         };
         match change {
-            PastChange::Started { .. } => {}
+            PastChange::Forgotten { .. } | PastChange::Started { .. } => {}
             PastChange::Moved { from, .. } => {
                 // A turn is mostly the last that began, or one of the last.
                 let Some(index) = past.blocks.iter().rposition(|block| block.contains(from)) else { return Vec::new() };
@@ -223,14 +228,14 @@ fn end_name(domain: &Domain) -> String {
 
 /// How long at most anything that happened makes a domain rest.
 fn longest_rest(policy: &Policy) -> Duration {
-    let rests = [policy.min_interval, policy.cooldown, policy.rate.map(|rate| rate.per)];
+    let rests = [policy.min_interval, policy.cooldown, policy.rate.map(Rate::window)];
     rests.into_iter().flatten().max().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequencer::{Pattern, Rate};
+    use crate::sequencer::Pattern;
 
     fn domain() -> Domain {
         Domain::parse("a").unwrap()
@@ -311,9 +316,9 @@ mod tests {
         let clock = clock(seconds(1));
         apply(&mut rows, rests.note(&PastChange::Started { domain: domain(), at: seconds(1) }, 1, &clock));
         apply(&mut rows, rests.note(&PastChange::Ended { domain: domain(), at: seconds(2) }, 1, &clock));
-        apply(&mut rows, rests.forget_some(&counting(1, 10), seconds(11)));
-        assert_eq!(rows.len(), 2);
         apply(&mut rows, rests.forget_some(&counting(1, 10), seconds(12)));
+        assert_eq!(rows.len(), 2);
+        apply(&mut rows, rests.forget_some(&counting(1, 10), seconds(13)));
         assert!(rows.is_empty() && rests.domains.is_empty());
         apply(&mut rows, rests.note(&PastChange::Started { domain: domain(), at: seconds(20) }, 1, &clock));
         apply(&mut rows, rests.forget_restless(&Policies::default()));

@@ -48,6 +48,9 @@ pub struct Event {
     /// The command's exit status, if its client told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
+    /// The ticket that replaced it, or that its turn was to make way for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<Ticket>,
     /// How long it waited, with `active`, `ended` and `left`, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited_ms: Option<u64>,
@@ -89,10 +92,12 @@ pub enum Outcome {
     Expired,
     /// By `cancel`, while waiting.
     Cancelled,
-    /// By a newer request that superseded it, while waiting.
+    /// By a newer request that superseded it: while it waited, or its turn was to make way.
     Superseded,
     /// `max_wait_ms` is over.
     TimedOut,
+    /// It would have waited for ever, since a policy was changed.
+    Deadlock,
     /// The daemon left.
     Stopped,
     /// An outcome that this version does not know.

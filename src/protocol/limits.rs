@@ -69,6 +69,12 @@ pub const PRIORITY_MAX: i8 = 100;
 /// Starts that the rate of a policy may count.
 pub const RATE_STARTS_MAX: u32 = 10_000;
 
+/// Starts of a domain that are known at least, for a rate that is set later.
+pub const KNOWN_STARTS: usize = 32;
+
+/// For how much longer than a rate says a start counts, at most.
+pub const RATE_SLACK_MAX: Duration = Duration::from_millis(50);
+
 /// Idle domains that are remembered for completions and estimates; the one idle longest is forgotten first.
 pub const IDLE_DOMAINS_MAX: usize = 1_024;
 

@@ -54,4 +54,7 @@ pub struct EndedTurn {
     /// The command's exit status, if its client told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
+    /// The ticket that it was to make way for; nothing in rows of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded_by: Option<Ticket>,
 }

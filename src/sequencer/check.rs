@@ -94,7 +94,7 @@ impl Sequencer {
             }
         }
         let (mut away, mut unclaimed, mut superseding) = (0, 0, 0);
-        let (mut in_lines, mut waiting_in_lines, mut wide, mut children) = (0, 0, 0, 0);
+        let (mut in_lines, mut waiting_in_lines, mut wide, mut children, mut within) = (0, 0, 0, 0, 0);
         let mut parents = BTreeSet::new();
         for entry in self.tickets.values() {
             self.check_entry(entry);
@@ -107,6 +107,7 @@ impl Sequencer {
                 }
             }
             waiting += usize::from(entry.turn().is_none());
+            within += usize::from(entry.turn().is_none() && entry.is_within());
             in_lines += entry.guests().len();
             if entry.turn().is_none() && entry.lines().nth(1).is_some() {
                 wide += entry.lines().count();
@@ -132,8 +133,10 @@ impl Sequencer {
             deadlines += usize::from(wait.deadline.is_some());
         }
         self.resting.check();
+        let nobody = self.stuck(self.tickets.keys().copied().collect(), None, &[]);
+        assert!(nobody.is_empty(), "these wait for each other: {nobody:?}");
         assert_eq!(self.wide.len(), wide, "whoever stands in several lines is known for that");
-        assert_eq!(self.families.len(), (children, parents.len()), "families are known");
+        assert_eq!(self.families.len(), (children, parents.len(), within), "families are known");
         assert_eq!(in_lines, known, "every ticket is known in each of its lines, and nowhere else");
         assert_eq!(places, waiting_in_lines, "every waiter stands in each of its lines");
         assert_eq!(self.waiting, waiting, "waiters are counted");

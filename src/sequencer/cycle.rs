@@ -1,25 +1,41 @@
-//! Deadlocks, found before they are made.
+//! Deadlocks: found before they are made, and undone when a change of policy makes one.
 //!
 //! A turn waits for the requests made within it, for it may not end before they do. A request that waits, waits in each
-//! of its lines for whoever has slots there, and for whoever is ahead. A newcomer that would wait for itself is
-//! refused. Only requests in several lines, and those within turns, lead from one line to another, so no others are
-//! looked at.
+//! of its lines for whoever has too much there, and for whoever is ahead. A newcomer that would never get its turn is
+//! refused; one who is ahead of others has to be looked at for their sake.
+//!
+//! Without a request that waits within a turn there is no deadlock: all turns end, and all lines have the same order.
+//! A newcomer that is within no turn and ahead of nobody makes none either. So no others pay for this.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::protocol::{Domain, Ticket};
+use crate::protocol::{Domain, Outcome, Ticket};
 
-use super::nested::Arrival;
+use super::nested::{Arrival, is_guest_in};
+use super::reach::Reach;
 use super::refusal::Refusal;
 use super::ticket::Entry;
-use super::{Sequencer, Wishes};
+use super::{Effect, Sequencer, Wishes};
 
 /// Waiters that stand in more than one line, by line and place.
 pub(super) type Wide = BTreeSet<(Domain, Reverse<i8>, Ticket)>;
 
 /// A place in any line: whoever has a lesser one is ahead.
-type Rank = (Reverse<i8>, Ticket);
+pub(super) type Rank = (Reverse<i8>, Ticket);
+
+/// The ticket of a newcomer that has none yet, as far as places are concerned.
+pub(super) const NEWCOMER: Ticket = Ticket(u64::MAX);
+
+/// Somebody who waits, or a newcomer who would.
+#[derive(Clone, Debug)]
+pub(super) struct Waiter<'a> {
+    pub(super) rank: Rank,
+    pub(super) wishes: &'a Wishes,
+    pub(super) lines: Vec<&'a Domain>,
+    /// The turn that it is made within.
+    pub(super) parent: Option<Ticket>,
+}
 
 /// One of those who would wait for each other.
 #[derive(Clone, Debug)]
@@ -28,112 +44,96 @@ pub(super) struct Link {
     pub(super) pid: u32,
     /// The line in which somebody waits for it.
     pub(super) has: Domain,
-    /// Whether it has its turn there; otherwise it is ahead.
-    pub(super) has_turn: bool,
+    /// Whether it has slots there; otherwise it is ahead.
+    pub(super) has_slots: bool,
     /// In which line it waits, or a request within it.
     pub(super) waits_for: Domain,
-}
-
-/// How the search came to a ticket: from whom, if not from the newcomer itself, and in which line that waits for it;
-/// none if it was made within that.
-type Step = (Option<Ticket>, Option<Domain>);
-
-#[derive(Default)]
-struct Search {
-    /// The turn that the newcomer is made within.
-    parent: Option<Ticket>,
-    came_from: BTreeMap<Ticket, Step>,
-    /// How far each line has been looked at.
-    seen: BTreeMap<Domain, Rank>,
-    /// Who is not gone on from yet.
-    open: Vec<Ticket>,
 }
 
 impl Sequencer {
     /// Why a newcomer that has to wait would wait for ever, if so.
     pub(super) fn refusal_of_cycle(&self, arrival: Arrival<'_>, replaced: &[Ticket]) -> Option<Refusal> {
-        let Wishes { within, priority, .. } = *arrival.wishes();
-        let parent = self.parent(arrival.request.peer.uid, within).map(|parent| parent.ticket);
-        let is_behind =
-            |domain: &Domain| self.lines.get(domain).is_some_and(|line| line.order.ahead(priority) < line.order.len());
-        let passes_somebody = arrival.lines().count() > 1 && arrival.lines().any(is_behind);
-        if parent.is_none() && !passes_somebody {
+        let wishes = arrival.wishes();
+        let parent = self.parent(arrival.request.peer.uid, wishes.within).map(|parent| parent.ticket);
+        let rank = (Reverse(wishes.priority), NEWCOMER);
+        let newcomer = Waiter { rank, wishes, lines: arrival.lines().collect(), parent };
+        if !self.may_make_a_cycle(&newcomer) {
             return None;
         }
-        let mut search = Search { parent, ..Search::default() };
-        for domain in arrival.lines() {
-            self.look_at((domain, (Reverse(priority), Ticket(u64::MAX))), None, replaced, &mut search);
+        let reach = self.reach(&newcomer, replaced, None);
+        reach.closed_by?;
+        let reached = reach.tickets().chain([NEWCOMER]).collect();
+        let stuck = self.stuck(reached, Some(&newcomer), replaced);
+        if !stuck.contains(&NEWCOMER) {
+            return None;
         }
-        while let Some(ticket) = search.open.pop() {
-            let entry = self.tickets.get(&ticket)?;
-            if parent == Some(ticket) || waits_for_newcomer(entry, arrival) {
-                return Some(self.cycle(entry, arrival, &search));
-            }
-            if entry.turn().is_some() {
-                for child in self.families.children(ticket).filter(|child| !replaced.contains(child)) {
-                    search.come_to(child, (Some(ticket), None));
-                }
-            } else {
-                for domain in entry.lines() {
-                    self.look_at((domain, entry.rank()), Some(ticket), replaced, &mut search);
-                }
-            }
-        }
-        None
+        self.circle(&newcomer, &self.reach(&newcomer, replaced, Some(&stuck)))
     }
 
-    /// Comes to whoever `from` waits for in a line, if anybody else depends on those.
-    fn look_at(&self, (domain, rank): (&Domain, Rank), from: Option<Ticket>, replaced: &[Ticket], search: &mut Search) {
-        let Some(line) = self.lines.get(domain) else { return };
-        let before = search.seen.get(domain).copied();
-        let (priority, ticket) = before.unwrap_or((Reverse(i8::MAX), Ticket(0)));
-        if before.is_some() && rank <= (priority, ticket) {
-            return;
-        }
-        search.seen.insert(domain.clone(), rank);
-        let ahead = (domain.clone(), priority, ticket)..(domain.clone(), rank.0, rank.1);
-        for (.., ticket) in self.wide.range(ahead).filter(|(.., ticket)| !replaced.contains(ticket)) {
-            search.come_to(*ticket, (from, Some(domain.clone())));
-        }
-        if before.is_none() {
-            let parent = search.parent.filter(|parent| {
-                self.tickets.get(parent).is_some_and(|parent| parent.names().any(|name| name == domain))
-            });
-            let guests = line.hosting.values().flat_map(|hosting| hosting.guests.iter().copied());
-            let guests = guests.filter(|guest| !replaced.contains(guest));
-            for ticket in self.families.parents_in(domain).chain(parent).chain(guests) {
-                search.come_to(ticket, (from, Some(domain.clone())));
-            }
+    /// Whether anybody may wait for ever because of somebody who begins to wait now.
+    fn may_make_a_cycle(&self, waiter: &Waiter<'_>) -> bool {
+        let Reverse(priority) = waiter.rank.0;
+        let is_passed = |domain: &&Domain| {
+            self.lines.get(*domain).is_some_and(|line| line.order.ahead(priority) < line.order.len())
+        };
+        waiter.parent.is_some() || self.families.has_waiting() && waiter.lines.iter().any(is_passed)
+    }
+
+    /// After the lines have changed otherwise than by a newcomer: refuses the newest request of each circle that is
+    /// within a turn, so that nobody waits for ever.
+    pub(super) fn break_cycles(&mut self, out: &mut Vec<Effect>) {
+        while let Some((ticket, refusal)) = self.find_cycle() {
+            let Some(entry) = self.end(self.now, ticket, Outcome::Deadlock, None, out) else { return };
+            out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
+            self.settle_lines_of(&entry, out);
         }
     }
 
-    /// Spells out how the newcomer would wait for itself, by way of `last`.
-    fn cycle(&self, last: &Entry, arrival: Arrival<'_>, search: &Search) -> Refusal {
-        let passed = meeting(last, arrival).filter(|_| last.turn().is_none());
+    /// The like for one that an earlier daemon let in, maybe by another policy.
+    pub(super) fn break_cycles_of(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        let entry = self.tickets.get(&ticket).filter(|entry| entry.turn().is_none());
+        if entry.is_some_and(|entry| self.may_make_a_cycle(&self.waiter(entry))) {
+            self.break_cycles(out);
+        }
+    }
+
+    fn find_cycle(&self) -> Option<(Ticket, Refusal)> {
+        if !self.families.has_waiting() {
+            return None;
+        }
+        let several_lines = self.wide.iter().map(|(.., ticket)| *ticket);
+        let stuck = self.stuck(self.families.tickets().chain(several_lines).collect(), None, &[]);
+        self.families.newest_waiting().filter(|ticket| stuck.contains(ticket)).find_map(|ticket| {
+            let waiter = self.waiter(self.tickets.get(&ticket)?);
+            Some((ticket, self.circle(&waiter, &self.reach(&waiter, &[], Some(&stuck)))?))
+        })
+    }
+
+    /// A ticket that waits.
+    pub(super) fn waiter<'a>(&self, entry: &'a Entry) -> Waiter<'a> {
+        let parent = self.parent(entry.uid, entry.wishes().within).map(|parent| parent.ticket);
+        Waiter { rank: entry.rank(), wishes: entry.wishes(), lines: entry.lines().collect(), parent }
+    }
+
+    /// Spells out how a waiter would wait for itself, if it would.
+    fn circle(&self, waiter: &Waiter<'_>, reach: &Reach<'_>) -> Option<Refusal> {
+        let last = self.tickets.get(&reach.closed_by?)?;
+        let passed = last.meeting(waiter).filter(|_| last.turn().is_none() && last.ticket != waiter.rank.1);
         let mut links: Vec<Link> = Vec::new();
-        let mut would_wait_for = passed.unwrap_or(&arrival.request.domain).clone();
+        let mut would_wait_for: Domain = (*passed.or(waiter.lines.first().copied())?).clone();
         let mut at = Some(last.ticket);
         // From the end: what each waits for is known when it is come to.
         while let Some(ticket) = at {
-            let Some((from, line)) = search.came_from.get(&ticket) else { break };
+            let Some((from, line)) = reach.step(ticket) else { break };
             if let (Some(has), Some(entry)) = (line, self.tickets.get(&ticket)) {
                 let waits_for = std::mem::replace(&mut would_wait_for, has.clone());
-                let has_turn = entry.turn().is_some();
-                links.push(Link { ticket, pid: entry.pid, has: has.clone(), has_turn, waits_for });
+                let has_slots = entry.turn().is_some() || is_guest_in(entry.guests(), has);
+                links.push(Link { ticket, pid: entry.pid, has: has.clone(), has_slots, waits_for });
             }
             at = *from;
         }
         links.reverse();
-        Refusal::WouldDeadlock { links, passed: passed.cloned(), would_wait_for }
-    }
-}
-
-impl Search {
-    fn come_to(&mut self, ticket: Ticket, step: Step) {
-        if let std::collections::btree_map::Entry::Vacant(vacant) = self.came_from.entry(ticket) {
-            vacant.insert(step);
-            self.open.push(ticket);
-        }
+        Some(Refusal::WouldDeadlock { links, passed: passed.cloned(), would_wait_for })
     }
 }
 
@@ -141,15 +141,14 @@ impl Entry {
     pub(super) fn rank(&self) -> Rank {
         (Reverse(self.wishes().priority), self.ticket)
     }
-}
 
-/// Whether a waiter stands behind the newcomer in a line.
-fn waits_for_newcomer(entry: &Entry, arrival: Arrival<'_>) -> bool {
-    let is_behind = entry.turn().is_none() && entry.wishes().priority < arrival.wishes().priority;
-    is_behind && meeting(entry, arrival).is_some()
-}
+    /// Whether it waits behind `waiter` in a line.
+    pub(super) fn waits_behind(&self, waiter: &Waiter<'_>) -> bool {
+        self.turn().is_none() && self.rank() > waiter.rank && self.meeting(waiter).is_some()
+    }
 
-/// A line in which both stand.
-fn meeting<'a>(entry: &Entry, arrival: Arrival<'a>) -> Option<&'a Domain> {
-    arrival.lines().find(|domain| entry.lines().any(|line| line == *domain))
+    /// A line in which both stand.
+    fn meeting<'a>(&self, waiter: &Waiter<'a>) -> Option<&'a Domain> {
+        waiter.lines.iter().copied().find(|domain| self.lines().any(|line| line == *domain))
+    }
 }

@@ -32,7 +32,8 @@ pub enum Effect {
     /// watchers hear.
     Policy(PolicyChange),
     /// A turn has begun or ended in a domain whose policy makes it rest after that: write that down too, before any
-    /// `Tell` that comes after it. Comes again for what is known already when a policy begins to make a domain rest.
+    /// `Tell` that comes after it. Comes again for what is known already when a policy begins to make a domain rest,
+    /// also for one that nobody uses.
     Past(PastChange),
     /// Tell a client.
     Tell {
@@ -81,6 +82,11 @@ pub enum PolicyChange {
 /// What the next daemon must be told by [`Input::PastStarts`](super::Input::PastStarts).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PastChange {
+    /// All that was told before of this domain is told anew.
+    Forgotten {
+        /// The line.
+        domain: Domain,
+    },
     /// A turn has begun.
     Started {
         /// The line.
@@ -127,6 +133,8 @@ pub struct Record {
     pub pid: u32,
     /// The command to show.
     pub command: Option<Arc<str>>,
+    /// Who replaced it, or made its client be told to stop.
+    pub superseded_by: Option<Ticket>,
     /// What happened.
     pub change: Change,
 }
@@ -173,14 +181,11 @@ pub enum Change {
 impl PastChange {
     /// The line.
     pub fn domain(&self) -> &Domain {
-        let (PastChange::Started { domain, .. } | PastChange::Moved { domain, .. } | PastChange::Ended { domain, .. }) =
-            self;
-        domain
-    }
-
-    /// When it was.
-    pub fn at(&self) -> Time {
-        let (PastChange::Started { at, .. } | PastChange::Moved { to: at, .. } | PastChange::Ended { at, .. }) = self;
-        *at
+        match self {
+            PastChange::Forgotten { domain }
+            | PastChange::Started { domain, .. }
+            | PastChange::Moved { domain, .. }
+            | PastChange::Ended { domain, .. } => domain,
+        }
     }
 }

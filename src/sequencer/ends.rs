@@ -41,6 +41,7 @@ impl Sequencer {
             Outcome::Released => ErrorCode::Released,
             Outcome::Expired => ErrorCode::Expired,
             Outcome::TimedOut => ErrorCode::TimedOut,
+            Outcome::Deadlock => ErrorCode::WouldDeadlock,
             // Its place went with the daemon, and is not to be asked for anew behind its user's back.
             Outcome::Stopped if !had_turn => ErrorCode::Stopped,
             Outcome::Done | Outcome::Gone | Outcome::Stopped | Outcome::Unknown => return,

@@ -22,7 +22,7 @@ use crate::protocol::{Binding, Domain, RequestId, Ticket};
 /// One with `resume` never gets a new ticket. It takes up that ticket in the same way if domain, user and secret are
 /// the same, and the request id if it has one; but `max_wait`, `no_wait` and `fresh` mean nothing then. Refused with
 /// `forbidden` when user or secret differ or no secret was given; with `cancelled`, `superseded`, `released`,
-/// `timed_out`, `expired` or `stopped` when it ended so; otherwise with `not_found`.
+/// `timed_out`, `would_deadlock`, `expired` or `stopped` when it ended so; otherwise with `not_found`.
 ///
 /// Either way its [wishes](Wishes) are those with which it came first.
 ///
@@ -99,7 +99,7 @@ pub struct Wishes {
     ///
     /// It does not stand in lines that this turn has, or one that this is within in turn: it has the same slots there. If
     /// that is so in all of its lines, it is given its turn at once, with the same fencing number. One that is not shared
-    /// is refused with `would_deadlock` if the slots are; so is one that would wait for itself.
+    /// is refused with `would_deadlock` if the slots are; so is one that would wait for itself, for ever.
     pub within: Option<Within>,
 }
 

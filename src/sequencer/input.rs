@@ -157,7 +157,8 @@ pub enum Input {
     /// - What nothing keeps has ended (`Ended` or `Left`, `Gone`). That is the only thing that is recorded.
     ///
     /// Silently not taken is what cannot be: a ticket or a request id that lives, a waiter that is not behind those that
-    /// wait already. A holder is taken in any case, for the policy may have been another when its turn came.
+    /// wait already. A holder is taken in any case, for the policy may have been another when its turn came; so of those
+    /// who would wait for each other for ever now, one ends as after `SetPolicy`.
     Restore(Restored),
     /// A ticket ended under an earlier daemon, and its client may not know. Counts like an end that happened now.
     PastEnd {
@@ -178,10 +179,11 @@ pub enum Input {
         runs: Vec<Duration>,
     },
     /// When turns of a domain began under earlier daemons, those that have not ended included, and when the last one
-    /// ended: replaces what is known of that. It is what [`Effect::Past`](super::Effect::Past) said of the domain; the
+    /// ended: replaces what is known of that. Where a policy lets the domain rest, it is what [`Effect::Past`](super::Effect::Past) said of the domain; the
     /// last [`RATE_STARTS_MAX`](crate::protocol::limits::RATE_STARTS_MAX) starts are enough. A moment that has not come
     /// yet counts as now, and one before the machine was started as its start, so that a jump of the wall clock can only
-    /// delay. Comes after all policies and before tickets.
+    /// delay. Comes after all policies and before tickets. Of a domain that nobody remembers, after its `PastRuns`, it is
+    /// passed over unless it makes the domain rest.
     PastStarts {
         /// The line.
         domain: Domain,
@@ -192,7 +194,8 @@ pub enum Input {
     },
     /// Somebody sets values for a pattern; what was set for it before and is not named now stays. Answered `policy_set`;
     /// or `forbidden` unless it is an operator, or `too_many_policies`. Nothing changes for those who have a turn;
-    /// whoever waits is looked at anew at once.
+    /// whoever waits is looked at anew at once, and if some would now wait for each other for ever, the newest of them
+    /// that is within a turn ends (`Left`, `Deadlock`) and is told `would_deadlock`.
     SetPolicy {
         /// Who says it.
         connection: ConnectionId,

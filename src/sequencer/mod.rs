@@ -40,6 +40,8 @@ mod supersede;
 mod rest;
 mod nested;
 mod cycle;
+mod reach;
+mod stuck;
 mod refusal;
 mod check;
 #[cfg(test)]
@@ -197,7 +199,7 @@ impl Sequencer {
             }
         }
         self.now = now;
-        self.resting.forget(now);
+        self.rests_over(now);
         self.take(now, input, effects);
         self.tell_positions(now, effects);
     }
@@ -229,7 +231,7 @@ impl Sequencer {
             Input::ProcessGone { ticket } => self.process_gone(now, ticket, out),
             Input::Restore(restored) => self.restore(now, restored, out),
             Input::PastEnd { ticket, uid, had_turn, outcome } => self.past_end(ticket, uid, (had_turn, outcome)),
-            Input::PastRuns { domain, runs } => self.past_runs(domain, runs),
+            Input::PastRuns { domain, runs } => self.past_runs(&domain, runs),
             Input::PastStarts { domain, starts, last_end } => self.past_starts(&domain, (starts, last_end), out),
             Input::SetPolicy { connection, peer, pattern, policy, request_id } => {
                 self.set_policy((connection, peer), (pattern, &policy), request_id, out);

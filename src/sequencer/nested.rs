@@ -79,6 +79,8 @@ pub(super) struct Families {
     children: BTreeMap<Ticket, BTreeSet<Ticket>>,
     /// Every turn that has children, by each of its lines.
     parents: BTreeSet<(Domain, Ticket)>,
+    /// Those who wait and were made within a turn, which may have ended since.
+    waiting: BTreeSet<Ticket>,
 }
 
 impl Families {
@@ -90,6 +92,31 @@ impl Families {
     pub(super) fn parents_in<'a>(&'a self, domain: &'a Domain) -> impl Iterator<Item = Ticket> + 'a {
         let all = (domain.clone(), Ticket(0))..=(domain.clone(), Ticket(u64::MAX));
         self.parents.range(all).map(|(_, ticket)| *ticket)
+    }
+
+    /// Every parent, every child, and whoever waits and was one.
+    pub(super) fn tickets(&self) -> impl Iterator<Item = Ticket> + '_ {
+        let families = self.children.iter().flat_map(|(parent, children)| children.iter().chain([parent]));
+        families.chain(&self.waiting).copied()
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Those who wait, the newest first.
+    pub(super) fn newest_waiting(&self) -> impl Iterator<Item = Ticket> + '_ {
+        self.waiting.iter().rev().copied()
+    }
+
+    pub(super) fn begins_to_wait(&mut self, entry: &Entry) {
+        if entry.is_within() {
+            self.waiting.insert(entry.ticket);
+        }
+    }
+
+    pub(super) fn waits_no_more(&mut self, ticket: Ticket) {
+        self.waiting.remove(&ticket);
     }
 
     fn enter(&mut self, parent: &Entry, child: Ticket) {
@@ -105,8 +132,8 @@ impl Families {
         }
     }
 
-    pub(super) fn len(&self) -> (usize, usize) {
-        (self.children.values().map(BTreeSet::len).sum(), self.parents.len())
+    pub(super) fn len(&self) -> (usize, usize, usize) {
+        (self.children.values().map(BTreeSet::len).sum(), self.parents.len(), self.waiting.len())
     }
 }
 
@@ -167,6 +194,11 @@ impl Sequencer {
 }
 
 impl Entry {
+    /// Whether it was made within a turn, which may have ended since.
+    pub(super) fn is_within(&self) -> bool {
+        self.wishes().within.is_some() || !self.guests().is_empty()
+    }
+
     /// What one within this turn has of its slots in a line.
     fn invite(&self, domain: &Domain) -> Option<Guest> {
         let turn = self.turn()?;

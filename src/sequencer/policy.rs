@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use crate::protocol::PolicyValue;
-use crate::protocol::limits::{CONCURRENCY_MAX, RATE_STARTS_MAX};
+use crate::protocol::limits::{CONCURRENCY_MAX, RATE_SLACK_MAX, RATE_STARTS_MAX};
 use crate::protocol::{PolicyValues, RateValue, ValueSet};
 
 /// Values for a domain; what is not set here is set elsewhere, or is as it is by default.
@@ -39,7 +39,8 @@ pub struct Policy {
     pub none: ValueSet,
 }
 
-/// At most `starts` in any window of `per`, of which one end is open: one more may come when the first is `per` old.
+/// At most `starts` in any window of `per` and a [little more](Rate::window), of which one end is open: one more may come
+/// when the first is so old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// How many, 1 to [`RATE_STARTS_MAX`].
@@ -49,6 +50,12 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// For how long a start counts: a twentieth longer than `per`, but at most 50 ms. What starts reaches what it calls
+    /// only a little later, and a call that was slower than the one which takes its place must not be counted with it.
+    pub fn window(self) -> Duration {
+        self.per + (self.per / 20).min(RATE_SLACK_MAX)
+    }
+
     /// Reads `10/1m`, with `duration` to read what is behind the stroke.
     ///
     /// # Errors

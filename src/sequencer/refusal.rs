@@ -260,8 +260,8 @@ fn would_deadlock(
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     f.write_str("a deadlock: ")?;
-    for (index, Link { ticket, pid, has, has_turn, waits_for }) in links.iter().enumerate() {
-        let has = if *has_turn { format!("has {has}") } else { format!("is ahead in {has}") };
+    for (index, Link { ticket, pid, has, has_slots, waits_for }) in links.iter().enumerate() {
+        let has = if *has_slots { format!("has {has}") } else { format!("is ahead in {has}") };
         let is_last = index + 1 == links.len() && passed.is_none();
         let separator = if index > 0 { "; " } else { "" };
         if is_last {
@@ -318,6 +318,9 @@ fn ended_while_away(ticket: Ticket, code: ErrorCode, f: &mut fmt::Formatter<'_>)
     match code {
         ErrorCode::Cancelled => write!(f, "ticket {ticket} was cancelled meanwhile: ask again for a new place"),
         ErrorCode::Superseded => write!(f, "ticket {ticket} was replaced meanwhile by a newer request"),
+        ErrorCode::WouldDeadlock => {
+            write!(f, "ticket {ticket} would have waited for ever in a deadlock, after a policy was changed")
+        }
         ErrorCode::TimedOut => write!(f, "ticket {ticket} waited its longest meanwhile: ask again for a new place"),
         ErrorCode::Stopped => {
             write!(f, "the daemon was told to leave while ticket {ticket} waited: ask again for a new place")

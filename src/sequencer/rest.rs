@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::protocol::Domain;
+use crate::protocol::limits::KNOWN_STARTS;
 
-use super::policy::{Policy, PolicyValue};
+use super::policy::{Policy, PolicyValue, Rate};
 use super::timers::Timer;
 use super::{Effect, Obstacle, PastChange, Sequencer};
 
@@ -24,7 +25,7 @@ pub struct Rest {
 /// When turns of a domain began and ended, as far as that may still matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Past {
-    /// The last starts, the oldest first: as many as the rate counts, and at least the last one.
+    /// The last starts, the oldest first: as many as the rate counts, and a few for one that is set later.
     starts: VecDeque<Time>,
     last_end: Option<Time>,
 }
@@ -55,7 +56,7 @@ impl Past {
     }
 
     fn forget(&mut self, policy: &Policy) {
-        while self.starts.len() > policy.starts_that_count() {
+        while self.starts.len() > policy.known_starts() {
             self.starts.pop_front();
         }
     }
@@ -66,7 +67,7 @@ impl Past {
         let cooldown = policy.cooldown.and_then(|cooldown| Some(self.last_end? + cooldown));
         let rate = policy.rate.and_then(|rate| {
             let first = self.starts.len().checked_sub(rate.starts as usize)?;
-            Some(*self.starts.get(first)? + rate.per)
+            Some(*self.starts.get(first)? + rate.window())
         });
         let all = [(rate, PolicyValue::Rate), (cooldown, PolicyValue::Cooldown), (interval, PolicyValue::MinInterval)];
         let rests = all.into_iter().filter_map(|(until, why)| Some(Rest { until: until?, why }));
@@ -84,7 +85,7 @@ impl Past {
         let last_start = self.starts.back().copied();
         let until = [
             after(last_start, policy.min_interval),
-            after(last_start, policy.rate.map(|rate| rate.per)),
+            after(last_start, policy.rate.map(Rate::window)),
             after(self.last_end, policy.cooldown),
         ];
         until.into_iter().flatten().max()
@@ -129,20 +130,20 @@ impl Resting {
         Some(past)
     }
 
-    /// Keeps it while it may matter after `now`.
-    pub(super) fn put(&mut self, domain: &Domain, past: Past, policy: &Policy, now: Time) {
-        if let Some(until) = past.matters_until(policy).filter(|until| *until > now) {
-            self.by_until.insert((until, domain.clone()));
-            self.pasts.insert(domain.clone(), (until, past));
-        }
+    /// Keeps it while it may matter after `now`; gives it back if it does not.
+    fn put(&mut self, domain: &Domain, past: Past, policy: &Policy, now: Time) -> Option<Past> {
+        let Some(until) = past.matters_until(policy).filter(|until| *until > now) else { return Some(past) };
+        self.by_until.insert((until, domain.clone()));
+        self.pasts.insert(domain.clone(), (until, past));
+        None
     }
 
-    /// Forgets those that matter no more at `now`.
-    pub(super) fn forget(&mut self, now: Time) {
-        while self.by_until.first().is_some_and(|(until, _)| *until <= now) {
-            let Some((_, domain)) = self.by_until.pop_first() else { return };
-            self.pasts.remove(&domain);
-        }
+    /// Takes out one that matters no more at `now`.
+    fn pop_over(&mut self, now: Time) -> Option<(Domain, Past)> {
+        let (_, domain) = self.by_until.first().filter(|(until, _)| *until <= now)?;
+        let domain = domain.clone();
+        let past = self.take(&domain)?;
+        Some((domain, past))
     }
 
     pub(super) fn check(&self) {
@@ -154,6 +155,21 @@ impl Resting {
 }
 
 impl Sequencer {
+    /// Keeps what is known of a domain that nobody uses: while it matters in any case, then as long as the domain is
+    /// remembered.
+    pub(super) fn keep_past(&mut self, domain: &Domain, past: Past, policy: &Policy) {
+        if let Some(past) = self.resting.put(domain, past, policy, self.present) {
+            self.idle.keep_past(domain, past);
+        }
+    }
+
+    /// Those that rest no more at `now` are only remembered.
+    pub(super) fn rests_over(&mut self, now: Time) {
+        while let Some((domain, past)) = self.resting.pop_over(now) {
+            self.idle.keep_past(&domain, past);
+        }
+    }
+
     /// For how long a domain rests that nobody uses.
     pub(super) fn rest_of_idle(&self, domain: &Domain, now: Time) -> Option<Rest> {
         self.resting.get(domain)?.1.rest_after(&self.policies.resolve(domain), now)
@@ -175,7 +191,7 @@ impl Sequencer {
             self.settle(domain, out);
         } else {
             self.resting.take(domain);
-            self.resting.put(domain, past, &policy, now);
+            self.keep_past(domain, past, &policy);
         }
     }
 
@@ -209,16 +225,23 @@ impl Sequencer {
                 out.extend(line.past.changes(domain));
             }
             line.policy = policy;
-        } else if let Some(past) = self.resting.take(domain) {
-            self.resting.put(domain, past, &policy, self.now);
+            return;
+        }
+        let known = self.resting.take(domain);
+        let was_resting = known.is_some();
+        let Some(past) = known.or_else(|| self.idle.take_past(domain)) else { return };
+        self.keep_past(domain, past, &policy);
+        if let Some((domain, past)) = self.resting.get(domain).filter(|_| !was_resting) {
+            out.push(Effect::Past(PastChange::Forgotten { domain: domain.clone() }));
+            out.extend(past.changes(domain));
         }
     }
 }
 
 impl Policy {
-    /// How many of the last starts may make a turn wait; at least the last one.
-    pub fn starts_that_count(&self) -> usize {
-        self.rate.map_or(1, |rate| rate.starts as usize).max(1)
+    /// How many of the last starts are to be known: all that may make a turn wait, and a few more.
+    pub fn known_starts(&self) -> usize {
+        self.rate.map_or(0, |rate| rate.starts as usize).max(KNOWN_STARTS)
     }
 
     /// Whether a turn may have to wait for a while though nobody is there.

@@ -177,7 +177,7 @@ impl Sequencer {
         out.push(entry.record(now, Change::Queued));
         let lines: VecDeque<Domain> = entry.lines().cloned().chain(replaced).collect();
         let has_all_already = entry.lines().next().is_none();
-        self.note_wide(&entry);
+        self.note_waiter(&entry);
         self.tickets.insert(ticket, Box::new(entry));
         if has_all_already {
             self.grant(ticket, out);

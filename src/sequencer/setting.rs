@@ -77,20 +77,23 @@ impl Sequencer {
             Pattern::Name(domain) => {
                 self.apply_to_one(domain, out);
                 self.settle(domain, out);
+                self.break_cycles(out);
             }
             Pattern::Glob(_) => self.apply_to(|domain| pattern.matches(domain), out),
         }
     }
 
     fn apply_to(&mut self, concerns: impl Fn(&Domain) -> bool, out: &mut Vec<Effect>) {
-        let known = self.lines.keys().chain(self.resting.names());
+        let known = self.lines.keys().chain(self.resting.names()).chain(self.idle.names());
         let mut domains: Vec<Domain> = known.filter(|domain| concerns(domain)).cloned().collect();
         domains.sort_unstable();
+        domains.dedup();
         for domain in &domains {
             self.apply_to_one(domain, out);
         }
         // Only now, for a turn in several lines must not begin by what was.
         self.settle_all(domains.into(), out);
+        self.break_cycles(out);
     }
 
     fn apply_to_one(&mut self, domain: &Domain, out: &mut Vec<Effect>) {
@@ -105,11 +108,10 @@ impl Sequencer {
 
     /// The line of a domain that is in use from now on, if it was not.
     pub(super) fn line_in_use(&mut self, domain: &Domain) -> &mut Line {
-        self.lines.entry(domain.clone()).or_insert_with(|| Line {
-            runs: self.idle.take(domain),
-            policy: self.policies.resolve(domain),
-            past: self.resting.take(domain).unwrap_or_default(),
-            ..Line::default()
+        self.lines.entry(domain.clone()).or_insert_with(|| {
+            let (runs, past) = self.idle.take(domain);
+            let past = self.resting.take(domain).unwrap_or(past);
+            Line { runs, policy: self.policies.resolve(domain), past, ..Line::default() }
         })
     }
 }

@@ -131,21 +131,23 @@ impl Sequencer {
         self.unclaimed.extend(entry.secret.map(|secret| (secret, ticket)));
         let lines = entry.names().cloned().collect();
         if entry.turn().is_none() {
-            self.note_wide(&entry);
+            self.note_waiter(&entry);
         }
         self.tickets.insert(ticket, Box::new(entry));
         self.settle_all(lines, out);
+        self.break_cycles_of(ticket, out);
     }
 
     /// Estimates go by these runs from now on.
-    pub(super) fn past_runs(&mut self, domain: Domain, runs: Vec<Duration>) {
+    pub(super) fn past_runs(&mut self, domain: &Domain, runs: Vec<Duration>) {
         let extra = runs.len().saturating_sub(self.limits.past_runs);
         let runs = runs.into_iter().skip(extra).collect();
-        if let Some(line) = self.lines.get_mut(&domain) {
+        if let Some(line) = self.lines.get_mut(domain) {
             line.runs = runs;
         } else {
-            self.idle.take(&domain);
-            self.idle.put(domain, runs, self.limits.idle_domains);
+            let (_, past) = self.idle.take(domain);
+            self.idle.put(domain.clone(), runs, self.limits.idle_domains);
+            self.idle.keep_past(domain, past);
         }
     }
 }

@@ -78,6 +78,7 @@ impl Sequencer {
     ) -> Vec<Domain> {
         let mut left = Vec::new();
         for ticket in self.replaced_by(arrival) {
+            self.tickets.get_mut(&ticket).into_iter().for_each(|entry| entry.extra_mut().superseded = Some(by));
             let Some(entry) = self.end(now, ticket, Outcome::Superseded, None, out) else { continue };
             let refusal = Refusal::Superseded { ticket, by };
             out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));

@@ -38,7 +38,7 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Extra {
     pub(super) wishes: Wishes,
-    /// Who made its client be told `superseded`, if it has a turn.
+    /// Who made its client be told `superseded`.
     pub(super) superseded: Option<Successor>,
     /// The lines that it has by a turn that it was made within.
     pub(super) guests: Vec<Guest>,
@@ -221,6 +221,7 @@ impl Entry {
             uid: self.uid,
             pid: self.pid,
             command: self.command.clone(),
+            superseded_by: self.superseded().map(|by| by.ticket),
             change,
         })
     }
@@ -237,9 +238,11 @@ impl Entry {
         })
     }
 
-    /// What becomes of its turn.
+    /// What becomes of its turn. One that was told to make way has ended by that, whatever came of it.
     pub(super) fn ended(&self, now: Time, turn: Turn, outcome: Outcome, exit_status: Option<i32>) -> Change {
         let (waited, held) = (self.waited(now), now.since(turn.active_at));
+        let is_superseded = self.superseded().is_some() && matches!(outcome, Outcome::Done | Outcome::Gone);
+        let outcome = if is_superseded { Outcome::Superseded } else { outcome };
         Change::Ended { token: turn.token, outcome, exit_status, waited, held }
     }
 

@@ -79,7 +79,7 @@ impl Sequencer {
                 line.hold_as_guest(token, ticket);
             }
         }
-        self.forget_wide(&entry);
+        self.forget_waiter(&entry);
         let max_run = entry.names().filter_map(|domain| self.lines.get(domain)?.policy.max_run).min();
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
         let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
@@ -154,6 +154,7 @@ impl Sequencer {
             self.waiting -= 1;
             self.away.leave(ticket, &mut self.timers);
         }
+        let (Change::Ended { outcome, .. } | Change::Left { outcome, .. }) = change else { return None };
         self.past_end(ticket, entry.uid, (entry.turn().is_some(), outcome));
         let mut freed = Vec::new();
         for domain in entry.lines() {
@@ -167,7 +168,7 @@ impl Sequencer {
         for guest in entry.guests() {
             freed.extend(self.part(now, &entry, guest).then(|| guest.domain.clone()));
         }
-        self.forget_wide(&entry);
+        self.forget_waiter(&entry);
         self.leave_family(&entry);
         out.push(entry.record(now, change));
         for domain in freed.into_iter().filter(|domain| self.rests(domain)) {
@@ -210,8 +211,9 @@ impl Sequencer {
         is_free
     }
 
-    /// Keeps in mind a waiter that stands in several lines.
-    pub(super) fn note_wide(&mut self, entry: &Entry) {
+    /// Keeps in mind a waiter that stands in several lines, or is within a turn.
+    pub(super) fn note_waiter(&mut self, entry: &Entry) {
+        self.families.begins_to_wait(entry);
         if entry.lines().nth(1).is_some() {
             let (priority, ticket) = entry.rank();
             self.wide.extend(entry.lines().map(|domain| (domain.clone(), priority, ticket)));
@@ -219,7 +221,8 @@ impl Sequencer {
     }
 
     /// It waits no more.
-    fn forget_wide(&mut self, entry: &Entry) {
+    fn forget_waiter(&mut self, entry: &Entry) {
+        self.families.waits_no_more(entry.ticket);
         if entry.lines().nth(1).is_some() {
             let (priority, ticket) = entry.rank();
             for domain in entry.lines() {
@@ -248,8 +251,8 @@ impl Sequencer {
         let Some(mut line) = self.lines.remove(domain) else { return };
         self.rounds.stop(domain, &mut line.round);
         self.timers.clear(line.rest_due, Timer::Line(domain.clone()));
-        self.resting.put(domain, line.past, &line.policy, self.present);
         self.idle.put(domain.clone(), line.runs, self.limits.idle_domains);
+        self.keep_past(domain, line.past, &line.policy);
         for wait in line.waits {
             let Some(wait) = self.remove_wait(wait) else { continue };
             let reply = Reply::Idle(Idle { domain: wait.domain, request_id: wait.request_id });

@@ -58,6 +58,7 @@ impl Disk {
                     }
                 }
                 Effect::Policy(change) => self.change(change.clone()),
+                Effect::Past(PastChange::Forgotten { domain }) => _ = self.pasts.remove(domain),
                 Effect::Past(PastChange::Started { domain, at }) => {
                     self.pasts.entry(domain.clone()).or_default().0.push(*at);
                 }

@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 61] = [
+const EVERY_KIND: [&str; 64] = [
     "Admitted",
     "Changed",
     "Active",
@@ -81,6 +81,7 @@ const EVERY_KIND: [&str; 61] = [
     "PausedReply",
     "ResumedReply",
     "Policy",
+    "Past told anew",
     "Past start",
     "Past start moved",
     "Past end",
@@ -105,6 +106,7 @@ const EVERY_KIND: [&str; 61] = [
     "Turn",
     "Orphaned",
     "Ended Done",
+    "Ended Superseded",
     "Ended Gone",
     "Ended Released",
     "Ended Expired",
@@ -113,6 +115,7 @@ const EVERY_KIND: [&str; 61] = [
     "Left Gone",
     "Left Cancelled",
     "Left TimedOut",
+    "Left Deadlock",
     "Left Stopped",
     "a step is left over",
 ];
@@ -122,6 +125,7 @@ fn kind(effect: &Effect) -> String {
         Effect::Admitted { .. } => "Admitted".to_owned(),
         Effect::Changed { .. } => "Changed".to_owned(),
         Effect::Policy(_) => "Policy".to_owned(),
+        Effect::Past(PastChange::Forgotten { .. }) => "Past told anew".to_owned(),
         Effect::Past(PastChange::Started { .. }) => "Past start".to_owned(),
         Effect::Past(PastChange::Moved { .. }) => "Past start moved".to_owned(),
         Effect::Past(PastChange::Ended { .. }) => "Past end".to_owned(),

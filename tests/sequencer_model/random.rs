@@ -169,7 +169,7 @@ impl World {
             }),
             pipes: rng.u32(..2),
             processes: rng.u32(..3),
-            wishes: if is_holder { self.wishes_of(rng, &domain, disk) } else { alone(self.wishes(rng, disk)) },
+            wishes: self.wishes_of(rng, &domain, disk),
             guests: if is_holder && rng.u8(..4) == 0 { vec![self.guest(rng, ticket)] } else { Vec::new() },
         }
     }
@@ -244,7 +244,7 @@ impl World {
             supersede: [None, None, None, None, Some(""), Some("group")][rng.usize(..6)].map(Into::into),
             cancel_running: rng.bool(),
             also: if rng.u8(..4) == 0 { (0..rng.u8(1..3)).map(|_| self.domain(rng)).collect() } else { Vec::new() },
-            within: if rng.u8(..3) == 0 { within(rng, disk) } else { None },
+            within: if rng.u8(..if self.is_crowded { 60 } else { 3 }) == 0 { within(rng, disk) } else { None },
         }
     }
 
@@ -290,11 +290,6 @@ pub(crate) fn found_again(rng: &mut Rng, saved: Restored) -> Restored {
         processes: if saved.turn.is_some() { processes + is_a_client_there } else { is_a_client_there },
         ..saved
     }
-}
-
-/// Of a waiter that leads to no other line: one that was let in by nobody may not make a cycle.
-fn alone(wishes: Wishes) -> Wishes {
-    Wishes { also: Vec::new(), within: None, ..wishes }
 }
 
 /// A turn to be within: most are alive.

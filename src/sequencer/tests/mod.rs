@@ -21,6 +21,7 @@ mod superseding;
 mod resting;
 mod together;
 mod within;
+mod deadlocks;
 
 use std::time::Duration;
 
@@ -196,6 +197,7 @@ fn words(effect: &Effect) -> String {
         Effect::Changed { ticket } => format!("#{ticket} changed"),
         Effect::Record(record) => recorded(record),
         Effect::Policy(change) => policy_changed(change),
+        Effect::Past(PastChange::Forgotten { domain }) => format!("{domain} told anew"),
         Effect::Past(PastChange::Started { domain, at }) => {
             format!("{domain} began at {}ms", at.as_nanos() / 1_000_000)
         }
@@ -224,15 +226,16 @@ fn policy_changed(change: &PolicyChange) -> String {
 }
 
 fn recorded(record: &Record) -> String {
+    let by = record.superseded_by.map(|by| format!(" by #{by}")).unwrap_or_default();
     let change = match record.change {
         Change::Queued => "queued".to_owned(),
         Change::Active { token, waited } => format!("active, token {token}, waited {waited:?}"),
         Change::Orphaned { token } => format!("orphaned, token {token}"),
         Change::Ended { token, outcome, exit_status, waited, held } => {
             let status = exit_status.map(|status| format!(" {status}")).unwrap_or_default();
-            format!("ended {outcome:?}{status}, token {token}, waited {waited:?}, held {held:?}")
+            format!("ended {outcome:?}{by}{status}, token {token}, waited {waited:?}, held {held:?}")
         }
-        Change::Left { outcome, waited } => format!("left {outcome:?}, waited {waited:?}"),
+        Change::Left { outcome, waited } => format!("left {outcome:?}{by}, waited {waited:?}"),
     };
     format!("#{} {change}", record.ticket)
 }

@@ -112,7 +112,7 @@ fn a_turn_that_nobody_could_be_told_of_begins_when_they_are() {
             "c1: expired: the lease of ticket 1 is over after 3s: stop working under it"
         ]
     );
-    assert_eq!(story.timeout(), Some(7_000));
+    assert_eq!(story.timeout(), Some(7_050));
     assert!(story.take(Input::BeginsNow { ticket: Ticket(2) }).is_empty(), "it waits");
 }
 
@@ -151,7 +151,16 @@ fn of_a_burst_no_window_has_more_starts_than_the_rate() {
         }
     }
     for window in starts.windows(4) {
-        assert!(window[3].since(window[0]) >= Duration::from_mins(1), "{window:?}");
+        let slack = Duration::from_millis(50);
+        assert_eq!(window[3].since(window[0]), Duration::from_mins(1) + slack, "{window:?}");
+    }
+}
+
+#[test]
+fn a_start_counts_a_little_longer_than_the_rate_says() {
+    for (per, counted) in [(1, 1), (100, 105), (1_000, 1_050), (10_000, 10_050), (3_600_000, 3_600_050)] {
+        let rate = Rate { starts: 1, per: Duration::from_millis(per) };
+        assert_eq!(rate.window().as_millis(), counted, "{per}");
     }
 }
 
@@ -258,8 +267,8 @@ fn the_next_daemon_goes_on_resting() {
     let starts = vec![at(30_000), at(1_000), at(99_000)];
     assert!(next.take(Input::PastStarts { domain: foo(), starts, last_end: Some(at(49_500)) }).is_empty());
     next.ask(1, "a");
-    assert_eq!(next.timeout(), Some(40_000), "one that lies ahead counts as now");
-    assert_eq!(next.later(40_000)[0], "#1 active, token 1, waited 40s");
+    assert_eq!(next.timeout(), Some(40_050), "one that lies ahead counts as now");
+    assert_eq!(next.later(40_050)[0], "#1 active, token 1, waited 40.05s");
 }
 
 #[test]
@@ -284,4 +293,62 @@ fn a_paused_line_wakes_nobody_up() {
     assert_eq!((story.timeout(), story.head()), (None, Some(HeadWait::Resume)));
     story.take(Input::Resume { connection, peer, domain: foo(), request_id: None });
     assert_eq!(story.timeout(), Some(4_000));
+}
+
+#[test]
+fn what_was_before_a_value_was_set_counts() {
+    for (policy, left) in [(rate(1, 60), 58_050), (min_interval(60), 58_000), (cooldown(60), 59_000)] {
+        let mut story = Story::new();
+        story.ask(1, "a");
+        story.pass(1_000);
+        story.end(1);
+        story.pass(1_000);
+        let set = story.set("foo.*", policy);
+        assert_eq!(set[2..], ["foo.com told anew", "foo.com began at 0ms", "foo.com ended at 1000ms"]);
+        assert!(!story.begins(2, "b"));
+        assert_eq!(story.timeout(), Some(left));
+    }
+}
+
+#[test]
+fn a_policy_that_is_unset_and_set_again_forgets_nothing() {
+    let mut story = resting(rate(3, 60));
+    for ticket in 1..=2 {
+        story.ask(1, "a");
+        story.end(ticket);
+    }
+    story.take(Input::UnsetPolicy {
+        connection: ConnectionId(0),
+        peer: operator(),
+        pattern: Pattern::parse("foo.com").unwrap(),
+        request_id: None,
+    });
+    assert!(story.begins(1, "a"));
+    story.end(3);
+    story.set("foo.com", rate(3, 60));
+    assert!(!story.begins(1, "a"));
+    assert_eq!(story.head(), Some(HeadWait::Rate));
+}
+
+#[test]
+fn a_rest_that_was_over_goes_on_when_it_is_to_last_longer() {
+    let mut story = resting(min_interval(1));
+    story.ask(1, "a");
+    story.end(1);
+    story.later(3_000);
+    story.set("foo.com", min_interval(60));
+    assert!(!story.begins(2, "b"));
+    assert_eq!(story.timeout(), Some(57_000));
+}
+
+#[test]
+fn of_a_domain_that_never_rested_only_the_last_starts_are_known() {
+    let mut story = Story::new();
+    for ticket in 1..=100 {
+        story.ask(1, "a");
+        story.end(ticket);
+    }
+    assert_eq!(story.set("foo.com", rate(33, 60)).len(), 2 + 1 + 32 + 1);
+    assert!(story.begins(2, "b"), "32 are known");
+    assert!(!story.begins(3, "c"));
 }

@@ -23,7 +23,7 @@ fn of_many_deploys_the_first_and_the_last_run() {
     assert_eq!(
         story.supersede(3, "3", ""),
         [
-            "#2 left Superseded, waited 0ns",
+            "#2 left Superseded by #3, waited 0ns",
             "c2: superseded: ticket 2 was replaced by ticket 3 (pid 103, uid 1000), which came later",
             "#3 admitted",
             "#3 queued",
@@ -95,7 +95,9 @@ fn whoever_has_the_turn_is_told_once_and_keeps_it() {
         ["c11: active again #1, token 1".to_owned(), format!("c11: {told}")],
         "it may not have heard"
     );
-    assert_eq!(story.done(1, Which::Ticket(Ticket(1))).last().unwrap(), "c3: active #3, token 2");
+    let effects = story.done(1, Which::Ticket(Ticket(1)));
+    assert_eq!(effects[0], "#1 ended Superseded by #2 0, token 1, waited 0ns, held 0ns", "whatever its own status is");
+    assert_eq!(effects.last().unwrap(), "c3: active #3, token 2");
 }
 
 #[test]
@@ -116,7 +118,7 @@ fn in_a_paused_line_the_newest_stays_too() {
     let (connection, peer) = (ConnectionId(0), operator());
     story.take(Input::Pause { connection, peer, domain: foo(), reason: None, request_id: None });
     story.supersede(1, "a", "");
-    assert_eq!(story.supersede(2, "b", "")[0], "#1 left Superseded, waited 0ns");
+    assert_eq!(story.supersede(2, "b", "")[0], "#1 left Superseded by #2, waited 0ns");
     let effects = story.take(Input::Resume { connection, peer, domain: foo(), request_id: None });
     assert_eq!(effects.last().unwrap(), "c2: active #2, token 1");
 }
@@ -137,4 +139,19 @@ fn a_head_that_did_not_fit_makes_way_for_those_behind_it() {
     assert_eq!(refused, ["c4: busy: foo.com is busy: ticket 1 (pid 101) has had the turn for 0ms"]);
     let effects = story.supersede(4, "d", "");
     assert_eq!(effects[effects.len() - 2..], ["c3: active #3, token 2", "c4: queued #4, position 1, ahead 2"]);
+}
+
+#[test]
+fn a_turn_that_was_to_make_way_is_no_usual_run() {
+    let mut story = Story::new();
+    story.supersede(1, "a", "");
+    story.supersede_all(2, "b");
+    story.later(500);
+    story.disconnect(1);
+    let line = &story.sequencer.view(Some(&foo()), 9, false)[0];
+    assert_eq!((line.holders[0].0.ticket, line.usual_run), (Ticket(2), None));
+    assert_eq!(
+        story.take(resuming(1, secretly(1, "a", 1))),
+        ["c1: superseded: ticket 1 was replaced meanwhile by a newer request"]
+    );
 }

@@ -10,11 +10,11 @@ fn also(names: &[&str]) -> Vec<Domain> {
 
 impl Story {
     /// A request for the first and all further domains, within the turn with this ticket, if there is one.
-    fn ask_within(&mut self, outer: u64, connection: u64, names: &[&str]) -> Vec<String> {
+    pub(super) fn ask_within(&mut self, outer: u64, connection: u64, names: &[&str]) -> Vec<String> {
         self.ask_within_with(outer, connection, names, |_| {})
     }
 
-    fn ask_within_with(
+    pub(super) fn ask_within_with(
         &mut self,
         outer: u64,
         connection: u64,
@@ -30,7 +30,7 @@ impl Story {
         })
     }
 
-    fn finish(&mut self, ticket: u64) -> Vec<String> {
+    pub(super) fn finish(&mut self, ticket: u64) -> Vec<String> {
         self.done(9, Which::Ticket(Ticket(ticket)))
     }
 

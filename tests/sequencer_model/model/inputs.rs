@@ -116,33 +116,7 @@ impl Model {
         for domain in &domains {
             self.use_domain(domain);
         }
-        self.requests.push(Request {
-            ticket,
-            domain: ask.domain.clone(),
-            id,
-            uid: ask.peer.uid,
-            pid: ask.pid,
-            command: ask.command.clone(),
-            queued_at: self.now,
-            connection: Some(ask.connection),
-            binding: ask.binding,
-            lease: ask.lease,
-            named: ask.named_process,
-            unconfirmed: ask.confirm,
-            pipes: u32::from(ask.pipe),
-            processes: u32::from(ask.binding == Binding::Process),
-            secret: ask.secret,
-            positions: false,
-            deadline: None,
-            is_fresh: false,
-            told: (0, 0),
-            told_at: None,
-            turn: None,
-            max_run: None,
-            wishes: ask.wishes.clone(),
-            superseded: None,
-            guests,
-        });
+        self.requests.push(Request { id, guests, ..Request::of(&ask, ticket, self.now) });
         let index = self.requests.len() - 1;
         if self.parent(ask.peer.uid, ask.wishes.within).is_none() {
             self.requests[index].wishes.within = None;
@@ -396,6 +370,39 @@ impl Model {
             let request = self.end(index, Outcome::Gone, None);
             self.tell_owner(&request, ErrorCode::Gone);
             self.settle_all(request.domains());
+        }
+    }
+}
+
+impl Request {
+    /// A newcomer, before it is known what it has already.
+    pub(super) fn of(ask: &Enqueue, ticket: u64, now: Time) -> Request {
+        Request {
+            ticket,
+            domain: ask.domain.clone(),
+            id: ask.request_id.clone().unwrap_or_else(|| RequestId::parse("not-named").unwrap()),
+            uid: ask.peer.uid,
+            pid: ask.pid,
+            command: ask.command.clone(),
+            queued_at: now,
+            connection: Some(ask.connection),
+            binding: ask.binding,
+            lease: ask.lease,
+            named: ask.named_process,
+            unconfirmed: ask.confirm,
+            pipes: u32::from(ask.pipe),
+            processes: u32::from(ask.binding == Binding::Process),
+            secret: ask.secret,
+            positions: false,
+            deadline: None,
+            is_fresh: false,
+            told: (0, 0),
+            told_at: None,
+            turn: None,
+            max_run: None,
+            wishes: ask.wishes.clone(),
+            superseded: None,
+            guests: Vec::new(),
         }
     }
 }

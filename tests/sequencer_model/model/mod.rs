@@ -296,7 +296,7 @@ impl Model {
                 self.unpause(connection, peer, domain, request_id);
             }
             Input::PastPolicy { pattern, policy } => {
-                let before = self.in_use_and_resting_by_policy();
+                let before = self.told_of();
                 self.set(&pattern, &policy);
                 self.look_anew(Some(&pattern), &before);
             }
@@ -410,6 +410,7 @@ impl Model {
             uid: request.uid,
             pid: request.pid,
             command: request.command.clone(),
+            superseded_by: request.superseded.map(|by| by.ticket),
             change,
         }));
     }

@@ -1,6 +1,6 @@
 //! Requests within turns, and who waits for whom.
 
-use seq::protocol::{Domain, Ticket};
+use seq::protocol::{Domain, ErrorCode, Outcome, Ticket};
 use seq::sequencer::{Enqueue, Guest, Within};
 
 use super::{Model, Request, named};
@@ -73,88 +73,109 @@ impl Model {
         slots
     }
 
-    /// Whether a newcomer would wait for itself. It is number `requests.len()`.
+    /// Whether a newcomer that has to wait would wait for ever.
     pub(super) fn would_deadlock(&self, ask: &Enqueue) -> bool {
-        let replaced = self.replaced_by(ask);
-        let newcomer = self.requests.len();
-        let lines = self.lines_of(ask);
-        let rank = |index: usize| match self.requests.get(index) {
-            Some(request) => (-i16::from(request.wishes.priority), request.ticket),
-            None => (-i16::from(ask.wishes.priority), u64::MAX),
+        let is_last = |domain: &Domain| {
+            self.waiters(domain).iter().all(|other| self.requests[*other].wishes.priority >= ask.wishes.priority)
         };
-        let stands_in = |index: usize, domain: &Domain| match self.requests.get(index) {
-            Some(request) => request.turn.is_none() && request.stands_in(domain),
-            None => lines.contains(domain),
-        };
-        let lines_of = |index: usize| match self.requests.get(index) {
-            Some(request) if request.turn.is_some() => Vec::new(),
-            Some(request) => request.lines(),
-            None => lines.clone(),
-        };
-        let is_child = |child: usize, parent: usize| match self.requests.get(child) {
-            Some(request) => self.parent(request.uid, request.wishes.within) == Some(parent),
-            None => self.parent(ask.peer.uid, ask.wishes.within) == Some(parent),
-        };
-        let waits_for = |one: usize, other: usize| {
-            if one == other || replaced.contains(&other) {
-                return false;
-            }
-            let in_line = |domain: &Domain| {
-                let has_slots = self.requests.get(other).is_some_and(|request| {
-                    request.is_in(domain) && (request.turn.is_some() || !request.stands_in(domain))
-                });
-                has_slots || stands_in(other, domain) && rank(other) < rank(one)
+        if self.parent(ask.peer.uid, ask.wishes.within).is_none() && self.lines_of(ask).iter().all(is_last) {
+            // Nobody waits for it.
+            return false;
+        }
+        let mut others = self.clone();
+        for index in self.replaced_by(ask).into_iter().rev() {
+            others.requests.remove(index);
+        }
+        others.requests.push(Request { guests: self.guests_of(ask), ..Request::of(ask, u64::MAX, self.now) });
+        others.stuck().iter().any(|request| request.ticket == u64::MAX)
+    }
+
+    /// Whoever can go on is taken away, again and again; these are left.
+    fn stuck(&self) -> Vec<Request> {
+        let mut left = self.clone();
+        let is_within = |request: &Request| request.wishes.within.is_some() || !request.guests.is_empty();
+        if !left.requests.iter().any(is_within) {
+            return Vec::new();
+        }
+        while let Some(index) = (0..left.requests.len()).find(|index| left.can_go_on(*index)) {
+            left.requests.remove(index);
+        }
+        left.requests
+    }
+
+    /// A turn ends when there is nothing within it; a waiter has its turn when it is the first and fits in.
+    fn can_go_on(&self, index: usize) -> bool {
+        let request = &self.requests[index];
+        if request.turn.is_some() {
+            let is_child = |other: &Request| self.parent(other.uid, other.wishes.within) == Some(index);
+            return !self.requests.iter().any(is_child);
+        }
+        request.lines().iter().all(|domain| {
+            self.waiters(domain).first() == Some(&index) && self.room_waits(domain, &request.wishes).is_none()
+        })
+    }
+
+    /// Refuses one request in each circle, the newest that is within a turn, until there is none.
+    pub(super) fn break_circles(&mut self) {
+        loop {
+            let stuck = self.stuck();
+            let is_nested = |request: &&Request| {
+                request.turn.is_none() && (request.wishes.within.is_some() || !request.guests.is_empty())
             };
-            one < newcomer && self.requests[one].turn.is_some() && is_child(other, one)
-                || lines_of(one).iter().any(in_line)
-        };
-        let mut seen = vec![newcomer];
+            let mut newest_first = stuck.iter().rev().filter(is_nested);
+            let Some(refused) = newest_first.find(|request| self.is_in_a_circle(request.ticket, &stuck)) else {
+                return assert!(stuck.is_empty(), "nobody is refused of {stuck:?}");
+            };
+            let ended = self.end(self.index(refused.ticket).unwrap(), Outcome::Deadlock, None);
+            self.tell_owner(&ended, ErrorCode::WouldDeadlock);
+            self.settle_all(ended.domains());
+        }
+    }
+
+    fn is_in_a_circle(&self, ticket: u64, stuck: &[Request]) -> bool {
+        let of = |ticket: u64| stuck.iter().find(|request| request.ticket == ticket).unwrap();
+        let mut known = vec![ticket];
         let mut next = 0;
-        while next < seen.len() {
-            let one = seen[next];
+        while next < known.len() {
+            let one = of(known[next]);
             next += 1;
-            for other in 0..=newcomer {
-                if waits_for(one, other) {
-                    if other == newcomer {
+            for other in stuck {
+                if self.waits_for(one, other, stuck) {
+                    if other.ticket == ticket {
                         return true;
                     }
-                    if !seen.contains(&other) {
-                        seen.push(other);
+                    if !known.contains(&other.ticket) {
+                        known.push(other.ticket);
                     }
                 }
             }
         }
         false
     }
-}
 
-impl Model {
-    /// Nobody waits for itself: whoever waits for nobody is taken away, again and again, until nobody is left.
-    pub(crate) fn check_no_cycle(&self) {
-        let mut left: Vec<usize> = (0..self.requests.len()).collect();
-        loop {
-            let waits = |one: &usize| left.iter().any(|other| self.waits_for(*one, *other));
-            let still: Vec<usize> = left.iter().copied().filter(waits).collect();
-            if still.len() == left.len() {
-                break;
-            }
-            left = still;
-        }
-        let tickets: Vec<u64> = left.iter().map(|index| self.requests[*index].ticket).collect();
-        assert!(tickets.is_empty(), "these wait for each other: {tickets:?}");
-    }
-
-    fn waits_for(&self, one: usize, other: usize) -> bool {
-        let rank = |request: &Request| (-i16::from(request.wishes.priority), request.ticket);
-        let (index, one, other) = (one, &self.requests[one], &self.requests[other]);
+    /// Of two who never go on.
+    fn waits_for(&self, one: &Request, other: &Request, stuck: &[Request]) -> bool {
+        let index = self.index(one.ticket).unwrap();
         if one.turn.is_some() {
             return self.parent(other.uid, other.wishes.within) == Some(index);
         }
-        one.ticket != other.ticket
-            && one.lines().iter().any(|domain| {
-                let waits_there = other.turn.is_none() && other.stands_in(domain);
-                other.is_in(domain) && (!waits_there || rank(other) < rank(one))
-            })
+        let mut only_stuck = self.clone();
+        only_stuck.requests = stuck.to_vec();
+        one.lines().iter().any(|domain| {
+            let waiters = self.waiters(domain);
+            let place = waiters.iter().position(|waiter| *waiter == index).unwrap();
+            let ahead = &waiters[..place];
+            let is_ahead = ahead.iter().any(|waiter| self.requests[*waiter].ticket == other.ticket);
+            let has_slots = other.is_in(domain) && (other.turn.is_some() || !other.stands_in(domain));
+            let lacks_room = |waiter: &usize| only_stuck.room_waits(domain, &self.requests[*waiter].wishes).is_some();
+            is_ahead || has_slots && waiters[..=place].iter().any(lacks_room)
+        })
+    }
+
+    /// Nobody waits for ever.
+    pub(crate) fn check_no_cycle(&self) {
+        let tickets: Vec<u64> = self.stuck().iter().map(|request| request.ticket).collect();
+        assert!(tickets.is_empty(), "these wait for each other: {tickets:?}");
     }
 }
 

@@ -146,7 +146,7 @@ impl Model {
         if !is_known && set.count() >= self.limits.policies {
             return self.error(connection, ErrorCode::TooManyPolicies, None, request_id, None);
         }
-        let before = self.in_use_and_resting_by_policy();
+        let before = self.told_of();
         let policy = self.set(pattern, policy);
         self.out.push(Effect::Policy(PolicyChange::Set { pattern: pattern.clone(), policy, uid: peer.uid }));
         let reply = PolicySetReply { pattern: pattern.to_string(), policy: on_the_wire(&policy), request_id };
@@ -164,7 +164,7 @@ impl Model {
         if !peer.is_operator {
             return self.error(connection, ErrorCode::Forbidden, None, request_id, None);
         }
-        let before = self.in_use_and_resting_by_policy();
+        let before = self.told_of();
         let rules = self.rules.len();
         self.rules.retain(|rule| rule.pattern != *pattern || rule.source != PolicySource::Set);
         let was_set = self.rules.len() < rules;
@@ -177,7 +177,7 @@ impl Model {
     }
 
     pub(super) fn file_policies(&mut self, entries: Vec<FilePolicy>) {
-        let before = self.in_use_and_resting_by_policy();
+        let before = self.told_of();
         self.rules.retain(|rule| rule.source == PolicySource::Set);
         for FilePolicy { pattern, line, policy } in entries {
             let source = PolicySource::File { line };
@@ -188,12 +188,14 @@ impl Model {
 
     /// Whoever waits in a line that a pattern is for, or in any, may have a turn now.
     pub(super) fn look_anew(&mut self, pattern: Option<&Pattern>, before: &[Domain]) {
-        let mut domains = self.domains_in_use();
+        let mut domains = self.domains_known();
         domains.retain(|domain| pattern.is_none_or(|pattern| pattern.matches(domain)));
         for domain in &domains {
             self.write_past(domain, before);
         }
+        domains.retain(|domain| self.is_in_use(domain));
         self.settle_all(domains);
+        self.break_circles();
     }
 
     pub(super) fn settle_if_used(&mut self, domain: &Domain) {

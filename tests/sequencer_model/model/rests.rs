@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use seq::clock::Time;
 use seq::protocol::{Domain, HeadWait};
-use seq::sequencer::{Effect, PastChange, Policy};
+use seq::sequencer::{Effect, PastChange, Policy, Rate};
 
 use super::Model;
 
@@ -38,7 +38,7 @@ impl Model {
         if let Some(rate) = self.value(domain, |policy| policy.rate)
             && let Some(start) = past.starts.iter().rev().nth(rate.starts as usize - 1)
         {
-            rests.push((*start + rate.per, HeadWait::Rate));
+            rests.push((*start + counted_for(rate), HeadWait::Rate));
         }
         let longest = rests.iter().map(|(until, _)| *until).max()?;
         rests.into_iter().find(|(until, _)| *until == longest)
@@ -50,8 +50,8 @@ impl Model {
 
     /// Domains that nobody uses but that rest.
     pub(super) fn resting(&self) -> Vec<Domain> {
-        let domains = self.pasts.iter().map(|past| past.domain.clone());
-        domains.filter(|domain| !self.is_in_use(domain)).collect()
+        let resting = self.pasts.iter().filter(|past| !self.is_in_use(&past.domain) && self.may_matter(past));
+        resting.map(|past| past.domain.clone()).collect()
     }
 
     fn past_mut(&mut self, domain: &Domain) -> &mut Past {
@@ -64,7 +64,7 @@ impl Model {
 
     pub(super) fn note_start(&mut self, domain: &Domain) {
         let at = self.present;
-        let known = self.value(domain, |policy| policy.rate).map_or(1, |rate| rate.starts as usize);
+        let known = self.value(domain, |policy| policy.rate).map_or(32, |rate| (rate.starts as usize).max(32));
         let past = self.past_mut(domain);
         past.starts.push(at);
         past.starts.drain(..past.starts.len().saturating_sub(known));
@@ -96,7 +96,7 @@ impl Model {
 
     pub(super) fn past_starts(&mut self, domain: &Domain, starts: Vec<Time>, end: Option<Time>) {
         let now = self.now;
-        let known = self.value(domain, |policy| policy.rate).map_or(1, |rate| rate.starts as usize);
+        let known = self.value(domain, |policy| policy.rate).map_or(32, |rate| (rate.starts as usize).max(32));
         let past = self.past_mut(domain);
         past.starts = starts.into_iter().map(|start| start.min(now)).collect();
         past.starts.sort();
@@ -107,10 +107,11 @@ impl Model {
         }
     }
 
-    /// What is not in use, and makes nobody wait any more whoever comes, is forgotten.
+    /// What is not in use, nor remembered, and makes nobody wait any more whoever comes, is forgotten.
     pub(super) fn forget_pasts(&mut self) {
         let mut pasts = std::mem::take(&mut self.pasts);
-        pasts.retain(|past| self.is_in_use(&past.domain) || self.may_matter(past));
+        let is_remembered = |past: &Past| self.runs.iter().any(|(known, _)| *known == past.domain);
+        pasts.retain(|past| self.is_in_use(&past.domain) || is_remembered(past) || self.may_matter(past));
         self.pasts = pasts;
     }
 
@@ -119,26 +120,38 @@ impl Model {
         let is_to_come = |at: &Time, rest: Option<Duration>| rest.is_some_and(|rest| *at + rest > self.present);
         starts.iter().any(|start| {
             is_to_come(start, self.value(domain, |policy| policy.min_interval))
-                || is_to_come(start, self.value(domain, |policy| policy.rate).map(|rate| rate.per))
+                || is_to_come(start, self.value(domain, |policy| policy.rate).map(counted_for))
         }) || end.is_some_and(|end| is_to_come(&end, self.value(domain, |policy| policy.cooldown)))
     }
 
-    /// Domains in use whose policy lets them rest.
-    pub(super) fn in_use_and_resting_by_policy(&self) -> Vec<Domain> {
+    /// Domains of which all is told whatever happens: those in use whose policy lets them rest, and those that do rest.
+    pub(super) fn told_of(&self) -> Vec<Domain> {
         let mut domains = self.domains_in_use();
         domains.retain(|domain| self.rests_by_policy(domain));
+        domains.extend(self.resting());
         domains
     }
 
     /// A policy that lets a domain rest, which it did not before, makes what is known worth writing down.
     pub(super) fn write_past(&mut self, domain: &Domain, before: &[Domain]) {
-        if before.contains(domain) || !self.rests_by_policy(domain) {
+        if before.contains(domain) || !self.told_of().contains(domain) {
             return;
+        }
+        if !self.is_in_use(domain) {
+            self.out.push(Effect::Past(PastChange::Forgotten { domain: domain.clone() }));
         }
         let past = self.past_mut(domain).clone();
         let starts = past.starts.iter().map(|at| PastChange::Started { domain: domain.clone(), at: *at });
         let end = past.end.map(|at| PastChange::Ended { domain: domain.clone(), at });
         self.out.extend(starts.chain(end).map(Effect::Past));
+    }
+
+    pub(super) fn domains_known(&self) -> Vec<Domain> {
+        let mut domains = self.domains_in_use();
+        domains.extend(self.pasts.iter().map(|past| past.domain.clone()));
+        domains.sort();
+        domains.dedup();
+        domains
     }
 
     /// When a line is looked at because its rest is over.
@@ -162,4 +175,10 @@ impl Model {
             assert_eq!(wake, self.wake_of(&domain), "{domain}");
         }
     }
+}
+
+/// A call is made a little after it starts.
+fn counted_for(rate: Rate) -> Duration {
+    let nanoseconds = u64::try_from(rate.per.as_nanos()).unwrap();
+    Duration::from_nanos(nanoseconds + (nanoseconds / 20).min(50_000_000))
 }

@@ -114,6 +114,10 @@ impl Model {
             None => Change::Left { outcome, waited },
             Some((token, active_at)) => {
                 let (token, held) = (Token(token), self.now.since(active_at));
+                let outcome = match outcome {
+                    Outcome::Done | Outcome::Gone if request.superseded.is_some() => Outcome::Superseded,
+                    other => other,
+                };
                 Change::Ended { token, outcome, exit_status, waited, held }
             }
         }
@@ -137,7 +141,9 @@ impl Model {
         for domain in &ended {
             self.note_end(domain);
         }
-        self.past_end(request.ticket, request.uid, request.turn.is_some(), outcome);
+        if let Change::Ended { outcome, .. } | Change::Left { outcome, .. } = change {
+            self.past_end(request.ticket, request.uid, request.turn.is_some(), outcome);
+        }
         if let Change::Ended { held, outcome: Outcome::Done, .. } = change {
             for (_, runs) in self.runs.iter_mut().filter(|(domain, _)| request.stands_in(domain)) {
                 runs.push(held);

@@ -122,6 +122,7 @@ impl Model {
         self.requests.push(request);
         self.requests.sort_by_key(|request| request.ticket);
         self.settle_all(domains);
+        self.break_circles();
     }
 
     pub(super) fn past_end(&mut self, ticket: u64, uid: u32, had_turn: bool, outcome: Outcome) {
@@ -131,6 +132,7 @@ impl Model {
             (_, Outcome::Released) => ErrorCode::Released,
             (_, Outcome::Expired) => ErrorCode::Expired,
             (_, Outcome::TimedOut) => ErrorCode::TimedOut,
+            (_, Outcome::Deadlock) => ErrorCode::WouldDeadlock,
             (false, Outcome::Stopped) => ErrorCode::Stopped,
             _ => return,
         };

@@ -29,6 +29,7 @@ impl Model {
         let mut left = Vec::new();
         let by = Successor { ticket: Ticket(ticket), pid: ask.pid, uid: ask.peer.uid };
         while let Some(index) = self.replaced_by(ask).first().copied() {
+            self.requests[index].superseded = Some(by);
             let ended = self.end(index, Outcome::Superseded, None);
             self.tell_owner(&ended, ErrorCode::Superseded);
             left.extend(ended.domains());

@@ -1,0 +1,145 @@
+//! Who would wait for ever.
+//!
+//! A turn within which nobody waits ends, sooner or later. A waiter gets its turn when it is the first in all of its
+//! lines and there is room. Whoever can go on so is taken away, again and again; those who are left are stuck. Nobody
+//! who goes on makes it harder for others, so the order does not matter.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::protocol::{Domain, Ticket};
+
+use super::cycle::{NEWCOMER, Rank, Waiter};
+use super::line::Line;
+use super::{Sequencer, Wishes};
+
+/// What those who are stuck leave of a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Slots in all.
+    slots: u64,
+    used: u64,
+    has_readers: bool,
+    has_writers: bool,
+    /// The first waiter who does not fit into what is left.
+    too_large: Option<Rank>,
+}
+
+impl Room {
+    fn fits(&self, wishes: &Wishes) -> bool {
+        if wishes.shared {
+            return !self.has_writers;
+        }
+        !self.has_readers && u64::from(wishes.take).clamp(1, self.slots) + self.used <= self.slots
+    }
+
+    /// Whether there is room for a waiter, and for all who are ahead of it.
+    pub(super) fn lets_in(&self, waiter: &Waiter<'_>) -> bool {
+        self.fits(waiter.wishes) && self.too_large.is_none_or(|rank| rank > waiter.rank)
+    }
+}
+
+impl Sequencer {
+    /// Those of `tickets` who never go on. They must be all on whom any of them depends; with a newcomer among them,
+    /// as [`NEWCOMER`], all on whom that depends will do.
+    pub(super) fn stuck(
+        &self,
+        mut tickets: BTreeSet<Ticket>,
+        newcomer: Option<&Waiter<'_>>,
+        replaced: &[Ticket],
+    ) -> BTreeSet<Ticket> {
+        let known = tickets.iter().filter_map(|ticket| self.tickets.get(ticket));
+        let (turns, waiters): (Vec<_>, Vec<_>) = known.partition(|entry| entry.turn().is_some());
+        let turns: Vec<Ticket> = turns.into_iter().map(|entry| entry.ticket).collect();
+        let mut waiters: Vec<Waiter<'_>> = waiters.into_iter().map(|entry| self.waiter(entry)).collect();
+        waiters.extend(newcomer.cloned());
+        waiters.sort_unstable_by_key(|waiter| waiter.rank);
+        loop {
+            let before = tickets.len();
+            for turn in &turns {
+                let is_parent = newcomer.is_some_and(|newcomer| newcomer.parent == Some(*turn));
+                let waits = is_parent && tickets.contains(&NEWCOMER)
+                    || self.families.children(*turn).any(|child| tickets.contains(&child));
+                if !waits {
+                    tickets.remove(turn);
+                }
+            }
+            self.let_in(&waiters, newcomer, replaced, &mut tickets);
+            if tickets.len() == before {
+                return tickets;
+            }
+        }
+    }
+
+    /// Takes away the waiters who get their turn when all have ended who are not stuck.
+    fn let_in(
+        &self,
+        waiters: &[Waiter<'_>],
+        newcomer: Option<&Waiter<'_>>,
+        replaced: &[Ticket],
+        stuck: &mut BTreeSet<Ticket>,
+    ) {
+        let mut rooms: BTreeMap<&Domain, Room> = BTreeMap::new();
+        // Lines in which somebody who is stuck is ahead of whoever is still to come.
+        let mut blocked: BTreeSet<&Domain> = BTreeSet::new();
+        for waiter in waiters {
+            if !stuck.contains(&waiter.rank.1) {
+                continue;
+            }
+            let is_held_up = waiter.lines.iter().any(|domain| {
+                let room = rooms.entry(domain).or_insert_with(|| self.room(domain, stuck, newcomer, replaced));
+                blocked.contains(domain) || !room.lets_in(waiter)
+            });
+            if is_held_up {
+                blocked.extend(waiter.lines.iter().copied());
+            } else {
+                stuck.remove(&waiter.rank.1);
+            }
+        }
+    }
+
+    /// What of a line is left by those who are stuck. Takes time for each waiter in it if they leave only a part.
+    pub(super) fn room(
+        &self,
+        domain: &Domain,
+        stuck: &BTreeSet<Ticket>,
+        newcomer: Option<&Waiter<'_>>,
+        replaced: &[Ticket],
+    ) -> Room {
+        let slots = u64::from(self.policy(domain).slots());
+        let mut room = Room { slots, used: 0, has_readers: false, has_writers: false, too_large: None };
+        let Some(line) = self.lines.get(domain) else { return room };
+        for (take, shared) in self.slots_of_stuck(domain, line, stuck, newcomer, replaced) {
+            room.has_readers |= shared;
+            room.has_writers |= !shared;
+            room.used += if shared { 0 } else { u64::from(take) };
+        }
+        if room.has_readers || room.has_writers {
+            let waiters = line.order.iter().filter(|ticket| !replaced.contains(ticket));
+            let mut waiters = waiters.filter_map(|ticket| self.tickets.get(&ticket));
+            room.too_large = waiters.find(|entry| !room.fits(entry.wishes())).map(|entry| entry.rank());
+        }
+        room
+    }
+
+    /// How many slots each of those has that are stuck, and whether they are shared.
+    fn slots_of_stuck<'a>(
+        &'a self,
+        domain: &'a Domain,
+        line: &'a Line,
+        stuck: &'a BTreeSet<Ticket>,
+        newcomer: Option<&Waiter<'_>>,
+        replaced: &'a [Ticket],
+    ) -> impl Iterator<Item = (u32, bool)> + 'a {
+        let is_stuck = |ticket: &Ticket| stuck.contains(ticket) && !replaced.contains(ticket);
+        let hosting = line
+            .hosting
+            .iter()
+            .filter(move |(host, hosting)| is_stuck(host) && hosting.has_host || hosting.guests.iter().any(is_stuck));
+        let own = self.parents_in(domain, newcomer).filter(move |parent| is_stuck(parent));
+        let own =
+            own.filter(|parent| !line.hosting.contains_key(parent)).filter_map(|parent| self.tickets.get(&parent));
+        let own = own.filter(move |entry| entry.lines().any(|line| line == domain));
+        let own = own.map(|entry| (entry.wishes().take, entry.wishes().shared));
+        hosting.map(|(_, hosting)| (hosting.take, hosting.shared)).chain(own)
+    }
+}
