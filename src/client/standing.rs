@@ -183,6 +183,7 @@ mod tests {
             left_ms,
             take: 1,
             also: Vec::new(),
+            within: None,
             shared: false,
             priority: 0,
             supersede: None,

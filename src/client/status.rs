@@ -150,16 +150,14 @@ impl Page<'_> {
         let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
         rows.extend(line.holders.iter().map(|holder| holder_row(holder, users)));
         rows.extend(line.waiters.iter().map(|waiter| waiter_row(waiter, users)));
-        let wishes = line.holders.iter().map(Wishes::of_holder);
-        let wishes = wishes.chain(line.waiters.iter().map(Wishes::of_waiter)).map(Wishes::words);
+        let holders = line.holders.iter().map(|holder| (within(holder, line), Wishes::of_holder(holder).note()));
+        let waiters = line.waiters.iter().map(|waiter| (None, Wishes::of_waiter(waiter).note()));
+        let notes = std::iter::once((None, None)).chain(holders).chain(waiters);
         let width = self.screen.width.map(|width| width.saturating_sub(INDENT));
-        for (row, wishes) in
-            columns(&rows, SIDES, &DISPENSABLE, width).iter().zip(std::iter::once(Vec::new()).chain(wishes))
-        {
+        for (row, (within, wishes)) in columns(&rows, SIDES, &DISPENSABLE, width).iter().zip(notes) {
             self.add(&self.screen.cut(&format!("  {row}")));
-            if !wishes.is_empty() {
-                let parts: Vec<&str> = std::iter::once("with").chain(wishes.iter().map(String::as_str)).collect();
-                for line in self.screen.wrap(2 * INDENT, &parts) {
+            for note in within.into_iter().chain(wishes) {
+                for line in self.screen.wrap(2 * INDENT, &note.iter().map(String::as_str).collect::<Vec<_>>()) {
                     self.add(&line);
                 }
             }
@@ -259,6 +257,14 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     ]
 }
 
+/// By which turn a holder has the slots that it has, and so takes none of its own.
+fn within(holder: &HolderStatus, line: &DomainStatus) -> Option<Vec<String>> {
+    let host = holder.within?;
+    let is_there = line.holders.iter().any(|other| other.ticket == host);
+    let what = if is_there { "whose turn it has as well" } else { "which has ended and left it the turn" };
+    Some(format!("within ticket {host}, {what}").split(' ').map(str::to_owned).collect())
+}
+
 fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
     [
         ordinal(waiter.position) + if waiter.away { ", away" } else { "" },
@@ -298,8 +304,8 @@ impl Wishes<'_> {
         Wishes { take, also, shared, priority, supersede: supersede.as_deref(), cancel_running }
     }
 
-    /// What is out of the ordinary, as it is typed.
-    fn words(self) -> Vec<String> {
+    /// What is out of the ordinary, as it is typed, in parts that stay on one line each.
+    fn note(self) -> Option<Vec<String>> {
         let mut words: Vec<String> =
             self.also.iter().map(|domain| format!("-d {}", printable(domain.as_str()))).collect();
         words.extend((self.take != 1).then(|| format!("--take {}", self.take)));
@@ -310,7 +316,7 @@ impl Wishes<'_> {
             group => format!("--supersede={}", printable(group)),
         }));
         words.extend(self.cancel_running.then(|| "--cancel-running".to_owned()));
-        words
+        (!words.is_empty()).then(|| std::iter::once("with".to_owned()).chain(words).collect())
     }
 }
 
