@@ -39,12 +39,15 @@ const DISPENSABLE: [usize; 4] = [5, 2, 1, 4];
 /// Prints it.
 pub(super) fn status(daemon: &Daemon, args: &cli::Status, out: &mut dyn Write) -> Result<u8, Error> {
     let domain = args.domain.clone();
-    let request = Status { domain, waiters_max: Some(WAITERS_SHOWN_MAX), ..Status::default() };
-    let reply = match daemon.ask_if_there(&Request::Status(request))? {
+    let idle = domain.is_some();
+    let request = Status { domain, waiters_max: Some(WAITERS_SHOWN_MAX), idle, ..Status::default() };
+    let mut reply = match daemon.ask_if_there(&Request::Status(request))? {
         Some(Reply::Status(reply)) => reply,
         Some(other) => return Err(refused(other)),
         None => StatusReply { request_id: None, domains: Vec::new() },
     };
+    // Of one that is idle, only what is set for it is of any use.
+    reply.domains.retain(|line| !is_idle(line) || !line.policy.is_empty());
     let text = if args.json {
         json(&reply)
     } else if reply.domains.is_empty() {
@@ -211,6 +214,12 @@ impl Page<'_> {
             if let Some(pid) = suspended(holder) {
                 self.warn(&format!("ticket {ticket}: pid {pid} is suspended, 'kill -CONT {pid}' lets it go on"));
             }
+            if holder.is_over && holder.state == HolderState::Process {
+                self.warn(&format!(
+                    "ticket {ticket} has its turn for too long, but no seq is there to stop what works;"
+                ));
+                self.warn(&format!("'seq release {ticket}' takes the turn away, what works goes on"));
+            }
             if let Some(by) = holder.superseded_by.filter(|_| holder.state != HolderState::Attached) {
                 self.warn(&format!("ticket {ticket} is to make way for ticket {by}, but no seq is there to stop it"));
             }
@@ -218,8 +227,14 @@ impl Page<'_> {
     }
 }
 
+/// Whether nobody uses it, and nothing lets nobody in.
+fn is_idle(line: &DomainStatus) -> bool {
+    line.holders.is_empty() && line.waiting == 0 && line.paused.is_none() && line.rest.is_none()
+}
+
 fn heading(name: &str, line: &DomainStatus) -> String {
     let waiting = match line.waiting {
+        _ if is_idle(line) => return format!("{name} is idle"),
         0 => "nobody waits".to_owned(),
         1 => "1 waits".to_owned(),
         many => format!("{many} wait"),
