@@ -249,7 +249,7 @@ fn heading(name: &str, line: &DomainStatus) -> String {
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     let state = match holder.state {
         _ if suspended(holder).is_some() => "suspended",
-        HolderState::Attached if holder.superseded_by.is_some() => "is stopped",
+        HolderState::Attached if holder.superseded_by.is_some() => "stopping",
         HolderState::Attached => "runs",
         HolderState::Orphaned => "runs on",
         HolderState::Process | HolderState::Unknown => "has turn",

@@ -139,7 +139,11 @@ impl fmt::Display for Refusal {
                 write!(f, "{domain} is busy: its {why} lets no turn begin for another {}", show_duration(*left))
             }
             Refusal::TakeTooLarge { domain, take, slots } => {
-                write!(f, "{domain} has {slots} slots, so nobody can take {take}: take fewer, or raise its concurrency")
+                let slot = if *slots == 1 { "slot" } else { "slots" };
+                write!(
+                    f,
+                    "{domain} has {slots} {slot}, so nobody can take {take}: take fewer, or raise its concurrency"
+                )
             }
             Refusal::TooManyPolicies { policies } => {
                 write!(f, "{policies} policies are set already: unset one, or use a pattern for many domains")
