@@ -101,8 +101,14 @@ impl Error {
     }
 }
 
+/// The way out when the file `path` cannot be written, or made.
+pub fn way_to_write(error: &io::Error, path: &Path) -> String {
+    let is_its_own = error.kind() == io::ErrorKind::PermissionDenied && path.is_file();
+    way_to_write_in(error, if is_its_own { path } else { path.parent().unwrap_or(path) })
+}
+
 /// The way out when `directory`, or a file in it, cannot be written.
-pub fn way_to_write(error: &io::Error, directory: &Path) -> String {
+pub fn way_to_write_in(error: &io::Error, directory: &Path) -> String {
     let directory = directory.display();
     if let Some(way_out) = way_past_limit(error) {
         return way_out.to_owned();
@@ -140,3 +146,18 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_made_writable_is_the_file_if_it_is_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("life.lock");
+        let way_out = || way_to_write(&io::ErrorKind::PermissionDenied.into(), &path);
+        assert!(way_out().starts_with(&format!("make {} writable, or ", scratch.path().display())));
+        std::fs::write(&path, "").unwrap();
+        assert!(way_out().starts_with(&format!("make {} writable, or ", path.display())));
+    }
+}

@@ -333,3 +333,18 @@ fn code(client: &mut Client, request: &str) -> Value {
     client.send(request);
     client.reply()["code"].clone()
 }
+
+#[test]
+fn a_policy_names_in_none_only_what_there_is_and_what_it_does_not_set() {
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    let mut refused = |policy: &str, words: &str| {
+        let answer = client.ask(&format!(r#"{{"op":"policy_set","pattern":"x","policy":{policy}}}"#));
+        assert_eq!(answer, format!(r#"{{"type":"error","code":"bad_request","message":"{words}"}}"#));
+    };
+    let words = "none names what is no value of a policy: use some of concurrency, max-queue, min-interval, cooldown, \
+                 rate, max-run, default-max-wait";
+    refused(r#"{"none":["bogus"]}"#, words);
+    refused(r#"{"cooldown_ms":2,"none":["bogus"]}"#, words);
+    refused(r#"{"max_queue":2,"none":["max-queue"]}"#, "max-queue is set and named in none: leave out one of the two");
+}

@@ -109,3 +109,14 @@ fn a_history_that_cannot_be_read_is_a_failure() {
     std::fs::rename(home.state().join("seq.db"), home.file("away")).unwrap();
     home.seq(&["log"]).complains(125, "seq.db");
 }
+
+#[test]
+fn a_daemon_that_keeps_everything_in_memory_is_said_to_have_no_history() {
+    let home = Home::new();
+    let mut daemon = home.command(support::seqd_program());
+    daemon.args(["--in-memory", "--detach", "--socket"]).arg(home.socket());
+    assert!(home.finish(&mut daemon).status.success());
+    home.seq(&["run", "-d", "foo.com", "--", "true"]).is_silent(0);
+    home.seq(&["log"]).says(0, "this daemon keeps everything in memory, and so no history\n", "");
+    home.seq(&["log", "--json"]).is_silent(0);
+}

@@ -102,6 +102,9 @@ fn a_policy_that_cannot_be_is_refused_with_a_sentence() {
     refused("policy set foo.com --concurrency none", "'none' is no number of slots");
     refused("policy set foo.com --max-queue -1", "'-1' is no number of waiters: give 0 or more, or none");
     refused("policy set foo.com --max-run -1", "'-1' is not a duration");
+    refused("policy set foo.com --rate -1/1m", "'-1/1m' is not a rate: write how many starts in how long");
+    refused("sequence -d foo.com --priority x", "'x' is no priority: give a number from -100 to 100");
+    refused("sequence -d foo.com --priority 101", "'101' is no priority: give a number from -100 to 100");
     refused("sequence -d foo.com --take 70000", "'70000' is no number of slots: give one from 1 to 65536");
     refused("sequence -d foo.com --take 0", "nobody can take no slot");
     let long = "x".repeat(1025);

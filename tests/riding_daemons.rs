@@ -391,7 +391,12 @@ fn a_daemon_of_another_protocol_is_named() {
         let (stream, _) = daemon.listener.accept().expect("a client");
         let mut caller = Caller(BufReader::new(stream));
         caller.says(&json!({"type": "hello", "protocol": 2, "version": "9.9.9", "pid": 1}));
-        running.wait().complains(125, "it is version 9.9.9 and speaks protocol 2, this seq speaks 1");
+        let words = format!(
+            "(it is version 9.9.9 and speaks protocol 2, this seq speaks 1): use the seq of its version, or end it with \
+             'kill {}'",
+            std::process::id()
+        );
+        running.wait().complains(125, &words);
     }
 }
 

@@ -185,3 +185,43 @@ fn a_stopped_seq_whose_command_has_ended_is_shown_too() {
     holder.signal(Signal::CONT);
     holder.wait().is_silent(0);
 }
+
+#[test]
+fn the_policy_of_an_idle_domain_is_shown() {
+    let home = Home::new();
+    quietly(&home, &["policy", "set", "foo.*", "--concurrency", "3", "--max-queue", "9"]);
+    for was_used in [false, true] {
+        let said = "foo.com is idle\n  policy: concurrency 3, max-queue 9\n";
+        home.seq(&["status", "-d", "foo.com"]).says(0, said, "");
+        let status: serde_json::Value =
+            serde_json::from_str(&home.seq(&["status", "-d", "foo.com", "--json"]).stdout()).expect("JSON");
+        assert_eq!(status["domains"][0]["policy"], json!({"concurrency": 3, "max_queue": 9}), "{status}");
+        assert_eq!(status["domains"][0]["holders"], json!([]), "{status}");
+        if !was_used {
+            quietly(&home, &["run", "-d", "foo.com", "--", "true"]);
+            quietly(&home, &["run", "-d", "bar.com", "--", "true"]);
+        }
+    }
+    home.seq(&["status", "-d", "bar.com"]).says(0, "bar.com is idle\n", "");
+    home.seq(&["status", "-d", "bar.com", "--json"]).says(0, "{\"domains\":[]}\n", "");
+    home.seq(&["status"]).says(0, "nothing has a turn, and nothing waits\n", "");
+}
+
+#[test]
+fn a_shell_that_has_its_turn_for_too_long_is_shown_with_the_way_to_take_it() {
+    let home = Home::new();
+    quietly(&home, &["policy", "set", "foo.com", "--max-run", "1ms"]);
+    let gate = home.gate("gate");
+    let shell = home.launch(home.command("sh").args(["-c", "\"$SEQ\" sequence -d foo.com; read -r line <gate"]));
+    home.await_status("foo.com", "it is over", |line| line["holders"][0]["is_over"] == true);
+    let shown = home.seq(&["status"]).stdout();
+    assert!(
+        shown.ends_with(
+            "  ticket 1 has its turn for too long, but no seq is there to stop what works;\n  \
+             'seq release 1' takes the turn away, what works goes on\n"
+        ),
+        "{shown}"
+    );
+    gate.open();
+    shell.wait().is_silent(0);
+}

@@ -513,3 +513,28 @@ fn a_database_that_is_removed_from_a_full_disk_is_put_back_when_there_is_room() 
         assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
     }
 }
+
+#[test]
+fn a_database_that_is_a_link_is_called_that() {
+    let (directory, socket) = killed();
+    let (database, elsewhere) = (socket.with_file_name("seq.db"), directory.path().join("elsewhere.db"));
+    fs::rename(&database, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &database).unwrap();
+    let refusal = Daemon::start_with(&socket, &[]).err().unwrap();
+    let words = format!(
+        "the database {} is a symbolic link: put the file there that it leads to, and seq.db-wal from beside that with \
+         it, or let the whole directory be a link",
+        database.display()
+    );
+    assert!(refusal.contains(&words), "{refusal}");
+}
+
+#[test]
+fn a_directory_in_the_place_of_the_numbers_is_called_that() {
+    let (_directory, socket) = killed();
+    let numbers = socket.with_file_name("numbers");
+    fs::remove_file(&numbers).unwrap();
+    fs::create_dir(&numbers).unwrap();
+    let refusal = Daemon::start_with(&socket, &[]).err().unwrap();
+    assert!(refusal.contains("a directory is in its place: move that away, and restore the file"), "{refusal}");
+}

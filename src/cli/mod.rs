@@ -96,7 +96,7 @@ pub struct Wishes {
     #[arg(long)]
     pub shared: bool,
     /// Stand ahead of all with a lower number, -100 to 100, 0 by default; nobody who has a turn is interrupted
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::priority())]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = values::priority)]
     pub priority: Option<i8>,
     /// Replace those of this user that wait in this domain with --supersede, and the same GROUP if one is named; they
     /// end with status 76
@@ -326,7 +326,7 @@ pub struct PolicySet {
     #[arg(long, value_name = "DURATION", value_parser = values::limit, allow_negative_numbers = true)]
     pub cooldown: Option<Limit<Duration>>,
     /// Let at most so many start in any so long a time, such as 10/1m
-    #[arg(long, value_name = "N/DURATION", value_parser = values::rate, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N/DURATION", value_parser = values::rate, allow_hyphen_values = true)]
     pub rate: Option<Limit<Rate>>,
     /// Let no command run longer than this, whatever its request says; 0 sets no limit
     #[arg(long, value_name = "DURATION", value_parser = values::limit, allow_negative_numbers = true)]

@@ -111,9 +111,9 @@ pub(super) fn request_id(text: &str) -> Result<String, crate::protocol::NameErro
 }
 
 /// A priority in its bounds.
-pub(super) fn priority() -> impl TypedValueParser<Value = i8> {
-    let max = i64::from(PRIORITY_MAX);
-    clap::value_parser!(i8).range(-max..=max)
+pub(super) fn priority(text: &str) -> Result<i8, String> {
+    let priority = text.parse().ok().filter(|priority: &i8| priority.unsigned_abs() <= PRIORITY_MAX.unsigned_abs());
+    priority.ok_or_else(|| format!("'{text}' is no priority: give a number from -{PRIORITY_MAX} to {PRIORITY_MAX}"))
 }
 
 /// What to set a value of a policy to.

@@ -209,7 +209,13 @@ impl Daemon {
             LinkError::Silent => self.silent(),
             LinkError::Garbage(what) => Error::failure(format_args!(
                 "what answers at {socket} is not a seqd that this seq understands ({what}): \
-                 stop it, or name another socket with --socket"
+                 {}, or name another socket with --socket",
+                self.way_to_end_it()
+            )),
+            LinkError::OtherVersion(what) => Error::failure(format_args!(
+                "the daemon at {socket} is not one that this seq understands ({what}): \
+                 use the seq of its version, or {}",
+                self.way_to_end_it()
             )),
             LinkError::System(error) => {
                 Error::failure(format_args!("cannot talk to the daemon at {socket}: {}", with_limit(&error)))
@@ -386,6 +392,15 @@ impl Daemon {
             "no permission to use {}: ask its owner for access, or name a socket of yours with --socket",
             self.place.socket.display()
         ))
+    }
+
+    /// What to do about a program at the other end that this one cannot ask to leave.
+    fn way_to_end_it(&self) -> String {
+        // A service manager may have made the socket, and is not what is to end.
+        match self.listener_pid().filter(|pid| *pid > 1) {
+            Some(pid) => format!("end it with 'kill {pid}'"),
+            None => "stop it".to_owned(),
+        }
     }
 
     /// The process that listens, where this pid namespace shows it.

@@ -68,15 +68,20 @@ pub(super) fn release(daemon: &Daemon, args: &cli::Release) -> Result<u8, Error>
     let named = Named { domain: args.domain.as_deref(), request_id: None, ticket: args.ticket };
     let request =
         |ticket, _: Option<&_>| Request::Release(Release { domain: args.domain.clone(), request_id: None, ticket });
-    let only_holder = |line: &DomainStatus| match &line.holders[..] {
-        [only] => Some(only.ticket),
-        _ => None,
-    };
-    match named.end(daemon, request, only_holder)? {
+    match named.end(daemon, request, only_turn)? {
         Some(Answer::Reply(Reply::Released(_)) | Answer::Lost) => Ok(status::OK),
         Some(other) => Err(other.refusal()),
         None => Err(nothing_there(daemon, "has a turn")),
     }
+}
+
+/// The turn in a line, if there is one only: that of a command within another's is the same.
+fn only_turn(line: &DomainStatus) -> Option<Ticket> {
+    let mut turns = line.holders.iter().map(|holder| holder.within.unwrap_or(holder.ticket));
+    let first = turns.next()?;
+    // One whose outer command has ended has no ticket that stands for it.
+    let is_there = line.holders.iter().any(|holder| holder.ticket == first);
+    (is_there && turns.all(|turn| turn == first)).then_some(first)
 }
 
 /// Whether a bare `done` of `processes`, this one and those it descends from, visibly means this turn.

@@ -40,6 +40,8 @@ pub enum LinkError {
     Silent,
     /// What came is not a reply.
     Garbage(String),
+    /// What answers is a daemon of another protocol; which one, in words.
+    OtherVersion(String),
     /// The system refused.
     System(io::Error),
 }
@@ -187,7 +189,7 @@ pub(super) fn check_version(hello: &HelloReply) -> Result<(), LinkError> {
     if hello.protocol == PROTOCOL_VERSION {
         return Ok(());
     }
-    Err(LinkError::Garbage(format!(
+    Err(LinkError::OtherVersion(format!(
         "it is version {} and speaks protocol {}, this seq speaks {PROTOCOL_VERSION}",
         hello.version, hello.protocol
     )))

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::cli::{self, Since};
 use crate::clock::milliseconds;
 use crate::error::{Error, status};
-use crate::protocol::{Domain, EndedTurn, ErrorCode, Log, Reply, Request};
+use crate::protocol::{Domain, EndedTurn, ErrorCode, IN_MEMORY, Info, Log, Reply, Request};
 
 use super::connect::Daemon;
 use super::moment::day_and_clock;
@@ -46,10 +46,21 @@ pub(super) fn log(daemon: &Daemon, args: &cli::Log, out: &mut dyn Write) -> Resu
         }
         other => return Err(refused(other)),
     };
-    let text =
-        if args.json { turns.iter().map(json).collect() } else { describe(&turns, args.domain.is_some(), args.turns) };
+    let text = if args.json {
+        turns.iter().map(json).collect()
+    } else if turns.is_empty() && args.turns > 0 && keeps_none(daemon)? {
+        "this daemon keeps everything in memory, and so no history\n".to_owned()
+    } else {
+        describe(&turns, args.domain.is_some(), args.turns)
+    };
     out.write_all(text.as_bytes()).map_err(|error| Error::output(&error))?;
     Ok(status::OK)
+}
+
+/// Whether the daemon has no history at all.
+fn keeps_none(daemon: &Daemon) -> Result<bool, Error> {
+    let info = daemon.ask(&Request::Info(Info::default()))?;
+    Ok(matches!(info, Reply::Info(info) if info.storage == IN_MEMORY))
 }
 
 /// Milliseconds from then to now; none for what lies ahead.

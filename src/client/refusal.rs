@@ -62,7 +62,11 @@ pub(super) fn unless_sent_away(reply: Reply) -> Result<Reply, LinkError> {
 
 fn exit_status(code: ErrorCode) -> u8 {
     match code {
-        ErrorCode::NotFound | ErrorCode::NotWaiting | ErrorCode::NotActive | ErrorCode::Forbidden => status::NO,
+        ErrorCode::NotFound
+        | ErrorCode::NotWaiting
+        | ErrorCode::NotActive
+        | ErrorCode::Forbidden
+        | ErrorCode::SeveralHolders => status::NO,
         _ => status::FAILURE,
     }
 }

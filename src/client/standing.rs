@@ -19,6 +19,8 @@ const COMMAND_COLUMNS_MIN: usize = 4;
 /// The place in line, who has the turn, and how long it may take.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
+    /// Which of several lines all else is about: one that lets nobody in.
+    line: Option<String>,
     /// Position and how many are ahead, once the daemon has told.
     pub(super) place: Option<(u64, u64)>,
     /// Who has the turn, once the daemon has told.
@@ -57,6 +59,17 @@ impl Standing {
         self.holder = status.and_then(|status| status.holders.first()).map(|holder| Holder::of(holder, now));
     }
 
+    /// Takes over what the daemon answered for each of several lines. What is said is about one that the request waits
+    /// for: in the others it only stands because of that.
+    pub(super) fn learn_of_several(&mut self, lines: &[DomainStatus], now: Time) {
+        let is_in_the_way =
+            |line: &&DomainStatus| line.head.as_ref().is_some_and(|head| head.waits_for != HeadWait::Line);
+        let has_holder = |line: &&DomainStatus| !line.holders.is_empty();
+        let line = lines.iter().find(is_in_the_way).or_else(|| lines.iter().find(has_holder));
+        self.line = line.map(|line| printable(line.domain.as_str()));
+        self.learn(line, now);
+    }
+
     /// The line, in so many columns as far as it helps to shorten the holder's command and then the domain; nothing
     /// before the place is known.
     pub(super) fn text(&self, domain: &str, now: Time, columns: usize) -> Option<String> {
@@ -70,18 +83,19 @@ impl Standing {
 
     fn text_with(&self, domain: &str, now: Time, command_columns: usize) -> Option<String> {
         let (position, total_ahead) = self.place?;
-        let mut text = format!("seq: {domain}: {} in line, {total_ahead} ahead", ordinal(position));
-        if let Some(obstacle) = &self.obstacle {
-            _ = write!(text, "; {obstacle}");
-        }
+        let mut facts: Vec<String> = self.obstacle.iter().cloned().collect();
         if let Some(holder) = &self.holder {
-            text.push_str(&holder.text(now, command_columns));
-            if let Some(left) = self.left(position, now) {
-                text.push_str(&left);
-            }
+            facts.push(holder.text(now, command_columns) + &self.left(position, now).unwrap_or_default());
         } else if let Some(until) = self.awaited_until {
             let left = show_duration(until.since(now));
-            _ = write!(text, "; waiting up to {left} for the 1st to come back after the daemon was started anew");
+            facts.push(format!("waiting up to {left} for the 1st to come back after the daemon was started anew"));
+        }
+        if let (Some(line), Some(first)) = (&self.line, facts.first_mut()) {
+            first.insert_str(0, &format!("{line}: "));
+        }
+        let mut text = format!("seq: {domain}: {} in line, {total_ahead} ahead", ordinal(position));
+        for fact in &facts {
+            _ = write!(text, "; {fact}");
         }
         Some(text)
     }
@@ -137,15 +151,15 @@ impl Holder {
 
     fn text(&self, now: Time, command_columns: usize) -> String {
         if let Some(ticket) = self.unseen {
-            return format!("; what has the turn is out of the daemon's sight: 'seq release {ticket}' if it is gone");
+            return format!("what has the turn is out of the daemon's sight: 'seq release {ticket}' if it is gone");
         }
         let command = self.command.as_ref().filter(|_| command_columns >= COMMAND_COLUMNS_MIN);
         let command = command.map(|command| format!(" ({})", cut(command, command_columns))).unwrap_or_default();
         if let Some(pid) = self.suspended {
-            return format!("; pid {pid}{command} is suspended: 'kill -CONT {pid}' lets it go on");
+            return format!("pid {pid}{command} is suspended: 'kill -CONT {pid}' lets it go on");
         }
         let verb = if self.is_orphan { "has lost its seq and runs on," } else { "runs" };
-        format!("; pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))
+        format!("pid {}{command} {verb} for {}", self.pid, show_duration(now.since(self.since)))
     }
 }
 
@@ -169,6 +183,7 @@ mod tests {
             left_ms,
             take: 1,
             also: Vec::new(),
+            within: None,
             shared: false,
             priority: 0,
             supersede: None,
@@ -270,6 +285,25 @@ mod tests {
             standing.text("foo.com", Time::ZERO + Duration::from_secs(2), usize::MAX).unwrap(),
             "seq: foo.com: 2nd in line, 1 ahead; waiting up to 7s for the 1st to come back after the daemon was \
              started anew"
+        );
+    }
+
+    #[test]
+    fn of_several_lines_one_that_is_waited_for_is_told_of() {
+        let mut standing = Standing { place: Some((1, 1)), ..Standing::default() };
+        let head = |waits_for| Some(HeadStatus { waits_for, line: None, left_ms: None, until: None });
+        let free = DomainStatus { holders: vec![], head: head(HeadWait::Line), ..status(None) };
+        let taken = Domain::parse("bar.com").unwrap();
+        let taken = DomainStatus { domain: taken, head: head(HeadWait::Holders), ..status(None) };
+        standing.learn_of_several(&[free.clone(), taken], Time::from_nanos(3_600_000_000_000));
+        assert_eq!(
+            standing.text("foo.com, bar.com", Time::from_nanos(3_600_000_000_000), usize::MAX).unwrap(),
+            "seq: foo.com, bar.com: 1st in line, 1 ahead; bar.com: pid 4711 (./deploy.sh\\u{1b}[2J) runs for 1m"
+        );
+        standing.learn_of_several(&[free.clone(), free], Time::ZERO);
+        assert_eq!(
+            standing.text("foo.com, bar.com", Time::ZERO, usize::MAX).unwrap(),
+            "seq: foo.com, bar.com: 1st in line, 1 ahead"
         );
     }
 

@@ -177,7 +177,7 @@ fn open_lock(place: &Place) -> Result<File, Error> {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    let way_out = way_to_write(error, path.parent().unwrap_or(path));
+    let way_out = way_to_write(error, path);
     let words = format_args!("cannot start the daemon: cannot write {}: {error}: {way_out}", path.display());
     Error::failure(words).with_cure(Cure::Person)
 }

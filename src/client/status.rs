@@ -39,12 +39,15 @@ const DISPENSABLE: [usize; 4] = [5, 2, 1, 4];
 /// Prints it.
 pub(super) fn status(daemon: &Daemon, args: &cli::Status, out: &mut dyn Write) -> Result<u8, Error> {
     let domain = args.domain.clone();
-    let request = Status { domain, waiters_max: Some(WAITERS_SHOWN_MAX), ..Status::default() };
-    let reply = match daemon.ask_if_there(&Request::Status(request))? {
+    let idle = domain.is_some();
+    let request = Status { domain, waiters_max: Some(WAITERS_SHOWN_MAX), idle, ..Status::default() };
+    let mut reply = match daemon.ask_if_there(&Request::Status(request))? {
         Some(Reply::Status(reply)) => reply,
         Some(other) => return Err(refused(other)),
         None => StatusReply { request_id: None, domains: Vec::new() },
     };
+    // Of one that is idle, only what is set for it is of any use.
+    reply.domains.retain(|line| !is_idle(line) || !line.policy.is_empty());
     let text = if args.json {
         json(&reply)
     } else if reply.domains.is_empty() {
@@ -150,16 +153,14 @@ impl Page<'_> {
         let mut rows: Vec<Row> = vec![HEADINGS.map(str::to_owned)];
         rows.extend(line.holders.iter().map(|holder| holder_row(holder, users)));
         rows.extend(line.waiters.iter().map(|waiter| waiter_row(waiter, users)));
-        let wishes = line.holders.iter().map(Wishes::of_holder);
-        let wishes = wishes.chain(line.waiters.iter().map(Wishes::of_waiter)).map(Wishes::words);
+        let holders = line.holders.iter().map(|holder| (within(holder, line), Wishes::of_holder(holder).note()));
+        let waiters = line.waiters.iter().map(|waiter| (None, Wishes::of_waiter(waiter).note()));
+        let notes = std::iter::once((None, None)).chain(holders).chain(waiters);
         let width = self.screen.width.map(|width| width.saturating_sub(INDENT));
-        for (row, wishes) in
-            columns(&rows, SIDES, &DISPENSABLE, width).iter().zip(std::iter::once(Vec::new()).chain(wishes))
-        {
+        for (row, (within, wishes)) in columns(&rows, SIDES, &DISPENSABLE, width).iter().zip(notes) {
             self.add(&self.screen.cut(&format!("  {row}")));
-            if !wishes.is_empty() {
-                let parts: Vec<&str> = std::iter::once("with").chain(wishes.iter().map(String::as_str)).collect();
-                for line in self.screen.wrap(2 * INDENT, &parts) {
+            for note in within.into_iter().chain(wishes) {
+                for line in self.screen.wrap(2 * INDENT, &note.iter().map(String::as_str).collect::<Vec<_>>()) {
                     self.add(&line);
                 }
             }
@@ -213,6 +214,12 @@ impl Page<'_> {
             if let Some(pid) = suspended(holder) {
                 self.warn(&format!("ticket {ticket}: pid {pid} is suspended, 'kill -CONT {pid}' lets it go on"));
             }
+            if holder.is_over && holder.state == HolderState::Process {
+                self.warn(&format!(
+                    "ticket {ticket} has its turn for too long, but no seq is there to stop what works;"
+                ));
+                self.warn(&format!("'seq release {ticket}' takes the turn away, what works goes on"));
+            }
             if let Some(by) = holder.superseded_by.filter(|_| holder.state != HolderState::Attached) {
                 self.warn(&format!("ticket {ticket} is to make way for ticket {by}, but no seq is there to stop it"));
             }
@@ -220,8 +227,14 @@ impl Page<'_> {
     }
 }
 
+/// Whether nobody uses it, and nothing lets nobody in.
+fn is_idle(line: &DomainStatus) -> bool {
+    line.holders.is_empty() && line.waiting == 0 && line.paused.is_none() && line.rest.is_none()
+}
+
 fn heading(name: &str, line: &DomainStatus) -> String {
     let waiting = match line.waiting {
+        _ if is_idle(line) => return format!("{name} is idle"),
         0 => "nobody waits".to_owned(),
         1 => "1 waits".to_owned(),
         many => format!("{many} wait"),
@@ -236,7 +249,7 @@ fn heading(name: &str, line: &DomainStatus) -> String {
 fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
     let state = match holder.state {
         _ if suspended(holder).is_some() => "suspended",
-        HolderState::Attached if holder.superseded_by.is_some() => "is stopped",
+        HolderState::Attached if holder.superseded_by.is_some() => "stopping",
         HolderState::Attached => "runs",
         HolderState::Orphaned => "runs on",
         HolderState::Process | HolderState::Unknown => "has turn",
@@ -257,6 +270,14 @@ fn holder_row(holder: &HolderStatus, users: &Users) -> Row {
         left,
         shown_command(holder.command.as_deref()),
     ]
+}
+
+/// By which turn a holder has the slots that it has, and so takes none of its own.
+fn within(holder: &HolderStatus, line: &DomainStatus) -> Option<Vec<String>> {
+    let host = holder.within?;
+    let is_there = line.holders.iter().any(|other| other.ticket == host);
+    let what = if is_there { "whose turn it has as well" } else { "which has ended and left it the turn" };
+    Some(format!("within ticket {host}, {what}").split(' ').map(str::to_owned).collect())
 }
 
 fn waiter_row(waiter: &WaiterStatus, users: &Users) -> Row {
@@ -298,8 +319,8 @@ impl Wishes<'_> {
         Wishes { take, also, shared, priority, supersede: supersede.as_deref(), cancel_running }
     }
 
-    /// What is out of the ordinary, as it is typed.
-    fn words(self) -> Vec<String> {
+    /// What is out of the ordinary, as it is typed, in parts that stay on one line each.
+    fn note(self) -> Option<Vec<String>> {
         let mut words: Vec<String> =
             self.also.iter().map(|domain| format!("-d {}", printable(domain.as_str()))).collect();
         words.extend((self.take != 1).then(|| format!("--take {}", self.take)));
@@ -310,7 +331,7 @@ impl Wishes<'_> {
             group => format!("--supersede={}", printable(group)),
         }));
         words.extend(self.cancel_running.then(|| "--cancel-running".to_owned()));
-        words
+        (!words.is_empty()).then(|| std::iter::once("with".to_owned()).chain(words).collect())
     }
 }
 

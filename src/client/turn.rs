@@ -304,7 +304,7 @@ impl Asker<'_> {
                 Ok(())
             }
             Reply::Status(status) => {
-                self.waiting.status(status.domains.first());
+                self.waiting.status(status.domains.into_iter().next());
                 Ok(())
             }
             _ => Ok(()),
@@ -362,8 +362,8 @@ impl Asker<'_> {
 
     fn timed_out(&self, why: &str) -> Error {
         let waited = show_wait(Time::now().since(self.asked), self.sequence.max_wait_ms.map(Duration::from_millis));
-        let domain = &self.sequence.domain;
-        Error::new(status::NO_TURN, format_args!("no turn in {domain} after {waited}: {why}"))
+        let domains = self.domains().collect::<Vec<_>>().join(", ");
+        Error::new(status::NO_TURN, format_args!("no turn in {domains} after {waited}: {why}"))
     }
 
     /// Asks who has the turn, if somebody will be shown the answer.
@@ -375,8 +375,14 @@ impl Asker<'_> {
             let due = Time::now() + ANSWER_TIMEOUT;
             self.question = if self.stalled.is_none() { Question::Asked { due } } else { Question::Overdue };
         }
-        let domain = Some(self.sequence.domain.clone());
-        ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))
+        self.domains().try_for_each(|domain| {
+            let domain = Some(domain.to_owned());
+            ask_status(link, &Request::Status(Status { domain, waiters_max: Some(0), ..Status::default() }))
+        })
+    }
+
+    fn domains(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.sequence.domain).chain(&self.sequence.also).map(String::as_str)
     }
 }
 

@@ -57,6 +57,10 @@ enum Style {
 #[derive(Debug)]
 pub(super) struct Waiting {
     domain: String,
+    /// How many lines it stands in.
+    lines: usize,
+    /// What was told of each of several lines, until all of them were told of.
+    told: Vec<DomainStatus>,
     style: Style,
     loudness: Loudness,
     standing: Standing,
@@ -77,11 +81,16 @@ impl Waiting {
         let is_terminal = isatty(io::stderr()) && !is_dumb;
         let style = style(loudness, is_terminal, std::env::var_os("CI").as_deref());
         let shown = |typed: &String| Domain::parse(typed).map_or_else(|_| typed.clone(), |domain| domain.to_string());
-        let domain = domains.iter().map(shown).collect::<Vec<_>>().join(", ");
-        let domain = super::table::printable(&domain);
-        let standing = Standing::default();
+        let mut names: Vec<String> = Vec::new();
+        for name in domains.iter().map(shown) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let domain = super::table::printable(&names.join(", "));
+        let (lines, told, standing) = (names.len(), Vec::new(), Standing::default());
         let ask_at = Time::now() + LIVE_ASKS_EVERY;
-        Waiting { domain, style, loudness, standing, trouble: None, due: None, ask_at, columns_drawn: 0 }
+        Waiting { domain, lines, told, style, loudness, standing, trouble: None, due: None, ask_at, columns_drawn: 0 }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -100,9 +109,19 @@ impl Waiting {
         }
     }
 
-    /// Who holds the turn, as the daemon answered to `status`.
-    pub(super) fn status(&mut self, status: Option<&DomainStatus>) {
-        self.standing.learn(status, Time::now());
+    /// Who holds the turn, as the daemon answered to `status` for one line: one answer after the other, if there are
+    /// several.
+    pub(super) fn status(&mut self, status: Option<DomainStatus>) {
+        if self.lines < 2 {
+            self.standing.learn(status.as_ref(), Time::now());
+        } else if let Some(status) = status {
+            self.told.retain(|line| line.domain != status.domain);
+            self.told.push(status);
+            if self.told.len() < self.lines {
+                return;
+            }
+            self.standing.learn_of_several(&std::mem::take(&mut self.told), Time::now());
+        }
         if self.columns_drawn > 0 {
             self.show();
         }

@@ -39,7 +39,10 @@ impl Owner {
                 // What is due by now has happened, for whoever looks.
                 self.input(Input::Tick);
                 let clock = self.wall_clock().clone();
-                let lines = self.sequencer.view(domain.as_ref(), waiters_max, idle);
+                let mut lines = self.sequencer.view(domain.as_ref(), waiters_max, idle);
+                if let Some(domain) = domain.as_ref().filter(|_| idle && lines.is_empty()) {
+                    lines.extend(self.sequencer.view_unused(domain));
+                }
                 let status = report::status(&lines, &self.kept, &clock, request_id);
                 self.reply(link, &status);
                 self.settle_debt(link);

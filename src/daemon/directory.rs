@@ -10,7 +10,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Stat};
 use super::args::SeqdArgs;
 use super::options;
 use super::place::Place;
-use crate::error::{Error, way_to_write};
+use crate::error::{Error, way_to_write_in};
 
 /// Who may use the daemon besides the user who runs it, and root.
 #[derive(Clone, Copy, Debug, Default)]
@@ -187,6 +187,6 @@ fn check(directory: &Path, found: &Stat, access: Access) -> Result<(), Error> {
 }
 
 fn unusable(directory: &Path, error: &io::Error) -> Error {
-    let way_out = way_to_write(error, directory);
+    let way_out = way_to_write_in(error, directory);
     Error::failure(format_args!("cannot use the directory {}: {error}: {way_out}", directory.display()))
 }

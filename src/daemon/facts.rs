@@ -14,7 +14,7 @@ use super::place::Place;
 use super::report::WallClock;
 use crate::clock::{Time, milliseconds};
 use crate::protocol::limits::{DOMAINS_MAX, LINE_BYTES_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX};
-use crate::protocol::{Counts, InfoReply, Limits, PROTOCOL_VERSION, Ticket};
+use crate::protocol::{Counts, IN_MEMORY, InfoReply, Limits, PROTOCOL_VERSION, Ticket};
 use crate::words::counted;
 
 /// What does not change while the daemon runs.
@@ -60,7 +60,7 @@ impl Facts {
             uid: rustix::process::geteuid().as_raw(),
             socket: self.place.socket.display().to_string(),
             log: self.log.path().map(|path| path.display().to_string()),
-            storage: storage.map_or_else(|| "in memory".to_owned(), |path| path.display().to_string()),
+            storage: storage.map_or_else(|| IN_MEMORY.to_owned(), |path| path.display().to_string()),
             uptime_ms: milliseconds(now.since(self.started)),
             since: clock.text(self.started),
             counts,

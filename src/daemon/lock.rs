@@ -73,7 +73,7 @@ impl LifeLock {
     /// When the file cannot be opened, locked or written.
     pub(super) fn take(path: &Path) -> Result<Taken, Error> {
         let failed = |error: &io::Error| {
-            let way_out = way_to_write(error, path.parent().unwrap_or(path));
+            let way_out = way_to_write(error, path);
             Error::failure(format_args!("cannot write the lock {}: {error}: {way_out}", path.display()))
         };
         let no_follow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();

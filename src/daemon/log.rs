@@ -100,7 +100,7 @@ fn open(path: &Path, is_chosen: bool) -> Result<File, Error> {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => None,
             _ => is_chosen.then(|| "name another file with --log".to_owned()),
         };
-        let way_out = way_out.unwrap_or_else(|| way_to_write(&error, path.parent().unwrap_or(path)));
+        let way_out = way_out.unwrap_or_else(|| way_to_write(&error, path));
         Error::failure(format_args!("cannot write the log {}: {error}: {way_out}", path.display()))
     })
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::protocol::limits::PRIORITY_MAX;
 use crate::protocol::{ErrorCode, ErrorReply, NameError, Request};
 use crate::sequencer::PolicyError;
 
@@ -124,7 +125,8 @@ fn wrong_value(value: &Value, said: &str) -> String {
         "u8" => "a whole number from 0 to 255",
         "u32" => "a whole number from 0 to 4294967295",
         "u64" | "usize" => "a whole number from 0",
-        "i8" => "a whole number from -128 to 127",
+        // The only one is a priority.
+        "i8" => return format!("{shown} is not a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}"),
         "i32" | "i64" => "a whole number",
         other if other.starts_with("struct ") || other == "a map" => "an object",
         _ => return said.to_owned(),
@@ -168,6 +170,10 @@ mod tests {
             (r#"{"op":"sequence"}"#, "domain is missing"),
             (r#"{"op":"sequence","domain":"x","domain":"y"}"#, "domain is there more than once"),
             (r#"{"op":"sequence","domain":"x","within":7}"#, "within: 7 is not an object"),
+            (
+                r#"{"op":"sequence","domain":"x","priority":"1"}"#,
+                "priority: \"1\" is not a whole number from -100 to 100",
+            ),
         ];
         for (line, words) in cases {
             assert_eq!(said(line), format!("{words}: see seq-protocol(7)"), "{line}");

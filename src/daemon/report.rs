@@ -14,7 +14,7 @@ use crate::estimate::Waits;
 use crate::protocol::{
     Domain, DomainStatus, EndedTurn, Event, EventKind, HeadStatus, HeadWait, HolderState, HolderStatus, PausedStatus,
     PolicyEvent, PolicyEventKind, PolicyShowReply, PolicyStatus, PolicyValueSource, PolicyValues, Reply, StatusReply,
-    Token, ValueSet, WaiterStatus,
+    Ticket, Token, ValueSet, WaiterStatus,
 };
 use crate::sequencer::{Change, LineView, Obstacle, Pause, Policies, PolicyChange, PolicySource, Record, TicketView};
 
@@ -116,7 +116,13 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
         Some(until) => Some(clock.left(until)),
         None => line.usual_run.map(|usual| usual.saturating_sub(held(holder))),
     };
-    let lefts = line.holders.iter().filter_map(|(holder, ..)| left(holder)).collect();
+    // What has the slots of another turn makes no room of its own.
+    let is_alone = |holder: &TicketView<'_>| {
+        let host = host(holder, line.domain);
+        host.is_none_or(|host| !line.holders.iter().any(|(holder, ..)| holder.ticket == host))
+    };
+    let own = line.holders.iter().filter(|(holder, ..)| is_alone(holder));
+    let lefts = own.filter_map(|(holder, ..)| left(holder)).collect();
     let mut waits = Waits::new(lefts, line.concurrency, line.usual_run);
     let holders = line.holders.iter();
     let waiters = (1..).zip(&line.waiters);
@@ -143,6 +149,11 @@ fn line_status(line: &LineView<'_>, clock: &WallClock) -> DomainStatus {
 fn other_lines(ticket: &TicketView<'_>, domain: &Domain) -> Vec<Domain> {
     let lines = std::iter::once(ticket.domain).chain(&ticket.wishes.also);
     lines.filter(|line| *line != domain).cloned().collect()
+}
+
+/// The ticket whose slots in `domain` another one has.
+fn host(ticket: &TicketView<'_>, domain: &Domain) -> Option<Ticket> {
+    ticket.guests.iter().find(|guest| guest.domain == *domain).map(|guest| guest.host)
 }
 
 /// The group of a ticket that replaces others, or is replaced.
@@ -185,6 +196,7 @@ fn holder_status(
         left_ms: left.map(milliseconds),
         take: holder.wishes.take,
         also: other_lines(holder, domain),
+        within: host(holder, domain),
         shared: holder.wishes.shared,
         priority: holder.wishes.priority,
         supersede: group(holder),

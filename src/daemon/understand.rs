@@ -16,8 +16,8 @@ use crate::protocol::limits::{
     LOG_TURNS_DEFAULT, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
-    Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, Release,
-    Request, RequestId, Resume, Sequence, Started, Ticket,
+    Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, PolicyValue,
+    Release, Request, RequestId, Resume, Sequence, Started, Ticket,
 };
 use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, Secret, Which, Wishes, Within};
 use crate::words::counted;
@@ -246,6 +246,14 @@ impl Caller<'_> {
     }
 
     fn policy_set(&self, set: &PolicySet) -> Result<Ask, Refusal> {
+        let none = set.policy.none;
+        if none.has_unknown() {
+            let names = PolicyValue::ALL.map(PolicyValue::as_str).join(", ");
+            return Err(Refusal::bad(format!("none names what is no value of a policy: use some of {names}")));
+        }
+        if let Some(value) = none.iter().find(|value| set.policy.sets(*value)) {
+            return Err(Refusal::bad(format!("{value} is set and named in none: leave out one of the two")));
+        }
         let (pattern, policy) = (Pattern::parse(&set.pattern)?, Policy::from(&set.policy));
         policy.check()?;
         let (connection, peer, request_id) = (self.connection, *self.peer, set.request_id.clone());

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Instead of a path: everything is kept in memory.
+pub const IN_MEMORY: &str = "in memory";
+
 /// Body of `info`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InfoReply {
@@ -21,7 +24,7 @@ pub struct InfoReply {
     /// Where it logs; absent when it logs to its standard error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
-    /// Where it keeps lines and history: the path of its database, or `in memory`.
+    /// Where it keeps lines and history: the path of its database, or [`IN_MEMORY`].
     #[serde(default)]
     pub storage: String,
     /// Milliseconds since it started.

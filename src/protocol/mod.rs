@@ -18,7 +18,7 @@ pub mod limits;
 pub use error::{ErrorCode, ErrorReply};
 pub use event::{Event, EventKind, Lagged, Outcome, PolicyEvent, PolicyEventKind, Watching};
 pub use frame::{Framed, LineBuffer, encode};
-pub use info::{Counts, InfoReply, Limits};
+pub use info::{Counts, IN_MEMORY, InfoReply, Limits};
 pub use log::{EndedTurn, LogReply};
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use policy::{Paused, PolicySetReply, PolicyShowReply, PolicyStatus, PolicyUnsetReply, PolicyValueSource, Resumed};

@@ -137,6 +137,9 @@ pub struct HolderStatus {
     /// The other lines in which it stands as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<Domain>,
+    /// The ticket whose slots in this domain it has, for it was made within that turn. That one may have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Ticket>,
     /// Whether it goes together with others that are shared.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub shared: bool,

@@ -38,6 +38,19 @@ impl PolicyValues {
     pub fn is_empty(&self) -> bool {
         *self == PolicyValues::default()
     }
+
+    /// Whether `value` is set to something.
+    pub fn sets(&self, value: PolicyValue) -> bool {
+        match value {
+            PolicyValue::Concurrency => self.concurrency.is_some(),
+            PolicyValue::MaxQueue => self.max_queue.is_some(),
+            PolicyValue::MinInterval => self.min_interval_ms.is_some(),
+            PolicyValue::Cooldown => self.cooldown_ms.is_some(),
+            PolicyValue::Rate => self.rate.is_some(),
+            PolicyValue::MaxRun => self.max_run_ms.is_some(),
+            PolicyValue::DefaultMaxWait => self.default_max_wait_ms.is_some(),
+        }
+    }
 }
 
 /// So many starts in any so many milliseconds.
@@ -101,7 +114,8 @@ impl fmt::Display for PolicyValue {
     }
 }
 
-/// Some of the values, on the wire a list of their names. A name that this version does not know is passed over.
+/// Some of the values, on the wire a list of their names. Of names that this version does not know, only that there are
+/// some is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<String>", into = "Vec<&str>")]
 pub struct ValueSet(u8);
@@ -122,10 +136,18 @@ impl ValueSet {
         self.0 |= ValueSet::bit(value);
     }
 
+    /// Whether something else was named as well.
+    pub fn has_unknown(self) -> bool {
+        self.0 & ValueSet::UNKNOWN != 0
+    }
+
     /// All of them, in the order in which they are shown.
     pub fn iter(self) -> impl Iterator<Item = PolicyValue> {
         PolicyValue::ALL.into_iter().filter(move |value| self.has(*value))
     }
+
+    /// Beyond those of all values.
+    const UNKNOWN: u8 = 1 << PolicyValue::ALL.len();
 
     fn bit(value: PolicyValue) -> u8 {
         1 << value as u8
@@ -142,7 +164,14 @@ impl FromIterator<PolicyValue> for ValueSet {
 
 impl From<Vec<String>> for ValueSet {
     fn from(names: Vec<String>) -> ValueSet {
-        PolicyValue::ALL.into_iter().filter(|value| names.iter().any(|name| name == value.as_str())).collect()
+        let mut set = ValueSet::default();
+        for name in names {
+            match PolicyValue::ALL.into_iter().find(|value| value.as_str() == name) {
+                Some(value) => set.insert(value),
+                None => set.0 |= ValueSet::UNKNOWN,
+            }
+        }
+        set
     }
 }
 

@@ -1,8 +1,11 @@
 //! Giving a turn or a place back, or taking it from somebody.
 
-use crate::clock::Time;
-use crate::protocol::{Binding, Cancelled, DoneReply, Outcome, Released, Reply, Ticket};
+use std::collections::{BTreeSet, VecDeque};
 
+use crate::clock::Time;
+use crate::protocol::{Binding, Cancelled, Domain, DoneReply, Outcome, Released, Reply, Ticket};
+
+use super::line::Line;
 use super::refusal::{About, Refusal};
 use super::ticket::Entry;
 use super::{ConnectionId, Effect, Peer, Sequencer, Which};
@@ -92,8 +95,13 @@ impl Sequencer {
             Some(entry) if !entry.is_of(peer) => Refusal::OfAnotherUser { ticket: entry.ticket, uid: entry.uid },
             Some(entry) if entry.turn().is_none() => Refusal::NotActive { ticket: entry.ticket },
             Some(entry) => {
-                let ticket = entry.ticket;
-                self.release_holder(now, (connection, request_id), ticket, out);
+                let reply = Reply::Released(Released {
+                    domain: entry.domain.clone(),
+                    holder: entry.request_id.clone(),
+                    ticket: entry.ticket,
+                    request_id,
+                });
+                self.release_all(now, &self.released_with(entry, &which), Effect::Tell { connection, reply }, out);
                 return;
             }
         };
@@ -110,26 +118,50 @@ impl Sequencer {
         of_caller.or_else(|| self.find(&done.which))
     }
 
-    /// How many turns a `release` may mean.
+    /// How many turns a `release` may mean. Those that have the same slots are one.
     fn turns_named(&self, which: &Which) -> usize {
         let Which::Domain(domain) = which else { return 1 };
-        self.lines.get(domain).map_or(0, |line| line.holders.len())
+        self.lines.get(domain).map_or(0, Line::taken)
     }
 
-    fn release_holder(
-        &mut self,
-        now: Time,
-        (connection, request_id): (ConnectionId, Option<String>),
-        ticket: Ticket,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(entry) = self.end(now, ticket, Outcome::Released, None, out) else { return };
-        let refusal = Refusal::Released { ticket };
-        out.extend(entry.connection.map(|holder| refusal.tell(holder, entry.about())));
-        let (domain, holder) = (entry.domain.clone(), entry.request_id.clone());
-        let reply = Reply::Released(Released { domain, holder, ticket, request_id });
-        out.push(Effect::Tell { connection, reply });
-        self.settle_lines_of(&entry, out);
+    /// All that a `release` of `entry` ends: with a turn goes whatever has slots by it, or they would not be free. With a
+    /// domain alone it means whoever has the slots of `entry` there. Takes time for each of them.
+    fn released_with(&self, entry: &Entry, which: &Which) -> BTreeSet<Ticket> {
+        let guest = match which {
+            Which::Domain(domain) => entry.guests().iter().find(|guest| guest.domain == *domain),
+            _ => None,
+        };
+        let siblings = guest.into_iter().flat_map(|guest| self.guests_of(guest.host, &guest.domain));
+        let mut next: Vec<Ticket> = siblings.chain([entry.ticket]).collect();
+        let mut all = BTreeSet::new();
+        while let Some(ticket) = next.pop() {
+            if all.insert(ticket) {
+                let lines = self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines());
+                next.extend(lines.flat_map(|domain| self.guests_of(ticket, domain)));
+            }
+        }
+        all
+    }
+
+    /// Who has the slots of `host` in a line as well.
+    fn guests_of(&self, host: Ticket, domain: &Domain) -> impl Iterator<Item = Ticket> {
+        let hosting = self.lines.get(domain).and_then(|line| line.hosting.get(&host));
+        hosting.into_iter().flat_map(|hosting| &hosting.guests).copied()
+    }
+
+    /// Ends all of `tickets`, which one `release` is for: the innermost first.
+    fn release_all(&mut self, now: Time, tickets: &BTreeSet<Ticket>, reply: Effect, out: &mut Vec<Effect>) {
+        let mut lines = VecDeque::new();
+        for ticket in tickets.iter().rev().copied() {
+            let has_turn = self.holder(ticket).is_some();
+            let outcome = if has_turn { Outcome::Released } else { Outcome::Cancelled };
+            let Some(entry) = self.end(now, ticket, outcome, None, out) else { continue };
+            let refusal = if has_turn { Refusal::Released { ticket } } else { Refusal::Cancelled { ticket } };
+            out.extend(entry.connection.map(|owner| refusal.tell(owner, entry.about())));
+            lines.extend(entry.names().cloned());
+        }
+        out.push(reply);
+        self.settle_all(lines, out);
     }
 
     /// The ticket that all of `which` is true of.

@@ -17,7 +17,7 @@ pub(super) enum Refusal {
     Paused { domain: Domain, reason: Option<Arc<str>> },
     Resting { domain: Domain, why: PolicyValue, left: Duration },
     TakeTooLarge { domain: Domain, take: u32, slots: u32 },
-    TimedOut { domain: Domain, waited: Duration, longest: Option<Duration>, obstacle: Option<Box<Refusal>> },
+    TimedOut { domains: Vec<Domain>, waited: Duration, longest: Option<Duration>, obstacle: Option<Box<Refusal>> },
     StillInUse { domain: Domain, waited: Duration },
     QueueFull { domain: Domain, waiters: usize },
     TooManyDomains { domains: usize },
@@ -127,8 +127,8 @@ impl fmt::Display for Refusal {
             Refusal::Busy { domain, holder, pid, held } => {
                 write!(f, "{domain} is busy: ticket {holder} (pid {pid}) has had the turn for {}", show_duration(*held))
             }
-            Refusal::TimedOut { domain, waited, longest, obstacle } => {
-                timed_out(domain, &show_wait(*waited, *longest), obstacle.as_deref(), f)
+            Refusal::TimedOut { domains, waited, longest, obstacle } => {
+                timed_out(domains, &show_wait(*waited, *longest), obstacle.as_deref(), f)
             }
             Refusal::StillInUse { domain, waited } => {
                 let waited = show_duration(*waited);
@@ -139,7 +139,11 @@ impl fmt::Display for Refusal {
                 write!(f, "{domain} is busy: its {why} lets no turn begin for another {}", show_duration(*left))
             }
             Refusal::TakeTooLarge { domain, take, slots } => {
-                write!(f, "{domain} has {slots} slots, so nobody can take {take}: take fewer, or raise its concurrency")
+                let slot = if *slots == 1 { "slot" } else { "slots" };
+                write!(
+                    f,
+                    "{domain} has {slots} {slot}, so nobody can take {take}: take fewer, or raise its concurrency"
+                )
             }
             Refusal::TooManyPolicies { policies } => {
                 write!(f, "{policies} policies are set already: unset one, or use a pattern for many domains")
@@ -220,8 +224,9 @@ impl fmt::Display for Refusal {
     }
 }
 
-fn timed_out(domain: &Domain, waited: &str, obstacle: Option<&Refusal>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "no turn in {domain} after {waited}: ")?;
+fn timed_out(domains: &[Domain], waited: &str, obstacle: Option<&Refusal>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let names: Vec<&str> = domains.iter().map(Domain::as_str).collect();
+    write!(f, "no turn in {} after {waited}: ", names.join(", "))?;
     match obstacle {
         Some(paused @ Refusal::Paused { .. }) => write!(f, "{paused}"),
         Some(busy) => write!(f, "{busy}; allow a longer wait, or see `seq status`"),

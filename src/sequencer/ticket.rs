@@ -261,6 +261,7 @@ impl Entry {
             max_run: self.turn().and_then(|turn| turn.max_run),
             lease_until: self.turn().and_then(|turn| turn.lease_until),
             is_away: self.is_away(),
+            guests: self.guests(),
         }
     }
 }

@@ -238,9 +238,11 @@ impl Sequencer {
         let longest = self.tickets.get(&ticket).and_then(|entry| entry.longest_wait());
         let outcome = if turn.is_some() { Outcome::Expired } else { Outcome::TimedOut };
         let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
-        let refusal = match turn {
-            Some(turn) => Refusal::Expired { ticket, held: now.since(turn.active_at) },
-            None => Refusal::TimedOut { domain: entry.domain.clone(), waited: entry.waited(now), longest, obstacle },
+        let refusal = if let Some(turn) = turn {
+            Refusal::Expired { ticket, held: now.since(turn.active_at) }
+        } else {
+            let domains = entry.names().cloned().collect();
+            Refusal::TimedOut { domains, waited: entry.waited(now), longest, obstacle }
         };
         out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
         self.settle_lines_of(&entry, out);

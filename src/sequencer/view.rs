@@ -6,7 +6,7 @@ use crate::clock::Time;
 use crate::protocol::{Counts, Domain, HolderState, RequestId, Ticket, Token};
 
 use super::line::usual_run;
-use super::{Obstacle, Pause, Policy, Rest, Sequencer, Successor, Wishes};
+use super::{Guest, Obstacle, Pause, Policy, Rest, Sequencer, Successor, Wishes};
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +66,28 @@ pub struct TicketView<'a> {
     pub lease_until: Option<Time>,
     /// Whether it waits, and its client has not come back since a restart.
     pub is_away: bool,
+    /// The lines that it has by a turn that it was made within.
+    pub guests: &'a [Guest],
+}
+
+impl LineView<'_> {
+    /// One in which nothing is.
+    fn unused(domain: &Domain, policy: Policy) -> LineView<'_> {
+        LineView {
+            domain,
+            holders: Vec::new(),
+            waiters: Vec::new(),
+            waiting: 0,
+            awaited_until: None,
+            usual_run: None,
+            concurrency: policy.slots(),
+            policy,
+            pause: None,
+            rest: None,
+            obstacle: None,
+            other_line: None,
+        }
+    }
 }
 
 impl Sequencer {
@@ -121,19 +143,17 @@ impl Sequencer {
         let domain = named.or(remembered.map(|(domain, _)| domain))?;
         let policy = self.policies.resolve(domain);
         Some(LineView {
-            domain,
-            holders: Vec::new(),
-            waiters: Vec::new(),
-            waiting: 0,
-            awaited_until: None,
             usual_run: remembered.and_then(|(_, runs)| usual_run(runs)),
-            concurrency: policy.slots(),
-            policy,
             pause: paused.map(|(_, pause)| pause),
             rest,
-            obstacle: None,
-            other_line: None,
+            ..LineView::unused(domain, policy)
         })
+    }
+
+    /// A line that nobody uses and that is not remembered, if there is a policy for it.
+    pub fn view_unused<'a>(&'a self, domain: &'a Domain) -> Option<LineView<'a>> {
+        let policy = self.policies.resolve(domain);
+        (policy != Policy::default()).then(|| LineView::unused(domain, policy))
     }
 
     /// What there is now; `connections` is for the caller to fill.

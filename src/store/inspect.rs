@@ -38,6 +38,9 @@ const HEADER_BYTES: u64 = 100;
 
 /// What can be said of the file before SQLite has touched it, and the log beside it.
 pub(super) fn check_file(path: &Path, must_hold: impl Fn() -> Option<Problem>) -> Result<(), Problem> {
+    if path.is_symlink() {
+        return Err(Problem::link(path));
+    }
     let start = beginning(path)?;
     if start.is_empty() {
         // SQLite would remove what belongs to no database.

@@ -276,6 +276,11 @@ fn parse(content: &[u8]) -> Result<Content, Wrong> {
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
     let directory = path.parent().unwrap_or(path).display();
     let (cure, way_out) = match error.kind() {
+        io::ErrorKind::IsADirectory => (
+            Cure::Unknown,
+            "a directory is in its place: move that away, and restore the file that was there as it was last"
+                .to_owned(),
+        ),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (Cure::Write, format!("make room in {directory}")),
         _ => {
             let make_writable = || format!("make {directory} and the files in it readable and writable");

@@ -33,6 +33,16 @@ impl Problem {
         }
     }
 
+    /// The database is a link, and its log would be beside what that leads to.
+    pub(super) fn link(path: &Path) -> Problem {
+        let log = name_beside(path, "", "-wal");
+        Error::failure(format_args!(
+            "the database {} is a symbolic link: put the file there that it leads to, and {log} from beside that with \
+             it, or let the whole directory be a link",
+            path.display()
+        ))
+    }
+
     /// The database holds something that was never written.
     pub(super) fn damaged(path: &Path, what: &str) -> Problem {
         Problem::broken(path, &format!("{what} has a wrong checksum"))

@@ -93,7 +93,7 @@ fn a_limit_of_one_line_refuses_the_whole_request() {
         request.domain = domain("baz.net");
         request.wishes = Wishes { take: 2, also: vec![foo()], ..Wishes::default() };
     };
-    assert!(story.ask_with(2, "both", take_two)[0].starts_with("c2: take_too_large: foo.com has 1 slots"));
+    assert!(story.ask_with(2, "both", take_two)[0].starts_with("c2: take_too_large: foo.com has 1 slot, "));
     let mut story = Story::with_limits(Limits { domains: 1, ..Limits::default() });
     assert!(story.ask_also(2, "both", &["bar.org"])[0].starts_with("c2: too_many_domains"));
 }

@@ -34,6 +34,11 @@ impl Story {
         self.done(9, Which::Ticket(Ticket(ticket)))
     }
 
+    fn release(&mut self, which: Which) -> Vec<String> {
+        let (connection, peer) = (ConnectionId(9), user(1_000));
+        self.take(Input::Release { connection, peer, which, request_id: None })
+    }
+
     fn holders(&self, name: &str) -> Vec<u64> {
         let lines = self.sequencer.view(Some(&domain(name)), 9, false);
         lines.iter().flat_map(|line| &line.holders).map(|(view, ..)| view.ticket.0).collect()
@@ -247,18 +252,6 @@ fn a_newer_one_within_a_turn_stops_no_turn_that_it_is_within() {
 }
 
 #[test]
-fn an_inner_turn_can_be_released_by_its_ticket() {
-    let mut story = Story::new();
-    story.ask(1, "a");
-    story.ask_within(1, 2, &["foo.com"]);
-    let release = |which| Input::Release { connection: ConnectionId(9), peer: user(1_000), which, request_id: None };
-    let refused = story.take(release(Which::Domain(foo())));
-    assert_eq!(refused, ["c9: several_holders: 2 have a turn in foo.com: name one by its ticket, see `seq status`"]);
-    assert_eq!(story.take(release(Which::Ticket(Ticket(2)))).last().unwrap(), "c9: released #2");
-    assert_eq!(story.holders("foo.com"), [1]);
-}
-
-#[test]
 fn a_lost_inner_client_leaves_the_outer_turn_alone() {
     let mut story = Story::new();
     story.ask(1, "a");
@@ -288,4 +281,48 @@ fn the_next_daemon_knows_who_shares_a_slot() {
     assert!(!next.take(Input::ProcessGone { ticket: Ticket(2) }).join(" ").contains(": active"));
     assert!(!next.take(Input::ProcessGone { ticket: Ticket(3) }).join(" ").contains(": active"), "one waits for more");
     assert_eq!(next.take(Input::ProcessGone { ticket: Ticket(4) }).last().unwrap(), "c5: active #5, token 3");
+}
+
+#[test]
+fn who_releases_a_turn_releases_all_that_have_it_by_that() {
+    for by_name in [true, false] {
+        let mut story = Story::new();
+        story.ask(1, "a");
+        story.ask_within(1, 2, &["foo.com"]);
+        // One within that waits elsewhere, and keeps the slot meanwhile.
+        story.ask_with(3, "other", |request| request.domain = domain("bar.com"));
+        story.ask_within(2, 4, &["foo.com", "bar.com"]);
+        story.ask(5, "next");
+        assert_eq!(story.holders("foo.com"), [1, 2]);
+        let which = if by_name { Which::Domain(domain("foo.com")) } else { Which::Ticket(Ticket(1)) };
+        let said = story.release(which);
+        let told: Vec<String> = said
+            .iter()
+            .filter(|line| line.starts_with('c'))
+            .map(|line| line.split([':', ' ']).filter(|word| !word.is_empty()).take(2).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(told, ["c4 cancelled", "c2 released", "c1 released", "c9 released", "c5 active"]);
+        assert_eq!(story.holders("bar.com"), [3]);
+    }
+}
+
+#[test]
+fn who_releases_an_inner_turn_lets_the_outer_one_be() {
+    let mut story = Story::new();
+    story.ask(1, "a");
+    story.ask_within(1, 2, &["foo.com"]);
+    assert_eq!(story.release(Which::Ticket(Ticket(2))).last().unwrap(), "c9: released #2");
+    assert_eq!(story.holders("foo.com"), [1]);
+}
+
+#[test]
+fn a_domain_names_those_within_a_turn_that_has_ended_as_one() {
+    let mut story = Story::new();
+    story.ask(1, "a");
+    story.ask_within(1, 2, &["foo.com"]);
+    story.ask_within(1, 3, &["foo.com"]);
+    story.finish(1);
+    assert_eq!(story.holders("foo.com"), [2, 3]);
+    story.release(Which::Domain(domain("foo.com")));
+    assert_eq!(story.holders("foo.com"), [0_u64; 0]);
 }

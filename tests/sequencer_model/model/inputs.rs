@@ -305,19 +305,29 @@ impl Model {
 
     pub(super) fn release(&mut self, connection: ConnectionId, peer: Peer, which: &Which, request_id: Option<String>) {
         let (domain, id, ticket) = asked(which);
-        let several = matches!(which, Which::Domain(domain) if self.holders(domain).len() > 1);
+        let several = matches!(which, Which::Domain(domain) if self.slots_of(domain).len() > 1);
         let code = match self.find(which).map(|index| &self.requests[index]) {
             None => ErrorCode::NotFound,
             Some(_) if several => ErrorCode::SeveralHolders,
             Some(request) if request.uid != peer.uid && !peer.is_operator => ErrorCode::Forbidden,
             Some(request) if request.turn.is_none() => ErrorCode::NotActive,
             Some(_) => {
-                let request = self.end(self.find(which).unwrap(), Outcome::Released, None);
-                self.tell_owner(&request, ErrorCode::Released);
-                let (domain, holder) = (request.domain.clone(), request.id.clone());
-                let reply = Released { domain, holder, ticket: Ticket(request.ticket), request_id };
+                let named = self.requests[self.find(which).unwrap()].clone();
+                let mut unsettled = Vec::new();
+                for ticket in self.released_with(&named, which) {
+                    let index = self.index(ticket).unwrap();
+                    let (outcome, code) = match self.requests[index].turn {
+                        Some(_) => (Outcome::Released, ErrorCode::Released),
+                        None => (Outcome::Cancelled, ErrorCode::Cancelled),
+                    };
+                    let request = self.end(index, outcome, None);
+                    self.tell_owner(&request, code);
+                    unsettled.extend(request.domains());
+                }
+                let (domain, holder) = (named.domain, named.id);
+                let reply = Released { domain, holder, ticket: Ticket(named.ticket), request_id };
                 self.tell(connection, Reply::Released(reply));
-                return self.settle_all(request.domains());
+                return self.settle_all(unsettled);
             }
         };
         self.error(connection, code, domain, request_id.or(id), ticket);

@@ -1,7 +1,7 @@
 //! Requests within turns, and who waits for whom.
 
 use seq::protocol::{Domain, ErrorCode, Outcome, Ticket};
-use seq::sequencer::{Enqueue, Guest, Within};
+use seq::sequencer::{Enqueue, Guest, Which, Within};
 
 use super::{Model, Request, named};
 
@@ -71,6 +71,36 @@ impl Model {
             }
         }
         slots
+    }
+
+    /// Who ends when `named` is released, the newest first: whoever has slots by one that ends, and with a domain alone
+    /// whoever has its slots there.
+    pub(super) fn released_with(&self, named: &Request, which: &Which) -> Vec<u64> {
+        let in_line = |guest: &&Guest| matches!(which, Which::Domain(domain) if *domain == guest.domain);
+        let here = named.guests.iter().find(in_line);
+        let is_beside =
+            |guest: &Guest| here.is_some_and(|here| (&here.domain, here.host) == (&guest.domain, guest.host));
+        let mut all = vec![named.ticket];
+        loop {
+            let is_host = |guest: &Guest| {
+                let host = self.requests.iter().find(|request| request.ticket == guest.host.0);
+                host.is_some_and(|host| all.contains(&host.ticket) && host.stands_in(&guest.domain))
+            };
+            let has_by_these = |guest: &Guest| is_beside(guest) || is_host(guest);
+            let more: Vec<u64> = self
+                .requests
+                .iter()
+                .filter(|request| request.guests.iter().any(has_by_these))
+                .map(|request| request.ticket)
+                .filter(|ticket| !all.contains(ticket))
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            all.extend(more);
+        }
+        all.sort_unstable_by_key(|ticket| std::cmp::Reverse(*ticket));
+        all
     }
 
     /// Whether a newcomer that has to wait would wait for ever.
