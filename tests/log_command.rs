@@ -2,6 +2,7 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use support::{Home, Terminal};
 
@@ -106,7 +107,12 @@ fn a_domain_that_would_turn_a_line_around_is_written_out() {
 fn a_history_that_cannot_be_read_is_a_failure() {
     let home = Home::new();
     home.seq(&["run", "-d", "foo.com", "--", "true"]).is_silent(0);
-    std::fs::rename(home.state().join("seq.db"), home.file("away")).unwrap();
+    let (daemon, database) = (home.daemon(), home.state().join("seq.db"));
+    // It would put the file back.
+    daemon.signal(Signal::STOP);
+    std::fs::rename(&database, home.file("away")).unwrap();
+    std::fs::create_dir(&database).unwrap();
+    daemon.signal(Signal::CONT);
     home.seq(&["log"]).complains(125, "seq.db");
 }
 

@@ -63,9 +63,13 @@ fn a_terminal_that_a_killed_command_left_in_disorder_is_set_back() {
     let home = Home::new();
     let program = home.seq_command::<&str>(&[]);
     let program = program.get_program().to_str().unwrap();
-    for (end, is_set_back) in [("kill -9 $$", true), ("exit 1", false)] {
+    // A shell with jobs has the terminal for a group of its own.
+    let cases = [("sh", "kill -9 $$", true), ("sh", "exit 1", false), ("bash --norc -i", "kill -9 $$", true)];
+    for (command, end, is_set_back) in cases {
         let mut shell = home.command("sh");
-        shell.args(["-c", r#"$0 run -d foo.com -- sh -c "stty raw -echo; $1"; stty -a; echo end"#, program, end]);
+        let script =
+            format!("trap '' TTOU; $0 run -d foo.com -- {command} -c \"stty raw -echo; $1\"; stty -a; echo end");
+        shell.args(["-c", &script, program, end]);
         let mut terminal = Terminal::start(&home, &shell, 80);
         terminal.await_text("end");
         assert_eq!(terminal.wait().status.code(), Some(0));

@@ -14,30 +14,27 @@ use crate::words::say;
 
 use super::connect::Daemon;
 use super::link::{Link, LinkError};
-use super::process::{ancestry, has_ended_since};
+use super::process::ancestry;
 use super::refusal::{refused, unless_sent_away};
 
 /// Gives a turn back. Nothing to give back is fine: it may have ended by itself.
 pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
     let callers = ancestry();
     let named = Named { domain: args.domain.as_deref(), request_id: args.request_id.as_deref(), ticket: args.ticket };
-    let request = |ticket, line: Option<&DomainStatus>| {
-        let holders = line.iter().flat_map(|line| &line.holders);
-        let leases = holders.filter(|holder| is_callers(holder, &callers) || is_left_lease(holder));
-        let leases = leases.filter(|holder| holder.state == HolderState::Lease && ticket == Some(holder.ticket.0));
+    let request = |ticket| {
         Request::Done(Done {
             domain: args.domain.clone(),
             request_id: args.request_id.clone(),
             ticket,
             exit_status: None,
             processes: callers.clone(),
-            speaks_for: leases.map(|holder| holder.pid).collect(),
         })
     };
     // What is the caller's own goes before what anybody may end.
     let of_caller = |line: &DomainStatus| {
         let own = line.holders.iter().find(|holder| is_callers(holder, &callers));
-        own.or_else(|| line.holders.iter().find(|holder| is_left_lease(holder))).map(|holder| holder.ticket)
+        own.or_else(|| line.holders.iter().find(|holder| holder.is_left && is_of_user(holder)))
+            .map(|holder| holder.ticket)
     };
     match named.end(daemon, request, of_caller)? {
         Some(Answer::Reply(Reply::Done(_)) | Answer::Lost) | None => Ok(status::OK),
@@ -53,9 +50,8 @@ pub(super) fn done(daemon: &Daemon, args: &cli::Done) -> Result<u8, Error> {
 /// Takes a waiter out of its line.
 pub(super) fn cancel(daemon: &Daemon, args: &cli::Cancel) -> Result<u8, Error> {
     let named = Named { domain: args.domain.as_deref(), request_id: args.request_id.as_deref(), ticket: args.ticket };
-    let request = |ticket, _: Option<&_>| {
-        Request::Cancel(Cancel { domain: args.domain.clone(), request_id: args.request_id.clone(), ticket })
-    };
+    let request =
+        |ticket| Request::Cancel(Cancel { domain: args.domain.clone(), request_id: args.request_id.clone(), ticket });
     match named.end(daemon, request, |_| None)? {
         Some(Answer::Reply(Reply::Cancelled(_)) | Answer::Lost) => Ok(status::OK),
         Some(other) => Err(other.refusal()),
@@ -66,8 +62,7 @@ pub(super) fn cancel(daemon: &Daemon, args: &cli::Cancel) -> Result<u8, Error> {
 /// Takes the turn from its holder.
 pub(super) fn release(daemon: &Daemon, args: &cli::Release) -> Result<u8, Error> {
     let named = Named { domain: args.domain.as_deref(), request_id: None, ticket: args.ticket };
-    let request =
-        |ticket, _: Option<&_>| Request::Release(Release { domain: args.domain.clone(), request_id: None, ticket });
+    let request = |ticket| Request::Release(Release { domain: args.domain.clone(), request_id: None, ticket });
     match named.end(daemon, request, only_turn)? {
         Some(Answer::Reply(Reply::Released(_)) | Answer::Lost) => Ok(status::OK),
         Some(other) => Err(other.refusal()),
@@ -93,14 +88,6 @@ fn is_callers(holder: &HolderStatus, processes: &[u32]) -> bool {
 fn is_of_user(holder: &HolderStatus) -> bool {
     let me = geteuid();
     me.is_root() || holder.uid == me.as_raw()
-}
-
-/// Whether the shell that took this lease has ended: then anybody of its user may say that it is done, as the next step
-/// of a job does.
-fn is_left_lease(holder: &HolderStatus) -> bool {
-    let held = holder.held_ms.saturating_mul(1_000_000);
-    let taken = Time::from_nanos(Time::now().as_nanos().saturating_sub(held));
-    holder.state == HolderState::Lease && is_of_user(holder) && has_ended_since(holder.pid, taken)
 }
 
 /// The request to be ended, as the user named it.
@@ -132,23 +119,22 @@ impl Answer {
 }
 
 impl Named<'_> {
-    /// Ends it by `request`, which takes the ticket and what there is in the line; nothing when there is no daemon. A name may mean another request by
+    /// Ends it by `request`, which takes the ticket; nothing when there is no daemon. A name may mean another request by
     /// the time that a lost answer makes it necessary to ask again, so the ticket is looked up first: by the request id,
     /// or as `meant` says. By its ticket a request ends once, however often that is asked for.
     fn end(
         &self,
         daemon: &Daemon,
-        request: impl Fn(Option<u64>, Option<&DomainStatus>) -> Request,
+        request: impl Fn(Option<u64>) -> Request,
         meant: impl Fn(&DomainStatus) -> Option<Ticket>,
     ) -> Result<Option<Answer>, Error> {
         let mut ticket = self.ticket;
         // Who had a turn at first, if the ticket is not known.
         let mut holders: Option<Vec<Ticket>> = None;
         let mut may_be_done = false;
-        let mut line = None;
         let asked = daemon.talk_if_there(|link| {
             if ticket.is_none() {
-                line = self.look(link)?;
+                let line = self.look(link)?;
                 let now = line.iter().flat_map(|line| &line.holders).map(|holder| holder.ticket).collect::<Vec<_>>();
                 if may_be_done {
                     if let Some(answer) = after_doubt(holders.as_deref(), &now) {
@@ -159,8 +145,9 @@ impl Named<'_> {
                     holders = Some(now);
                 }
             }
-            link.open_with(&request(ticket, line.as_ref()), &[])?;
-            let answer = answer(link, &request(ticket, line.as_ref()));
+            let request = request(ticket);
+            link.open_with(&request, &[])?;
+            let answer = answer(link, &request);
             may_be_done |= matches!(answer, Err(LinkError::Closed));
             match unless_sent_away(answer?)? {
                 Reply::Error(ErrorReply { code: ErrorCode::NotFound, .. }) if may_be_done => Ok(Answer::Lost),

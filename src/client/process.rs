@@ -6,8 +6,6 @@ use std::sync::LazyLock;
 
 use rustix::process::Pid;
 
-use crate::clock::Time;
-
 /// Whether `/proc` is of this process's own pid namespace. Otherwise its numbers are other processes' (`unshare --pid`
 /// without a `/proc` of its own), and tell nothing.
 static IS_OURS: LazyLock<bool> = LazyLock::new(|| {
@@ -31,8 +29,6 @@ pub(super) struct Stat {
     pub(super) parent: Option<Pid>,
     /// The process group.
     pub(super) group: Option<Pid>,
-    /// When it began, in clock ticks since this system started.
-    began: u64,
 }
 
 impl Stat {
@@ -47,15 +43,7 @@ impl Stat {
         // A process that is just being buried has the group -1.
         let mut pid_field = || fields.next()?.parse().ok().filter(|number| *number > 0).and_then(Pid::from_raw);
         let (parent, group) = (pid_field(), pid_field());
-        let began = fields.nth(16)?.parse().ok()?;
-        Some(Stat { pid, state, parent, group, began })
-    }
-
-    /// Whether it runs since before `moment`, so that it is the process that had this number then.
-    fn ran_at(&self, moment: Time) -> bool {
-        let ticks_per_second = rustix::param::clock_ticks_per_second();
-        let moment = moment.on_own_clock() / (1_000_000_000 / ticks_per_second.max(1));
-        !matches!(self.state, 'Z' | 'X') && self.began <= moment
+        Some(Stat { pid, state, parent, group })
     }
 
     /// Reads that of every process there is, in no particular order.
@@ -83,12 +71,6 @@ pub(super) fn ancestry() -> Vec<u32> {
 pub(super) fn arguments(pid: u32) -> Vec<String> {
     let text = read(pid, "cmdline").unwrap_or_default();
     text.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
-}
-
-/// Whether the process that had the number `pid` at `moment` has ended, as far as this pid namespace shows it.
-pub(super) fn has_ended_since(pid: u32, moment: Time) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    !pid.and_then(Stat::of).is_some_and(|stat| stat.ran_at(moment))
 }
 
 /// Whether what a path names is the same for this process and for `pid`: neither is in a container, or closed in by its

@@ -191,6 +191,7 @@ mod tests {
             superseded_by: None,
             max_run_ms: None,
             is_over: false,
+            is_left: false,
             unseen: false,
         };
         let domain = Domain::parse("foo.com").unwrap();

@@ -213,6 +213,10 @@ impl Waiting {
     }
 
     fn show(&mut self) {
+        // While the daemon cannot answer nobody knows who has the turn.
+        if self.trouble.is_some() {
+            return;
+        }
         let width = width();
         let columns = if self.style == Style::Live { width.saturating_sub(1) } else { usize::MAX };
         let Some(text) = self.standing.text(&self.domain, Time::now(), columns) else { return };

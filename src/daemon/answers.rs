@@ -87,8 +87,10 @@ impl Owner {
                     return self.reply(link, &restart_forgets(request_id));
                 }
                 if let Some(mistake) = self.would_not_start() {
-                    let (code, message) =
-                        (ErrorCode::CannotRestart, format!("the next daemon could not start: {mistake}"));
+                    let (code, message) = (
+                        ErrorCode::CannotRestart,
+                        format!("the next daemon could not start, so this one stays: {mistake}"),
+                    );
                     let error = ErrorReply { code, message, domain: None, request_id, ticket: None };
                     return self.reply(link, &Reply::Error(error));
                 }

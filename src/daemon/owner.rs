@@ -20,6 +20,7 @@ use super::history::{Librarian, LogAsk};
 use super::kept::{Kept, gone};
 use super::ledger::Ledger;
 use super::link::Link;
+use super::process;
 use super::report::{self, WallClock};
 use super::rests::Rests;
 use super::settings;
@@ -297,7 +298,17 @@ impl Owner {
 
     fn answer(&mut self, connection: ConnectionId, ask: Ask) {
         match ask {
-            Ask::Input(input) => self.input(input),
+            Ask::Input(mut input) => {
+                if let Input::Done { which, processes, .. } = &mut input
+                    && !processes.is_empty()
+                {
+                    // For whoever took a lease and has ended anybody of the same user may speak.
+                    let takers = self.sequencer.lease_takers(which).into_iter();
+                    processes
+                        .extend(takers.filter(|(pid, at)| !process::is_there_since(*pid, *at)).map(|(pid, _)| pid));
+                }
+                self.input(input);
+            }
             Ask::Sequence(enqueue, Some(descriptor))
                 if enqueue.resume.is_none()
                     && let Some(why) = self.beyond_share_of_files(enqueue.peer, &descriptor) =>

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::sight::{self, Sight};
-use crate::clock::namespace_offset;
+use crate::clock::{Time, namespace_offset};
 use crate::store::ProcessIdentity;
 
 /// Where pidfds have inodes of their own (`PID_FS_MAGIC`, Linux 6.9 and later).
@@ -29,6 +29,25 @@ pub(super) fn pid_of(pidfd: impl AsFd) -> Option<u32> {
 pub(super) fn ancestry(pid: u32) -> Vec<u32> {
     let parent = |pid: &u32| stat_field(*pid, 4).and_then(|parent| u32::try_from(parent).ok()).filter(|pid| *pid != 0);
     std::iter::successors(Some(pid).filter(|pid| *pid != 0), parent).collect()
+}
+
+/// The number here of the process that `pid`, which descends from it, knows by the number `its`; nothing when it is none
+/// of those that show here.
+pub(super) fn ancestor(pid: u32, its: u32) -> Option<u32> {
+    let is_it = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_some_and(|numbers| numbers.split_ascii_whitespace().last() == Some(its.to_string().as_str()))
+    };
+    ancestry(pid).into_iter().find(is_it)
+}
+
+/// Whether the process that had this number at `moment` is there still.
+pub(super) fn is_there_since(pid: u32, moment: Time) -> bool {
+    let ticks_per_second = rustix::param::clock_ticks_per_second();
+    let moment = moment.as_nanos() / (1_000_000_000 / ticks_per_second.max(1));
+    let is_dead = || stat_state(pid).is_none_or(|state| matches!(state, 'Z' | 'X'));
+    started(pid).is_some_and(|began| began <= moment) && !is_dead()
 }
 
 /// Whether a descriptor is a pidfd, of a process alive or not.
@@ -151,9 +170,18 @@ pub(super) fn is_exiting(pid: u32, pidfd: &OwnedFd) -> bool {
 /// A field of `/proc/PID/stat`, counted from 1 as in `proc(5)`, from the fourth on. The second is a name that may
 /// hold spaces and parentheses.
 fn stat_field(pid: u32, number: usize) -> Option<u64> {
+    with_stat(pid, number, |field| field.parse().ok())
+}
+
+/// `R`, `S`, `T`, `Z` and so on; nothing when there is no such process.
+fn stat_state(pid: u32) -> Option<char> {
+    with_stat(pid, 3, |field| field.chars().next())
+}
+
+fn with_stat<T>(pid: u32, number: usize, read: impl Fn(&str) -> Option<T>) -> Option<T> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+    read(after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?)
 }
 
 #[cfg(test)]

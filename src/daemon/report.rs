@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::config::Config;
 use super::kept::Kept;
+use super::process;
 use crate::clock::{Time, milliseconds};
 use crate::estimate::Waits;
 use crate::protocol::{
@@ -81,6 +82,11 @@ impl WallClock {
         self.now.since(time)
     }
 
+    /// The moment so long before now.
+    fn before(&self, age: Duration) -> Time {
+        Time::from_nanos(self.now.as_nanos().saturating_sub(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     fn left(&self, until: Time) -> Duration {
         until.since(self.now)
     }
@@ -105,6 +111,8 @@ pub(super) fn status(lines: &[LineView<'_>], kept: &Kept, clock: &WallClock, req
             holder.state = HolderState::Attached;
         }
         holder.unseen = kept.is_unseen(holder.ticket);
+        holder.is_left = holder.state == HolderState::Lease
+            && !process::is_there_since(holder.pid, clock.before(Duration::from_millis(holder.held_ms)));
     }
     Reply::Status(StatusReply { request_id, domains })
 }
@@ -204,6 +212,7 @@ fn holder_status(
         superseded_by: holder.superseded.map(|by| by.ticket),
         max_run_ms: holder.max_run.map(milliseconds),
         is_over: holder.max_run.is_some_and(|max_run| clock.age(active_at) > max_run),
+        is_left: false,
         unseen: false,
     }
 }

@@ -21,8 +21,14 @@ impl Owner {
     /// for all others that user has turns, or places in line, which become turns. So whoever has none always finds some:
     /// the first may have half of all, the second half of the rest, and so on.
     pub(super) fn beyond_share(&self, link: &Link, ask: &Ask) -> Option<String> {
-        let is_new = matches!(ask, Ask::Sequence(enqueue, _) if enqueue.resume.is_none());
-        if !is_new || !self.has_share(link.peer) || self.sequencer.has_ticket(link.id) {
+        // Without what is called within a turn that turn never ends.
+        let is_for_more = |enqueue: &Enqueue| {
+            enqueue.resume.is_none() && !self.sequencer.is_within_turn(link.peer.uid, enqueue.wishes.within)
+        };
+        if !matches!(ask, Ask::Sequence(enqueue, _) if is_for_more(enqueue))
+            || !self.has_share(link.peer)
+            || self.sequencer.has_ticket(link.id)
+        {
             return None;
         }
         let connections_max = self.facts.connections_max;

@@ -112,10 +112,9 @@ impl Caller<'_> {
             Request::Confirm(confirm) => Ok(Ask::Input(Input::Confirm { connection, ticket: Ticket(confirm.ticket) })),
             Request::Done(done) => {
                 let which = which_done(&done).map_err(|refusal| refusal.of(done.request_id.as_deref()))?;
-                let Done { exit_status, processes, speaks_for, request_id, .. } = done;
+                let Done { exit_status, processes, request_id, .. } = done;
                 // The client's pids mean something in its own pid namespace only, so its ancestors are looked up here.
-                let callers = if processes.is_empty() { processes } else { process::ancestry(peer.pid) };
-                let processes = callers.into_iter().chain(speaks_for).collect();
+                let processes = if processes.is_empty() { processes } else { process::ancestry(peer.pid) };
                 Ok(Ask::Input(Input::Done { connection, peer, which, exit_status, processes, request_id }))
             }
             Request::Cancel(cancel) => {
@@ -175,7 +174,10 @@ impl Caller<'_> {
         let pid = match &descriptor {
             // The client may know its process by another pid than ours.
             Some(pidfd) if sequence.binding == Binding::Process => process::pid_of(pidfd).unwrap_or(0),
-            _ => sequence.pid.unwrap_or(self.peer.pid),
+            _ => match sequence.pid {
+                Some(pid) if sequence.binding == Binding::Lease => process::ancestor(self.peer.pid, pid).unwrap_or(pid),
+                pid => pid.unwrap_or(self.peer.pid),
+            },
         };
         let is_lease = sequence.binding == Binding::Lease;
         match sequence.lease_ms {

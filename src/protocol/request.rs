@@ -195,7 +195,7 @@ pub struct Confirm {
 
 /// Body of `done`. It names a request by `ticket`, or by `domain` and `request_id`, or by `domain` alone: then it
 /// means the turn in that domain which this connection has, or which is bound to one of `processes`, or which is kept
-/// by a lease that one of them took, or by a process that was named on purpose.
+/// by a lease that one of them took, or whose taker has ended, or by a process that was named on purpose.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The line, as typed.
@@ -213,10 +213,6 @@ pub struct Done {
     /// The asking process and those it descends from. Without any a lease is meant whoever took it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<u32>,
-    /// Processes whose leases the asking one may end: those of `processes` that took one, numbered as the asking process
-    /// sees them, and those that took one and have ended.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub speaks_for: Vec<u32>,
 }
 
 /// Body of `cancel`: names a waiter by `ticket`, or by `domain` and `request_id`.

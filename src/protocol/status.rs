@@ -161,6 +161,9 @@ pub struct HolderStatus {
     /// Whether it takes longer than that.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub is_over: bool,
+    /// Whether the process that took this lease has ended, as far as the daemon sees it.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub is_left: bool,
     /// Whether all that keeps it is in a pid namespace that the daemon cannot see, or more than it has descriptors for, so
     /// that its end cannot be seen either.
     #[serde(default, skip_serializing_if = "super::is_false")]

@@ -108,6 +108,19 @@ impl Sequencer {
         out.push(refusal.tell(connection, about));
     }
 
+    /// The processes that took the leases that a `done` of `which` may mean, each with when its turn began.
+    pub fn lease_takers(&self, which: &Which) -> Vec<(u32, Time)> {
+        let entries: Vec<&Entry> = match which {
+            Which::Domain(domain) => {
+                let holders = self.lines.get(domain).into_iter().flat_map(|line| &line.holders);
+                holders.filter_map(|(_, ticket)| self.tickets.get(ticket).map(Box::as_ref)).collect()
+            }
+            _ => self.find(which).into_iter().collect(),
+        };
+        let leases = entries.into_iter().filter(|entry| entry.keepers.binding == Binding::Lease);
+        leases.filter_map(|entry| Some((entry.pid, entry.turn()?.active_at))).collect()
+    }
+
     /// What a `done` means. With a domain alone that is the turn which is the caller's, the oldest if there are several;
     /// takes time for each turn in that domain.
     fn find_done(&self, done: &Done) -> Option<&Entry> {

@@ -138,6 +138,11 @@ impl Families {
 }
 
 impl Sequencer {
+    /// Whether a request of this user is really within a turn.
+    pub fn is_within_turn(&self, uid: u32, within: Option<Within>) -> bool {
+        self.parent(uid, within).is_some()
+    }
+
     /// The turn that a request is really within: one of the same user, which is alive.
     pub(super) fn parent(&self, uid: u32, within: Option<Within>) -> Option<&Entry> {
         let Within { ticket, token } = within?;

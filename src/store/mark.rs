@@ -251,15 +251,22 @@ impl Mark {
 
     /// Makes the file anew, with what the removed one said.
     pub(super) fn put_back(&mut self) -> io::Result<()> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
+        let beside = self.path.with_extension("mark.new");
+        // An empty one in its place would say that nothing need be there.
+        let made = self.copy_to(&beside).and_then(|copy| std::fs::rename(&beside, &self.path).map(|()| copy));
+        let (file, words) = made.inspect_err(|_| _ = std::fs::remove_file(&beside))?;
+        let found = file.metadata()?;
+        (self.words, self.identity) = (words, (found.dev(), found.ino()));
+        Ok(())
+    }
+
+    fn copy_to(&self, path: &Path) -> io::Result<(File, Words)> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let words = Words::map(&file, WORDS)?;
         for index in (0..WORDS).rev() {
             words.store(index, self.words.load(index));
         }
-        let found = file.metadata()?;
-        (self.words, self.identity) = (words, (found.dev(), found.ino()));
-        Ok(())
+        Ok((file, words))
     }
 
     /// A daemon has started, and goes on with these numbers.
