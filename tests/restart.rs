@@ -213,7 +213,10 @@ fn a_daemon_stays_whose_config_file_no_other_could_start_with() {
     fs::create_dir_all(home.file(".config/seq")).unwrap();
     let spoil = || fs::write(home.file(".config/seq/seqd.toml"), "concurrency 3\n").unwrap();
     let said = stays(&home, &[], spoil, &mut home.seq_command(&["restart"]));
-    assert!(said.starts_with("seq: the next daemon could not start, so this one stays: HOME/.config/seq/seqd.toml:1:"), "{said}");
+    assert!(
+        said.starts_with("seq: the next daemon could not start, so this one stays: HOME/.config/seq/seqd.toml:1:"),
+        "{said}"
+    );
 }
 
 /// `SEQ_RESTARTS=20` for the whole of it.
