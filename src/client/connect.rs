@@ -161,6 +161,19 @@ impl Daemon {
         self.talk_over(|| self.connect_if_there(), ask)
     }
 
+    /// As [`talk_if_there`](Daemon::talk_if_there), for who has talked to one before: where that was told to leave for good
+    /// none is started.
+    pub(super) fn talk_unless_stopped<T>(
+        &self,
+        ask: impl FnMut(&mut Link) -> Result<T, LinkError>,
+    ) -> Result<Option<(Link, T)>, Error> {
+        let connect = || match self.connect_if_up()? {
+            None if self.may_have_turns() => self.connect_for(Ticket(0)),
+            found => Ok(found),
+        };
+        self.talk_over(connect, ask)
+    }
+
     /// Talks to the daemon if there is one now.
     pub(super) fn talk_if_up<T>(
         &self,

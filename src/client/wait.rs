@@ -28,10 +28,6 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
     let mut pause = Pause::new();
     let mut trouble = String::new();
     loop {
-        // None is started behind the user's back.
-        if give_up.is_some() && daemon.was_stopped_after(Ticket(0)) {
-            return Err(told_to_leave(args));
-        }
         let left = deadline.map(|deadline| deadline.since(Time::now()));
         let request = Request::Wait(Wait {
             domain: args.domain.clone(),
@@ -39,8 +35,12 @@ pub(super) fn wait(daemon: &Daemon, args: &cli::Wait) -> Result<u8, Error> {
             max_wait_ms: left.map(milliseconds_at_least),
             within: outer_turn(&daemon.place().socket),
         });
-        let (mut link, first) = match daemon.talk_if_there(|link| greet(link, &request, daemon.patience())) {
+        let greet = |link: &mut Link| greet(link, &request, daemon.patience());
+        let is_back = give_up.is_some();
+        let heard = if is_back { daemon.talk_unless_stopped(greet) } else { daemon.talk_if_there(greet) };
+        let (mut link, first) = match heard {
             Ok(Some(heard)) => heard,
+            Ok(None) if is_back && daemon.was_stopped_after(Ticket(0)) => return Err(told_to_leave(args)),
             Ok(None) => return Ok(status::OK),
             Err(error) if error.cure() == Cure::Room => {
                 await_room(&mut trouble, pause.next(), deadline, error)?;
