@@ -297,7 +297,8 @@ impl Daemon {
         if directory.mode() & 0o022 != 0 {
             return Err(Refusal::Wrong(Error::failure(format_args!(
                 "others can write to {shown} (mode {:04o}), so what listens in it cannot be trusted: \
-                 name a socket in a directory that only you can write to with --socket",
+                 name a socket in a directory that only you can write to with --socket, or, if it is there for \
+                 nothing else and you know what is in it, chmod 700 {shown}",
                 directory.mode() & 0o7777
             ))));
         }
