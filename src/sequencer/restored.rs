@@ -32,7 +32,7 @@ pub struct Restored {
     /// With binding `lease`: how long the turn lasts, from its grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Duration>,
-    /// Whether its process was named on purpose; see [`Enqueue::named_process`].
+    /// Whether its process was named on purpose; see [`named_process`](super::Enqueue::named_process).
     pub named_process: bool,
     /// Whether its turn, or the one to come, ends with its client until that has confirmed it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
