@@ -225,3 +225,54 @@ fn a_shell_that_has_its_turn_for_too_long_is_shown_with_the_way_to_take_it() {
     gate.open();
     shell.wait().is_silent(0);
 }
+
+#[test]
+fn what_is_set_and_who_rests_is_told_when_the_daemon_is_gone_as_well() {
+    let home = Home::new();
+    quietly(&home, &["policy", "set", "foo.com", "--min-interval", "1h"]);
+    quietly(&home, &["policy", "set", "bar.*", "--concurrency", "3"]);
+    quietly(&home, &["run", "-d", "foo.com", "--", "true"]);
+    let leave_by: [&dyn Fn(); 2] = [&|| home.kill_daemon(), &|| quietly(&home, &["stop"])];
+    for leave in leave_by {
+        leave();
+        home.seq(&["status", "-d", "bar.com"]).says(0, "bar.com is idle\n  policy: concurrency 3\n", "");
+        for words in [&["status"][..], &["status", "-d", "foo.com"]] {
+            leave();
+            let shown = home.seq(words).stdout();
+            let said = "\n  policy: min-interval 1h\n  its min-interval lets nobody begin for another 59m";
+            assert!(shown.starts_with("foo.com: nobody waits") && shown.contains(said), "{shown}");
+            leave();
+            let status: serde_json::Value =
+                serde_json::from_str(&home.seq(&[words, &["--json"]].concat()).stdout()).expect("JSON");
+            assert_eq!(status["domains"][0]["rest"]["waits_for"], "min_interval", "{status}");
+        }
+    }
+}
+
+#[test]
+fn what_only_a_file_says_is_told_when_no_daemon_was_there_yet() {
+    let home = Home::new();
+    std::fs::create_dir_all(home.file(".config/seq")).expect("a directory");
+    std::fs::write(home.file(".config/seq/seqd.toml"), "[policy.\"foo.*\"]\nmax-queue = 2\n").expect("a file");
+    home.seq(&["status", "-d", "foo.com"]).says(0, "foo.com is idle\n  policy: max-queue 2\n", "");
+}
+
+#[test]
+fn no_daemon_is_started_for_a_status_where_nothing_is_set() {
+    let home = Home::new();
+    home.seq(&["status", "-d", "foo.com"]).says(0, "foo.com is idle\n", "");
+    quietly(&home, &["policy", "set", "foo.com", "--cooldown", "1h"]);
+    quietly(&home, &["run", "-d", "foo.com", "--", "true"]);
+    quietly(&home, &["policy", "unset", "foo.com"]);
+    for is_stopped in [false, true] {
+        if is_stopped {
+            home.warm();
+            quietly(&home, &["stop"]);
+        } else {
+            home.kill_daemon();
+        }
+        home.seq(&["status", "-d", "foo.com"]).says(0, "foo.com is idle\n", "");
+        home.seq(&["status"]).says(0, "nothing has a turn, and nothing waits\n", "");
+        assert!(home.daemons().is_empty(), "none is started for nothing");
+    }
+}

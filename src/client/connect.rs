@@ -17,7 +17,7 @@ use rustix::process::geteuid;
 
 use crate::cli::Global;
 use crate::clock::Time;
-use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory, was_stopped};
+use crate::daemon::{Place, SOCKET_VARIABLE, SYSTEM_SOCKET, default_socket, home_directory, usual_config, was_stopped};
 use crate::error::{Cure, Error, status, with_limit};
 use crate::protocol::limits::ANSWER_TIMEOUT;
 use crate::protocol::{Reply, Request, Ticket};
@@ -211,6 +211,17 @@ impl Daemon {
         Ok(self.talk_if_there(|link| unless_sent_away(link.ask(request, self.patience())?))?.map(|(_, reply)| reply))
     }
 
+    /// As [`ask_if_there`](Daemon::ask_if_there), but one is started also where it would know of a policy, or of a domain
+    /// that rests.
+    pub(super) fn ask_if_it_knows(&self, request: &Request) -> Result<Option<Reply>, Error> {
+        let connect = || match self.connect_if_there()? {
+            None if self.may_have_policies() => self.connect().map(Some),
+            found => Ok(found),
+        };
+        let asked = self.talk_over(connect, |link| unless_sent_away(link.ask(request, self.patience())?))?;
+        Ok(asked.map(|(_, reply)| reply))
+    }
+
     /// Connects if a daemon is there, and starts none in any case.
     pub(super) fn connect_if_up(&self) -> Result<Option<Link>, Error> {
         match self.connect_once() {
@@ -231,6 +242,11 @@ impl Daemon {
     /// one that is somebody else's, for what it left is not to be seen.
     pub(super) fn may_have_turns(&self) -> bool {
         self.is_of_all() || self.owner_if_not_me().is_some() || self.place.files().outlive_a_daemon()
+    }
+
+    /// Whether an earlier daemon may have left policies, or a file says what the next one would read.
+    fn may_have_policies(&self) -> bool {
+        self.place.files().have_settings() || usual_config().is_some_and(|path| is_there(&path))
     }
 
     /// Whether it is the daemon of the whole system, which nobody starts by the way.

@@ -41,7 +41,7 @@ pub(super) fn status(daemon: &Daemon, args: &cli::Status, out: &mut dyn Write) -
     let domain = args.domain.clone();
     let idle = domain.is_some();
     let request = Status { domain, waiters_max: Some(WAITERS_SHOWN_MAX), idle, ..Status::default() };
-    let mut reply = match daemon.ask_if_there(&Request::Status(request))? {
+    let mut reply = match daemon.ask_if_it_knows(&Request::Status(request))? {
         Some(Reply::Status(reply)) => reply,
         Some(other) => return Err(refused(other)),
         None => StatusReply { request_id: None, domains: Vec::new() },

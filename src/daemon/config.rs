@@ -43,6 +43,11 @@ pub(super) struct Config {
     mistake: Option<Mistake>,
 }
 
+/// Where a user's own daemon looks for it; nothing for a user without a home directory.
+pub fn usual_config() -> Option<PathBuf> {
+    Some(home_directory().ok()??.join(USER_CONFIG))
+}
+
 /// A line and a column, each counted from 1, if it is known.
 type Place = Option<(usize, usize)>;
 
@@ -73,9 +78,7 @@ impl From<Mistake> for Error {
 impl Config {
     /// The file that these arguments name, or the usual one.
     pub(super) fn of(args: &SeqdArgs) -> Config {
-        let of_user = || Some(home_directory().ok()??.join(USER_CONFIG));
-        let usual = || if args.system { Some(SYSTEM_CONFIG.into()) } else { of_user() };
-        let usual = usual();
+        let usual = if args.system { Some(SYSTEM_CONFIG.into()) } else { usual_config() };
         // The next daemon goes on with it from another directory.
         let named = args.config.as_ref().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         let path = named.or_else(|| usual.clone());

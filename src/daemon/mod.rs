@@ -54,6 +54,7 @@ mod restore;
 mod leave;
 
 pub use args::{HISTORY_AGE_DEFAULT, HISTORY_TURNS_DEFAULT, IDLE_EXIT_DEFAULT, IdleExit, SeqdArgs};
+pub use config::usual_config;
 pub use detach::DAEMON_START_TIMEOUT;
 pub use directory::{prepare_as_before, with_modes_as_given};
 pub use lock::was_stopped;

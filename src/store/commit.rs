@@ -109,6 +109,7 @@ impl Database {
         self.set_synchronous("FULL")?;
         let written = self.write_past_journal(rows, changes);
         self.set_synchronous("NORMAL")?;
+        self.mark.sync();
         written
     }
 

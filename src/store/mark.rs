@@ -163,6 +163,13 @@ impl Seen {
         self.is_there && (!self.is_sealed || (self.is_current && has_some))
     }
 
+    /// Whether it says that a policy is set, or that a domain rests, now that there is no daemon; or nothing that can be
+    /// believed. Those outlive the machine as well. What lived on it when it went down cannot be told from them.
+    pub(super) fn has_settings(&self) -> bool {
+        let is_empty = self.settled == Summary::default() && self.announced == Summary::default();
+        self.is_there && (!self.is_sealed || !is_empty)
+    }
+
     /// Whether a database that is empty cannot be the one.
     pub(super) fn holds_something(&self) -> bool {
         let took_in = self.is_current && self.journal_number > 1;
@@ -300,6 +307,12 @@ impl Mark {
         self.seal(FORMAT, SEALED_FORMAT);
     }
 
+    /// Has all of it on the disk, as far as that can be: what the database has for good is to be seen here even after a
+    /// power cut.
+    pub(super) fn sync(&self) {
+        _ = File::open(&self.path).and_then(|file| file.sync_all());
+    }
+
     /// The database is being turned over to this run of the machine, or that is done.
     pub(super) fn turn(&mut self, is_turning: bool) {
         self.seal(TURNING, u64::from(is_turning));
@@ -420,6 +433,27 @@ mod tests {
         mark.boot = sealed_boot(&Machine::this().boot_id);
         mark.settle(live, Ticket(1), 0);
         assert!(outlives_a_daemon(&path));
+    }
+
+    #[test]
+    fn a_setting_is_seen_in_whatever_run_of_the_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("mark");
+        let boot_id = Machine::this().boot_id;
+        let has_settings = || ["another boot", &boot_id].map(|boot| Mark::look(&path, boot).unwrap().has_settings());
+        assert_eq!(has_settings(), [false; 2]);
+        let mut mark = Mark::open(&path, &boot_id).unwrap();
+        mark.start(Known::default());
+        mark.begin_journal(1, 0);
+        mark.turn(false);
+        let policy = Summary::of_setting(false, 5);
+        for (held, is_seen) in [(Summary::default(), false), (policy, true), (Summary::default(), false)] {
+            mark.announce(held, Ticket(1));
+            mark.settle(held, Ticket(1), 0);
+            assert_eq!(has_settings(), [is_seen; 2]);
+        }
+        mark.announce(policy, Ticket(1));
+        assert_eq!(has_settings(), [true; 2], "it may be written already");
     }
 
     #[test]

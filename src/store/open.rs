@@ -63,6 +63,11 @@ impl Files {
         seen.outlives_a_daemon() || self.is_older(&seen).unwrap_or(true)
     }
 
+    /// Whether they say that a policy is set, or that a domain rests, now that there is no daemon; or may say so.
+    pub fn have_settings(&self) -> bool {
+        Mark::look(&self.mark, &Machine::this().boot_id).map_or(true, |seen| seen.has_settings())
+    }
+
     /// Whether a daemon of this version could use them, as far as their first bytes and their modes tell: also while
     /// another daemon has them open. Nothing is changed.
     ///
