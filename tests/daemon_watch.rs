@@ -48,14 +48,14 @@ fn a_watcher_hears_who_replaced_whom() {
         client.send(&format!(r#"{{"op":"sequence","domain":"a","request_id":"{id}",{wishes}}}"#));
         client.line();
     }
-    assert_ne!(client.ask(r#"{"op":"done","domain":"a","request_id":"runs","exit_status":3}"#), "");
+    assert_ne!(client.ask(r#"{"op":"done","domain":"a","request_id":"runs","exit_status":76}"#), "");
     let mut events = (0..4).map(|_| watcher.reply());
     let mut told = |event: &str| {
         let found = events.find(|found| found["event"] == event).unwrap();
         json!([found["ticket"], found["outcome"], found["superseded_by"], found["exit_status"]])
     };
     assert_eq!(told("left"), json!([2, "superseded", 3, null]));
-    assert_eq!(told("ended"), json!([1, "superseded", 2, 3]));
+    assert_eq!(told("ended"), json!([1, "superseded", 2, 76]));
 }
 
 #[test]

@@ -226,7 +226,7 @@ pub(super) fn ended_turn(
         ended_at: wall_text(ended_ms),
         wait_ms: between(queued_ms, started_ms),
         run_ms: between(started_ms, ended_ms),
-        outcome: if superseded.is_some() { Outcome::Superseded } else { outcome },
+        outcome: if superseded.is_some() { outcome.of_one_to_make_way(exit_status) } else { outcome },
         exit_status,
         superseded_by: superseded.map(|by| by.ticket),
     };
@@ -252,7 +252,7 @@ pub(super) fn amended(turn: EndedTurn, ended_at: i64, writer: u32, note: &DoneNo
     let started_at = turn.started_at.parse::<Timestamp>().map_or(ended_at, Timestamp::as_millisecond);
     let ended_at = note.ended_at_ms.max(started_at).min(ended_at);
     let run_ms = u64::try_from(ended_at - started_at).unwrap_or(0);
-    let outcome = if turn.superseded_by.is_some() { Outcome::Superseded } else { Outcome::Done };
-    let exit_status = note.exit_status;
+    let (makes_way, exit_status) = (turn.superseded_by.is_some(), note.exit_status);
+    let outcome = if makes_way { Outcome::Done.of_one_to_make_way(exit_status) } else { Outcome::Done };
     Some((EndedTurn { ended_at: wall_text(ended_at), run_ms, outcome, exit_status, ..turn }, ended_at))
 }

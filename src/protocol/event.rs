@@ -92,7 +92,7 @@ pub enum Outcome {
     Expired,
     /// By `cancel`, while waiting.
     Cancelled,
-    /// By a newer request that superseded it: while it waited, or its turn was to make way.
+    /// By a newer request that superseded it: while it waited, or what ran was stopped, or lost, when it was to make way.
     Superseded,
     /// `max_wait_ms` is over.
     TimedOut,

@@ -9,6 +9,7 @@ mod request;
 mod reply;
 mod status;
 mod event;
+mod making_way;
 mod log;
 mod info;
 mod error;
@@ -20,6 +21,7 @@ pub use event::{Event, EventKind, Lagged, Outcome, PolicyEvent, PolicyEventKind,
 pub use frame::{Framed, LineBuffer, encode};
 pub use info::{Counts, IN_MEMORY, InfoReply, Limits};
 pub use log::{EndedTurn, LogReply};
+pub use making_way::MADE_WAY_STATUS;
 pub use name::{Domain, NameError, RequestId, Ticket, Token};
 pub use policy::{Paused, PolicySetReply, PolicyShowReply, PolicyStatus, PolicyUnsetReply, PolicyValueSource, Resumed};
 pub use reply::{

@@ -238,11 +238,11 @@ impl Entry {
         })
     }
 
-    /// What becomes of its turn. One that was told to make way has ended by that, whatever came of it.
+    /// What becomes of its turn.
     pub(super) fn ended(&self, now: Time, turn: Turn, outcome: Outcome, exit_status: Option<i32>) -> Change {
         let (waited, held) = (self.waited(now), now.since(turn.active_at));
-        let is_superseded = self.superseded().is_some() && matches!(outcome, Outcome::Done | Outcome::Gone);
-        let outcome = if is_superseded { Outcome::Superseded } else { outcome };
+        let makes_way = self.superseded().is_some();
+        let outcome = if makes_way { outcome.of_one_to_make_way(exit_status) } else { outcome };
         Change::Ended { token: turn.token, outcome, exit_status, waited, held }
     }
 

@@ -87,7 +87,7 @@ impl World {
                 connection,
                 peer: peer(rng),
                 which: self.which(rng, ticket),
-                exit_status: rng.bool().then_some(3),
+                exit_status: [None, Some(3), Some(76)][rng.usize(..3)],
                 processes: if rng.bool() { vec![pid(rng), pid(rng)] } else { Vec::new() },
                 request_id,
             },

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process
 use crate::cli;
 use crate::clock::{Time, show_duration};
 use crate::error::status;
+use crate::protocol::MADE_WAY_STATUS;
 use crate::words;
 
 use super::super::link::timespec;
@@ -30,6 +31,9 @@ enum Stopping {
     /// It is being killed, again and again until nothing is left, for what it starts meanwhile.
     Killed { again_at: Time, status: u8 },
 }
+
+// By which the daemon knows that it was stopped.
+const _: () = assert!(status::CANCELLED as i32 == MADE_WAY_STATUS);
 
 /// How soon to look again for what escaped a KILL by being started at that moment.
 const KILL_AGAIN: Duration = Duration::from_millis(20);
@@ -258,8 +262,10 @@ impl<'a, 't> Watch<'a, 't> {
         }
     }
 
-    /// Begins to stop the command, and says why; once, for the first reason. What has ended is left at that.
+    /// Begins to stop the command, and says why; once, for the first reason. What has ended is left at that, also by a
+    /// seq that was late to see it.
     fn stop(&mut self, status: u8, why: &str) {
+        self.reap();
         if !matches!(self.stopping, Stopping::Not { .. }) || (self.ended.is_some() && !self.args.until_all_exit) {
             return;
         }

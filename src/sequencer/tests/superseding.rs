@@ -96,7 +96,7 @@ fn whoever_has_the_turn_is_told_once_and_keeps_it() {
         "it may not have heard"
     );
     let effects = story.done(1, Which::Ticket(Ticket(1)));
-    assert_eq!(effects[0], "#1 ended Superseded by #2 0, token 1, waited 0ns, held 0ns", "whatever its own status is");
+    assert_eq!(effects[0], "#1 ended Done by #2 0, token 1, waited 0ns, held 0ns", "nobody stopped it");
     assert_eq!(effects.last().unwrap(), "c3: active #3, token 2");
 }
 

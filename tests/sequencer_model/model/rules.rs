@@ -114,8 +114,10 @@ impl Model {
             None => Change::Left { outcome, waited },
             Some((token, active_at)) => {
                 let (token, held) = (Token(token), self.now.since(active_at));
+                let is_to_make_way = request.superseded.is_some();
                 let outcome = match outcome {
-                    Outcome::Done | Outcome::Gone if request.superseded.is_some() => Outcome::Superseded,
+                    Outcome::Gone if is_to_make_way => Outcome::Superseded,
+                    Outcome::Done if is_to_make_way && exit_status == Some(76) => Outcome::Superseded,
                     other => other,
                 };
                 Change::Ended { token, outcome, exit_status, waited, held }
