@@ -276,3 +276,41 @@ fn no_daemon_is_started_for_a_status_where_nothing_is_set() {
         assert!(home.daemons().is_empty(), "none is started for nothing");
     }
 }
+
+#[test]
+fn what_the_first_waits_for_in_its_other_domain_is_told_as_in_a_domain_alone() {
+    let home = Home::new();
+    quietly(&home, &["policy", "set", "m?", "--concurrency", "2"]);
+    quietly(&home, &["policy", "set", "m2", "--cooldown", "1h"]);
+    let gate = home.gate("gate");
+    let in_m2 = |take: &str| home.start(&["run", "-d", "m2", "--take", take, "--", "./worker", "a", "gate"]);
+    let waits = |words: &str, told: serde_json::Value| {
+        home.await_status("m1", "why the 1st waits", |line| line["head"]["line_waits_for"] == told);
+        let shown = home.seq(&["status", "-d", "m1"]).stdout();
+        assert!(
+            shown.lines().any(|line| line.starts_with(&format!("  the 1st waits for m2, too: {words}"))),
+            "{shown}"
+        );
+    };
+    let first = in_m2("1");
+    home.await_line("start a");
+    let mut both = vec![home.start(&["run", "-d", "m1", "-d", "m2", "--take", "2", "--", "true"])];
+    waits("not enough slots are free there at once", json!("slots"));
+    gate.open();
+    first.wait().is_silent(0);
+    waits("its cooldown lets nobody begin for another 59m", json!("cooldown"));
+    let head = home.await_status("m1", "its head", |line| line["head"]["line"] == "m2")["head"].clone();
+    assert_eq!(head["waits_for"], "line", "{head}");
+    assert!(head["left_ms"].as_u64().is_some_and(|left| left > 3_500_000) && head["until"].is_string(), "{head}");
+    quietly(&home, &["pause", "m2"]);
+    waits("it is paused", json!("resume"));
+    both.push(home.start(&["run", "-d", "m3", "-d", "m2", "--", "true"]));
+    home.await_waiters("m2", 2);
+    let shown = home.seq(&["status", "-d", "m3"]).stdout();
+    assert!(shown.ends_with("  the 1st waits for m2, too: others are ahead of it there\n"), "{shown}");
+    quietly(&home, &["policy", "unset", "m2"]);
+    quietly(&home, &["resume", "m2"]);
+    for running in both {
+        running.wait().is_silent(0);
+    }
+}

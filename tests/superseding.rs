@@ -188,9 +188,10 @@ fn so_it_does_where_the_daemon_is_dead_by_then() {
 fn a_turn_of_a_shell_that_is_given_back_ended_well_though_it_was_to_make_way() {
     let home = Home::new();
     let gate = home.gate("gate");
-    let script = "\"$SEQ\" sequence -d foo.com --supersede; read -r line <gate; \"$SEQ\" done -d foo.com";
+    let script =
+        "\"$SEQ\" sequence -d foo.com --supersede; echo has it >>log; read -r line <gate; \"$SEQ\" done -d foo.com";
     let shell = home.launch(home.command("sh").args(["-c", script]));
-    home.await_holder("foo.com", "process");
+    home.await_line("has it");
     let second = replace_holder(&home);
     gate.open();
     shell.wait().is_silent(0);

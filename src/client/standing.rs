@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::clock::{Time, show_duration};
 use crate::estimate::Waits;
-use crate::protocol::{DomainStatus, HeadWait, HolderState, HolderStatus, Ticket};
+use crate::protocol::{DomainStatus, HeadStatus, HeadWait, HolderState, HolderStatus, Ticket};
 
 use super::moment::short;
 use super::process;
@@ -116,8 +116,25 @@ fn obstacle(status: &DomainStatus) -> Option<String> {
         let reason = paused.reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
         return Some(format!("paused{reason}"));
     }
-    let rest = status.rest.as_ref()?;
-    Some(format!("rests until {} ({})", short(rest.until.as_ref()?), cause(rest.waits_for)?))
+    if let Some(rest) = &status.rest {
+        return rests(rest.waits_for, rest);
+    }
+    let head = status.head.as_ref()?;
+    let other = printable(head.line.as_ref()?.as_str());
+    let why = match head.line_waits_for {
+        Some(HeadWait::Resume) => Some("is paused".to_owned()),
+        Some(wait) => rests(wait, head),
+        None => None,
+    };
+    Some(why.map_or_else(
+        || format!("the 1st waits for {other}, too"),
+        |why| format!("the 1st waits for {other}, which {why}"),
+    ))
+}
+
+/// By what value a domain rests, and until when, if `wait` is for that.
+fn rests(wait: HeadWait, until: &HeadStatus) -> Option<String> {
+    Some(format!("rests until {} ({})", short(until.until.as_ref()?), cause(wait)?))
 }
 
 /// The value of a policy that makes a domain rest.
@@ -166,7 +183,7 @@ impl Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Domain, HeadStatus, PolicyValues, RequestId, Token};
+    use crate::protocol::{Domain, PolicyValues, RequestId, Token};
 
     fn status(left_ms: Option<u64>) -> DomainStatus {
         let holder = HolderStatus {
@@ -256,7 +273,8 @@ mod tests {
     fn a_long_domain_makes_room_for_how_long_it_rests() {
         let mut standing = Standing { place: Some((1, 0)), ..Standing::default() };
         let until = Some("2026-03-01T09:30:00+00:00".to_owned());
-        let rest = HeadStatus { waits_for: HeadWait::MinInterval, line: None, left_ms: Some(5), until };
+        let rest =
+            HeadStatus { waits_for: HeadWait::MinInterval, line: None, line_waits_for: None, left_ms: Some(5), until };
         standing.learn(Some(&DomainStatus { holders: vec![], rest: Some(rest), ..status(None) }), Time::ZERO);
         let domain = "d".repeat(60);
         let text = standing.text(&domain, Time::ZERO, 90).unwrap();
@@ -290,9 +308,29 @@ mod tests {
     }
 
     #[test]
+    fn who_stands_behind_one_that_waits_elsewhere_hears_what_for() {
+        let mut standing = Standing { place: Some((2, 1)), ..Standing::default() };
+        let mut said = |line_waits_for, until: Option<&str>| {
+            let (line, until) = (Domain::parse("bar.com").ok(), until.map(str::to_owned));
+            let head = HeadStatus { waits_for: HeadWait::Line, line, line_waits_for, left_ms: None, until };
+            let status = DomainStatus { holders: vec![], head: Some(head), ..status(None) };
+            standing.learn(Some(&status), Time::ZERO);
+            let text = standing.text("foo.com", Time::ZERO, usize::MAX).unwrap();
+            text.strip_prefix("seq: foo.com: 2nd in line, 1 ahead; the 1st waits for bar.com, ").unwrap().to_owned()
+        };
+        assert_eq!(said(Some(HeadWait::Resume), None), "which is paused");
+        let rests = said(Some(HeadWait::Cooldown), Some("2026-03-01T09:30:00+00:00"));
+        assert!(rests.starts_with("which rests until ") && rests.ends_with(" (cooldown)"), "{rests}");
+        for wait in [None, Some(HeadWait::Ahead), Some(HeadWait::Holders)] {
+            assert_eq!(said(wait, None), "too");
+        }
+    }
+
+    #[test]
     fn of_several_lines_one_that_is_waited_for_is_told_of() {
         let mut standing = Standing { place: Some((1, 1)), ..Standing::default() };
-        let head = |waits_for| Some(HeadStatus { waits_for, line: None, left_ms: None, until: None });
+        let head =
+            |waits_for| Some(HeadStatus { waits_for, line: None, line_waits_for: None, left_ms: None, until: None });
         let free = DomainStatus { holders: vec![], head: head(HeadWait::Line), ..status(None) };
         let taken = Domain::parse("bar.com").unwrap();
         let taken = DomainStatus { domain: taken, head: head(HeadWait::Holders), ..status(None) };

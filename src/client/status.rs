@@ -176,12 +176,24 @@ impl Page<'_> {
         if let Some(sentence) = line.rest.as_ref().and_then(|rest| self.rest(rest)) {
             self.say(&sentence);
         }
-        match line.head.as_ref().map(|head| (head.waits_for, &head.line)) {
-            Some((HeadWait::Line, Some(other))) => {
-                self.say(&format!("the 1st waits for {}, too", printable(other.as_str())));
+        match line.head.as_ref().map(|head| (head, head.waits_for, &head.line)) {
+            Some((head, HeadWait::Line, Some(other))) => {
+                let why = self.elsewhere(head).map(|why| format!(": {why}")).unwrap_or_default();
+                self.say(&format!("the 1st waits for {}, too{why}", printable(other.as_str())));
             }
-            Some((HeadWait::Slots, _)) => self.say("the 1st waits until enough slots are free at once"),
+            Some((_, HeadWait::Slots, _)) => self.say("the 1st waits until enough slots are free at once"),
             _ => {}
+        }
+    }
+
+    /// What the head waits for in the other line that it waits for.
+    fn elsewhere(&self, head: &HeadStatus) -> Option<String> {
+        match head.line_waits_for? {
+            HeadWait::Ahead => Some("others are ahead of it there".to_owned()),
+            HeadWait::Resume => Some("it is paused".to_owned()),
+            HeadWait::Holders => Some("others have the turn there".to_owned()),
+            HeadWait::Slots => Some("not enough slots are free there at once".to_owned()),
+            wait => self.rest(&HeadStatus { waits_for: wait, ..head.clone() }),
         }
     }
 

@@ -173,12 +173,15 @@ fn cancels_running(ticket: &TicketView<'_>) -> bool {
     ticket.wishes.cancel_running && ticket.wishes.supersede.is_some()
 }
 
-fn head_status(obstacle: Obstacle, line: Option<&Domain>, clock: &WallClock) -> HeadStatus {
+fn head_status(obstacle: Obstacle, other: Option<(&Domain, Option<Obstacle>)>, clock: &WallClock) -> HeadStatus {
+    let there = other.and_then(|(_, there)| there);
+    let until = there.unwrap_or(obstacle).until();
     HeadStatus {
         waits_for: HeadWait::from(obstacle),
-        line: line.cloned(),
-        left_ms: obstacle.until().map(|until| milliseconds(clock.left(until))),
-        until: obstacle.until().map(|until| clock.text_after(until)),
+        line: other.map(|(line, _)| line.clone()),
+        line_waits_for: other.map(|(_, there)| there.map_or(HeadWait::Ahead, HeadWait::from)),
+        left_ms: until.map(|until| milliseconds(clock.left(until))),
+        until: until.map(|until| clock.text_after(until)),
     }
 }
 

@@ -69,6 +69,9 @@ pub struct HeadStatus {
     /// Which other line, if that is it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<Domain>,
+    /// What it waits for in that other line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line_waits_for: Option<HeadWait>,
     /// Milliseconds until that is over, if it is only a matter of time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
@@ -97,6 +100,8 @@ pub enum HeadWait {
     Rate,
     /// For another line in which it stands as well.
     Line,
+    /// In that other line: for those ahead of it.
+    Ahead,
     /// Something that this version does not know.
     #[serde(other)]
     Unknown,

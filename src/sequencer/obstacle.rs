@@ -62,13 +62,16 @@ impl Sequencer {
         here.or_else(|| self.other_line(domain, line).map(|_| Obstacle::Line))
     }
 
-    /// Which other line the head of this one waits for.
-    pub(super) fn other_line(&self, domain: &Domain, line: &Line) -> Option<&Domain> {
+    /// Which other line the head of this one waits for, and why; nothing if others are ahead of it there.
+    pub(super) fn other_line(&self, domain: &Domain, line: &Line) -> Option<(&Domain, Option<Obstacle>)> {
         let entry = self.tickets.get(&line.order.head()?)?;
         let mut others = entry.lines().filter(|other| *other != domain);
-        others.find(|other| {
-            let Some(line) = self.lines.get(*other) else { return false };
-            line.order.head() != Some(entry.ticket) || self.obstacle_in(other, line, entry.wishes()).is_some()
+        others.find_map(|other| {
+            let line = self.lines.get(other)?;
+            if line.order.head() != Some(entry.ticket) {
+                return Some((other, None));
+            }
+            self.obstacle_in(other, line, entry.wishes()).map(|obstacle| (other, Some(obstacle)))
         })
     }
 

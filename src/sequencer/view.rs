@@ -33,8 +33,9 @@ pub struct LineView<'a> {
     pub rest: Option<Rest>,
     /// Why the first of those who wait has no turn.
     pub obstacle: Option<Obstacle>,
-    /// With the obstacle [`Line`](Obstacle::Line): which one.
-    pub other_line: Option<&'a Domain>,
+    /// With the obstacle [`Line`](Obstacle::Line): which one, and why that gives it no turn; nothing if others are ahead of
+    /// it there.
+    pub other_line: Option<(&'a Domain, Option<Obstacle>)>,
 }
 
 /// One ticket.

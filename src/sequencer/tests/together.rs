@@ -1,6 +1,7 @@
 //! One turn in several domains: all of them, or none.
 
 use crate::protocol::HeadWait;
+use crate::sequencer::Obstacle;
 
 use super::*;
 
@@ -30,7 +31,10 @@ fn a_turn_comes_when_all_domains_are_free() {
     story.ask_in(1, "b", "bar.org");
     assert_eq!(story.ask_also(2, "both", &["bar.org"]).last().unwrap(), "c2: queued #2, position 1, ahead 1");
     assert_eq!(story.head_of("foo.com"), Some(HeadWait::Line));
-    assert_eq!(story.sequencer.view(Some(&foo()), 9, false)[0].other_line, Some(&domain("bar.org")));
+    assert_eq!(
+        story.sequencer.view(Some(&foo()), 9, false)[0].other_line,
+        Some((&domain("bar.org"), Some(Obstacle::Held)))
+    );
     assert_eq!(story.ask(3, "c").last().unwrap(), "c3: queued #3, position 2, ahead 1", "nobody passes");
     assert_eq!(story.over(1)[2..], ["#2 active, token 2, waited 0ns", "c2: active #2, token 2"]);
     assert_eq!(story.over(2).last().unwrap(), "c3: active #3, token 3");
