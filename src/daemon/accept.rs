@@ -201,9 +201,9 @@ impl Door {
             return Err(too_many(self.connections_max));
         }
         match answered.await {
-            Ok((Room::Made, _)) => {}
-            Ok((Room::At(time), _)) => tokio::time::sleep(time.since(Time::now()).min(ROOM_LOOK_INTERVAL)).await,
-            Ok((Room::Never, words)) => return Err(words),
+            Ok(Ok(Room::Made)) => {}
+            Ok(Ok(Room::At(time))) => tokio::time::sleep(time.since(Time::now()).min(ROOM_LOOK_INTERVAL)).await,
+            Ok(Err(words)) => return Err(words),
             Err(_) => return Err(too_many(self.connections_max)),
         }
         Ok(())

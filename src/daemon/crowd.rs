@@ -22,15 +22,13 @@ pub(super) enum Seeks {
     Place,
 }
 
-/// Whether somebody makes room.
+/// When somebody makes room. Nobody does where everybody is in the middle of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     /// Somebody does right now.
     Made,
     /// Somebody will from then on, if it asks for nothing until then.
     At(Time),
-    /// Everybody is in the middle of something.
-    Never,
 }
 
 /// What extra connections have asked for that must have a place of its own, in the order in which they asked. Nothing
@@ -56,7 +54,7 @@ impl Owner {
     /// A client has come. If it is one too many, the one that has asked for nothing for the longest time goes; if none
     /// can, the newcomer may run errands only, for the time being.
     pub(super) fn let_in(&mut self, link: Rc<Link>) {
-        if self.has_no_place() && self.make_room(Seeks::Place) != Room::Made {
+        if self.has_no_place() && self.make_room(Seeks::Place) != Some(Room::Made) {
             link.is_extra.set(true);
         }
         self.clients.insert(link.id, link);
@@ -77,13 +75,13 @@ impl Owner {
         link.is_owed_snapshot.set(true);
         if self.has_no_place() {
             match self.make_room_for(link.peer, Seeks::Place) {
-                Room::Made => {}
-                Room::At(time) => {
+                Some(Room::Made) => {}
+                Some(Room::At(time)) => {
                     self.placeless.retry_at = Some(self.placeless.retry_at.map_or(time, |other| other.min(time)));
                     self.placeless.asks.push_back((connection, ask));
                     return None;
                 }
-                Room::Never => {
+                None => {
                     self.send_away(&link, &self.crowded(link.peer));
                     return None;
                 }
@@ -112,10 +110,18 @@ impl Owner {
         }
     }
 
+    /// Makes room at the door, for this newcomer if it is known; gives what to say where nobody will.
+    pub(super) fn make_entry(&mut self, newcomer: Option<Peer>) -> Result<Room, String> {
+        match newcomer {
+            Some(peer) => self.make_room_for(peer, Seeks::Entry).ok_or_else(|| self.crowded(peer)),
+            None => self.make_room(Seeks::Entry).ok_or_else(|| too_many(self.facts.connections_max)),
+        }
+    }
+
     /// Makes room for this newcomer: if nobody idle can go, one goes of the user who has the most connections, as long
     /// as that user keeps more than the newcomer's. Who has more than half of them is not waited for at the door, for
     /// others stand behind.
-    pub(super) fn make_room_for(&mut self, newcomer: Peer, seeks: Seeks) -> Room {
+    pub(super) fn make_room_for(&mut self, newcomer: Peer, seeks: Seeks) -> Option<Room> {
         let mut users: HashMap<u32, usize> = HashMap::new();
         for link in self.clients.values().filter(|link| !link.is_closing()) {
             // Operators can see to themselves.
@@ -125,16 +131,16 @@ impl Owner {
         }
         let own = users.remove(&newcomer.uid).unwrap_or(0);
         if seeks == Seeks::Entry && !newcomer.is_operator && own > self.facts.connections_max / 2 {
-            return Room::Never;
+            return None;
         }
         let room = self.make_room(seeks);
         let greedy = users.into_iter().max_by_key(|(uid, count)| (*count, *uid)).filter(|(_, count)| *count > own + 1);
-        match greedy.filter(|_| room == Room::Never).and_then(|(uid, _)| self.least_needed(uid, seeks)) {
+        match greedy.filter(|_| room.is_none()).and_then(|(uid, _)| self.least_needed(uid, seeks)) {
             Some(link) => {
                 self.send_away(&link, "this connection made room for another user: this user has the most of them");
                 // It is told no turn after that.
                 self.input(Input::Disconnected { connection: link.id });
-                Room::Made
+                Some(Room::Made)
             }
             None => room,
         }
@@ -150,18 +156,16 @@ impl Owner {
     }
 
     /// Lets the connection go that has asked for nothing for the longest time.
-    pub(super) fn make_room(&mut self, seeks: Seeks) -> Room {
+    pub(super) fn make_room(&mut self, seeks: Seeks) -> Option<Room> {
         loop {
             let idle = self.clients.values().filter(|link| gives(link, seeks) && self.is_idle(link));
-            let Some(link) = idle.min_by_key(|link| (may_go_at(link, seeks), link.id)).cloned() else {
-                return Room::Never;
-            };
+            let link = idle.min_by_key(|link| (may_go_at(link, seeks), link.id)).cloned()?;
             if may_go_at(&link, seeks) > self.batch.now {
-                return Room::At(may_go_at(&link, seeks));
+                return Some(Room::At(may_go_at(&link, seeks)));
             }
             if !link.has_unread() {
                 self.send_away(&link, "this connection made room for another: it asked for nothing");
-                return Room::Made;
+                return Some(Room::Made);
             }
             // It is about to be heard.
             link.has_spoken.set(true);
@@ -205,8 +209,13 @@ fn may_go_at(link: &Link, seeks: Seeks) -> Time {
 
 /// What a client is told that finds no place.
 pub(super) fn too_many(connections: usize) -> String {
+    format!("{}: try again later", all_open(connections))
+}
+
+/// As many connections are open as there may be.
+pub(super) fn all_open(connections: usize) -> String {
     let are_open = if connections == 1 { "is open" } else { "are open" };
-    format!("{} {are_open} already: try again later", counted(connections as u64, "connection"))
+    format!("{} {are_open} already", counted(connections as u64, "connection"))
 }
 
 /// Whether the connection is needed for longer than the answer takes. Whoever comes back to a turn or a place had it

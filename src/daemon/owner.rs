@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use super::audience::{Audience, Concerned};
 use super::config::Config;
-use super::crowd::{Placeless, Room, Seeks};
+use super::crowd::Placeless;
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
 use super::kept::{Kept, gone};
@@ -244,12 +244,7 @@ impl Owner {
             Wake::Asked(connection, ask) => self.ask(connection, ask),
             Wake::Opened(link) => self.let_in(link),
             // If it is not waited for any more, the daemon is about to leave.
-            Wake::Crowded(None, answer) => _ = answer.send((self.make_room(Seeks::Entry), String::new())),
-            Wake::Crowded(Some(peer), answer) => {
-                let room = self.make_room_for(peer, Seeks::Entry);
-                let words = if room == Room::Never { self.crowded(peer) } else { String::new() };
-                _ = answer.send((room, words));
-            }
+            Wake::Crowded(newcomer, answer) => _ = answer.send(self.make_entry(newcomer)),
             Wake::Closed(connection) => {
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);

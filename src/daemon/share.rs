@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use super::crowd::too_many;
+use super::crowd::{all_open, too_many};
 use super::link::Link;
 use super::owner::Owner;
 use super::wake::Ask;
@@ -76,16 +76,18 @@ impl Owner {
 
     /// What a client is told that finds no place: also who has most of them, where that may be somebody else.
     pub(super) fn crowded(&self, newcomer: Peer) -> String {
-        let words = too_many(self.facts.connections_max);
+        let connections_max = self.facts.connections_max;
         if !self.facts.is_shared {
-            return words;
+            return too_many(connections_max);
         }
         let mut users: HashMap<u32, usize> = HashMap::new();
         for link in self.clients.values().filter(|link| !link.is_closing()) {
             *users.entry(link.peer.uid).or_default() += 1;
         }
-        let Some((uid, count)) = users.into_iter().max_by_key(|(uid, count)| (*count, *uid)) else { return words };
-        let are_open = words.split(':').next().unwrap_or_default();
+        let Some((uid, count)) = users.into_iter().max_by_key(|(uid, count)| (*count, *uid)) else {
+            return too_many(connections_max);
+        };
+        let are_open = all_open(connections_max);
         if uid == newcomer.uid {
             format!("{are_open}, {count} of them by you (uid {uid}): end some")
         } else {

@@ -22,7 +22,7 @@ pub(super) enum Wake {
     Opened(Rc<Link>),
     /// A client is at the door, of whom nothing may be known yet, and there is no room; the answer says whether somebody
     /// makes some, and what to say if nobody does.
-    Crowded(Option<Peer>, oneshot::Sender<(Room, String)>),
+    Crowded(Option<Peer>, oneshot::Sender<Result<Room, String>>),
     /// A client has asked for something.
     Asked(ConnectionId, Ask),
     /// A client is gone, or will ask for nothing more.
