@@ -2,51 +2,27 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "support/refused.rs"]
+mod refused;
 #[path = "support/stored.rs"]
 mod stored;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use refused::{files, killed, refusal};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
-use stored::{NAMES, contents, copy};
 use tempfile::TempDir;
 use wire::Daemon;
 
 const WAY_ON: &str =
     "once no command runs under seq any more, move it and seq.db-wal beside it away and empty seq.mark";
-
-/// A daemon that was killed while somebody had a turn, and where its files are.
-fn killed() -> (TempDir, std::path::PathBuf) {
-    let mut daemon = Daemon::start();
-    let directory = daemon.take_directory();
-    daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
-    daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
-    (directory, daemon.kill())
-}
-
-/// The files of the storage at `socket`, with what is in them.
-fn files(socket: &Path) -> std::collections::BTreeMap<String, Option<Vec<u8>>> {
-    let mut files = contents(socket.parent().unwrap());
-    files.retain(|name, _| !["life.lock", "seqd.log", "seqd.sock"].contains(&name.as_str()));
-    files
-}
-
-/// What a daemon says that cannot start, after `error: `. It changes nothing.
-#[track_caller]
-fn refusal(socket: &Path) -> String {
-    let before = files(socket);
-    let said = Daemon::start_with(socket, &[]).err().expect("it must not start");
-    assert!(!socket.exists() || std::os::unix::net::UnixStream::connect(socket).is_err(), "nobody is let in");
-    assert!(files(socket) == before, "something has changed: {said}");
-    said.strip_prefix("error: ").unwrap_or_else(|| panic!("{said}")).trim_end().to_owned()
-}
 
 #[test]
 fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
@@ -101,143 +77,6 @@ fn what_is_wrong_is_said_in_one_sentence_and_repaired_all_goes_on() {
     let mut client = daemon.connect();
     for domain in ["a", "b"] {
         assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
-    }
-}
-
-#[test]
-fn where_database_and_mark_are_gone_nobody_is_let_in_beside_somebody_who_may_have_a_turn() {
-    let (_directory, socket) = killed();
-    let beside = |name: &str| socket.with_file_name(name);
-    let (db, mark, numbers) = (beside("seq.db"), beside("seq.mark"), beside("numbers"));
-    for name in NAMES {
-        _ = fs::remove_file(beside(name));
-    }
-    let words = format!(
-        "the database {} and {marked} are missing or empty, and {} says that somebody may have a turn: restore them \
-         and seq.db-wal beside them as they were last, or, once no command runs under seq any more, move away what is \
-         left of seq.db-wal and make an empty file {marked}",
-        db.display(),
-        numbers.display(),
-        marked = mark.display()
-    );
-    assert_eq!(refusal(&socket), words);
-    fs::write(&db, "").unwrap();
-    assert_eq!(refusal(&socket), words);
-    fs::write(&mark, "").unwrap();
-    let mut daemon = Daemon::start_at(&socket);
-    let mut client = daemon.connect();
-    let turn = client.ask(r#"{"op":"sequence","domain":"a"}"#);
-    assert!(turn.contains("active") && !turn.contains(r#""ticket":1,"#), "the numbers go on: {turn}");
-    // Where nobody has a turn any more, or waits, there is nothing to miss.
-    client.ask(r#"{"op":"done","domain":"a"}"#);
-    daemon.signal(rustix::process::Signal::TERM);
-    assert!(daemon.wait().success());
-    for name in NAMES {
-        _ = fs::remove_file(beside(name));
-    }
-    drop(Daemon::start_at(&socket));
-}
-
-/// The ticket and the token of a turn that is given, and ends.
-fn a_turn(daemon: &Daemon) -> (u64, u64) {
-    let mut client = daemon.connect();
-    client.send(r#"{"op":"sequence","domain":"c"}"#);
-    let turn = client.reply();
-    assert_eq!(turn["type"], "active", "{turn}");
-    client.ask(r#"{"op":"done","domain":"c"}"#);
-    (turn["ticket"].as_u64().unwrap(), turn["token"].as_u64().unwrap())
-}
-
-#[test]
-fn numbers_go_on_rising_when_their_file_is_lost_or_older_also_where_the_history_is_gone() {
-    let mut daemon = Daemon::start();
-    let _directory = daemon.take_directory();
-    let (numbers, older) = (daemon.file("numbers"), daemon.file("older"));
-    fs::copy(&numbers, &older).unwrap();
-    let mut socket = daemon.kill();
-    let mut last = (0, 0);
-    for damage in ["none", "none", "lost", "lost", "older", "lost"] {
-        match damage {
-            "lost" => fs::remove_file(&numbers).unwrap(),
-            "older" => _ = fs::copy(&older, &numbers).unwrap(),
-            _ => {}
-        }
-        let daemon = Daemon::start_with(&socket, &["--history-turns", "0"]).unwrap();
-        for _ in 0..2 {
-            let next = a_turn(&daemon);
-            assert!(next.0 > last.0 && next.1 > last.1, "{damage}: {next:?} after {last:?}");
-            last = next;
-        }
-        socket = daemon.kill();
-    }
-}
-
-#[test]
-fn an_older_copy_of_database_and_mark_is_refused_beside_turns_that_were_given_since() {
-    for kills in [true, false] {
-        let mut daemon = Daemon::start();
-        let _directory = daemon.take_directory();
-        a_turn(&daemon);
-        let end = |mut daemon: Daemon| {
-            if kills {
-                return daemon.kill();
-            }
-            daemon.signal(rustix::process::Signal::TERM);
-            assert!(daemon.wait().success());
-            daemon.socket.clone()
-        };
-        let socket = end(daemon);
-        let (place, older) = (socket.parent().unwrap(), tempfile::tempdir().unwrap());
-        copy(place, older.path());
-        let daemon = Daemon::start_at(&socket);
-        daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
-        end(daemon);
-        let newest = tempfile::tempdir().unwrap();
-        copy(place, newest.path());
-        let put = |from: &Path| {
-            for name in NAMES {
-                _ = fs::remove_file(place.join(name));
-            }
-            copy(from, place);
-        };
-        put(older.path());
-        let [db, log, mark, numbers] = ["seq.db", "seq.db-wal", "seq.mark", "numbers"].map(|name| place.join(name));
-        let (log, mark) = (log.display(), mark.display());
-        assert_eq!(
-            refusal(&socket),
-            format!(
-                "the database {} and {mark} are copies of an earlier time than {}, and turns were given since then: \
-                 restore them and {log} as they were last, or, once no command runs under seq any more, move the \
-                 database and {log} away and empty {mark}",
-                db.display(),
-                numbers.display()
-            )
-        );
-        put(newest.path());
-        let daemon = Daemon::start_at(&socket);
-        assert!(daemon.connect().ask(r#"{"op":"sequence","domain":"a"}"#).contains("queued"));
-        daemon.kill();
-        // What is said to be the way out is one.
-        put(older.path());
-        fs::remove_file(&db).unwrap();
-        _ = fs::remove_file(place.join("seq.db-wal"));
-        fs::write(place.join("seq.mark"), "").unwrap();
-        drop(Daemon::start_at(&socket));
-    }
-}
-
-#[test]
-fn a_start_that_came_no_further_than_the_mark_is_no_reason_to_refuse() {
-    let mut daemon = Daemon::start();
-    let _directory = daemon.take_directory();
-    let (numbers, kept) = (daemon.file("numbers"), daemon.file("kept"));
-    let socket = daemon.kill();
-    fs::copy(&numbers, &kept).unwrap();
-    for _ in 0..3 {
-        let daemon = Daemon::start_at(&socket);
-        a_turn(&daemon);
-        daemon.kill();
-        fs::copy(&kept, &numbers).unwrap();
     }
 }
 
@@ -425,93 +264,6 @@ fn a_directory_that_another_host_uses_is_left_to_it() {
             path.display()
         )
     );
-}
-
-#[test]
-fn what_is_removed_of_the_storage_while_the_daemon_runs_is_put_back() {
-    let all = ["seqd.sock", "seq.db", "seq.db-wal", "seq.mark", "numbers"];
-    for removed in [&all[..], &all[1..], &all[1..2], &all[2..3], &all[3..4], &all[4..]] {
-        let mut daemon = Daemon::start();
-        let _directory = daemon.take_directory();
-        daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
-        let identity = |name: &str| fs::metadata(daemon.file(name)).map(|found| found.ino()).ok();
-        let before: Vec<_> = removed.iter().map(|name| File::open(daemon.file(name)).ok()).collect();
-        let old: Vec<_> = removed.iter().map(|name| identity(name)).collect();
-        for name in removed {
-            fs::remove_file(daemon.file(name)).unwrap();
-        }
-        wire::until("the files are there again", || {
-            removed
-                .iter()
-                .zip(&old)
-                .all(|(name, old)| identity(name).is_some_and(|new| Some(new) != *old))
-                .then_some(())
-        });
-        drop(before);
-        daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
-        let daemon = Daemon::start_at(&daemon.kill());
-        let mut client = daemon.connect();
-        for domain in ["a", "b"] {
-            let asked = client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#));
-            assert!(asked.contains("queued"), "{removed:?}: {asked}");
-        }
-    }
-}
-
-#[test]
-fn whoever_removes_the_storage_again_and_again_does_not_end_the_daemon() {
-    for is_all in [false, true] {
-        let mut daemon = Daemon::start();
-        let _directory = daemon.take_directory();
-        daemon.connect().ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
-        let directory = daemon.socket.parent().unwrap().to_owned();
-        for _ in 0..200 {
-            if is_all {
-                _ = fs::remove_dir_all(&directory);
-                continue;
-            }
-            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-                _ = fs::remove_file(entry.path());
-            }
-        }
-        let all = ["seqd.sock", "life.lock", "seq.db", "seq.db-wal", "seq.mark", "numbers"];
-        wire::until("the files are there again", || all.iter().all(|name| daemon.file(name).exists()).then_some(()));
-        assert!(!daemon.is_gone(), "{}", daemon.log());
-        daemon.connect().ask(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
-        let daemon = Daemon::start_at(&daemon.kill());
-        let mut client = daemon.connect();
-        for domain in ["a", "b"] {
-            let asked = client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#));
-            assert!(asked.contains("queued"), "{is_all}: {asked}");
-        }
-    }
-}
-
-#[test]
-fn a_database_that_is_removed_from_a_full_disk_is_put_back_when_there_is_room() {
-    let home = tempfile::tempdir().unwrap();
-    let full = home.path().join("full");
-    let socket = home.path().join("seq/seqd.sock");
-    let daemon = Daemon::start_with_fault(&socket, &format!("quota:{}", full.display())).unwrap();
-    let mut client = daemon.connect();
-    client.ask(r#"{"op":"sequence","domain":"a","binding":"lease","lease_ms":1000000}"#);
-    fs::write(&full, "").unwrap();
-    for name in ["seqd.sock", "seq.db", "seq.db-wal"] {
-        fs::remove_file(daemon.file(name)).unwrap();
-    }
-    let stalled = client.reply();
-    assert_eq!(stalled["type"], "stalled");
-    assert!(stalled["message"].as_str().unwrap().starts_with("the disk is full"), "{stalled}");
-    client.send(r#"{"op":"sequence","domain":"b","binding":"lease","lease_ms":1000000}"#);
-    assert_eq!(client.reply()["type"], "stalled");
-    assert!(!daemon.file("seq.db").exists());
-    fs::remove_file(&full).unwrap();
-    assert_eq!(client.reply()["type"], "active");
-    let daemon = Daemon::start_at(&daemon.kill());
-    let mut client = daemon.connect();
-    for domain in ["a", "b"] {
-        assert!(client.ask(&format!(r#"{{"op":"sequence","domain":"{domain}"}}"#)).contains("queued"));
-    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -304,4 +304,10 @@ pub(crate) fn until<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
         assert!(start.elapsed() < DEADLINE, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Takes as many descriptors as the system allows.
+pub(crate) fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("the system allows it");
 }
