@@ -106,3 +106,24 @@ fn who_waits_for_several_domains_is_told_which_one_it_waits_for() {
     holder.wait().is_silent(0);
     assert_eq!(waiter.wait().status.code(), Some(0));
 }
+
+#[test]
+fn a_circle_through_a_wait_is_refused_and_spelled_out() {
+    let home = Home::new();
+    let gate = home.gate("gate");
+    let script = |what: &str| format!("echo $SEQ_DOMAIN >>log; read -r line <gate; exec \"$SEQ\" {what}");
+    let waits = home.start(&["run", "-d", "a", "--", "sh", "-c", &script("wait -d b")]);
+    home.await_line("a");
+    let asks = home.start(&["run", "-d", "b", "--", "sh", "-c", &script("run -d a -- true")]);
+    home.await_line("b");
+    gate.open();
+    let (waits, asks) = (waits.wait(), asks.wait());
+    let (refused, lucky, words) = if waits.status.success() {
+        (asks, waits, [" has a and waits for b to be idle; ticket ", " has b and would wait for a\n"])
+    } else {
+        (waits, asks, [" has b and waits for a; ticket ", " has a and would wait for b to be idle\n"])
+    };
+    assert_eq!((refused.status.code(), lucky.status.code()), (Some(125), Some(0)), "{}", refused.stderr());
+    let said = refused.stderr();
+    assert!(said.starts_with("seq: a deadlock: ticket ") && words.iter().all(|part| said.contains(part)), "{said}");
+}

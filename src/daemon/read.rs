@@ -100,7 +100,7 @@ fn wrong_field(request: &mut Map<String, Value>, error: &str) -> String {
         let rest = Value::Object(request.clone());
         let without = serde_json::from_value::<Request>(rest).err().map(|error| error.to_string());
         if without.is_none_or(|other| without_place(&other) != said) {
-            return format!("{name}: {}: see seq-protocol(7)", wrong_value(&value, said));
+            return format!("{name}: {}: see seq-protocol(7)", wrong_value(&name, &value, said));
         }
         request.insert(name, value);
     }
@@ -113,7 +113,7 @@ fn without_place(error: &str) -> &str {
 }
 
 /// What is wrong with the value, in words that are not of one programming language.
-fn wrong_value(value: &Value, said: &str) -> String {
+fn wrong_value(name: &str, value: &Value, said: &str) -> String {
     let shown = shown(value);
     if let Some((_, known)) = said.split_once("unknown variant ").and_then(|(_, said)| said.split_once(", expected ")) {
         return format!("{shown} is not {}", known.replace('`', "\""));
@@ -123,6 +123,7 @@ fn wrong_value(value: &Value, said: &str) -> String {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "u8" => "a whole number from 0 to 255",
+        "u32" if name == "take" => "a whole number from 1 to 4294967295",
         "u32" => "a whole number from 0 to 4294967295",
         "u64" | "usize" => "a whole number from 0",
         // The only one is a priority.
@@ -174,6 +175,7 @@ mod tests {
                 r#"{"op":"sequence","domain":"x","priority":"1"}"#,
                 "priority: \"1\" is not a whole number from -100 to 100",
             ),
+            (r#"{"op":"sequence","domain":"x","take":"x"}"#, "take: \"x\" is not a whole number from 1 to 4294967295"),
         ];
         for (line, words) in cases {
             assert_eq!(said(line), format!("{words}: see seq-protocol(7)"), "{line}");

@@ -284,7 +284,7 @@ pub struct Wait {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_wait_ms: Option<u64>,
     /// The turn that this is asked within, as by a command that runs under it. If that turn has the line, or any turn
-    /// that it is within itself, the answer is `would_deadlock`.
+    /// that it is within itself, or somebody there waits for one of these, the answer is `would_deadlock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<OuterTurn>,
 }

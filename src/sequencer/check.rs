@@ -11,6 +11,7 @@ use crate::protocol::{Domain, Ticket};
 
 use super::connections::Attached;
 use super::line::Line;
+use super::nested::Who;
 use super::ticket::{Entry, State};
 use super::timers::Timer;
 use super::{Obstacle, Sequencer};
@@ -74,6 +75,8 @@ impl Sequencer {
             self.check_line(domain);
             self.check_order(domain, line);
             self.check_slots(domain, line);
+            let inner = line.waits.iter().filter(|wait| self.waits.get(wait).is_some_and(|it| it.parent.is_some()));
+            assert_eq!(line.inner_waits, inner.count(), "waits within turns are counted");
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");
             places += line.order.len();
             known += line.ids.len();
@@ -116,7 +119,7 @@ impl Sequencer {
             if let Some(parent) = parent {
                 children += 1;
                 parents.extend(parent.names().map(|domain| (domain, parent.ticket)));
-                let is_known = self.families.children(parent.ticket).any(|child| child == entry.ticket);
+                let is_known = self.families.children(parent.ticket).any(|child| child == Who::Ticket(entry.ticket));
                 assert!(is_known, "ticket {} is a child of ticket {}", entry.ticket, parent.ticket);
             }
             deadlines += usize::from(entry.deadline().is_some());
@@ -131,9 +134,18 @@ impl Sequencer {
             assert!(self.connections.has(wait.connection, Attached::Wait(*id)));
             assert!(self.lines.get(&wait.domain).is_some_and(|line| line.waits.contains(id)));
             deadlines += usize::from(wait.deadline.is_some());
+            within += usize::from(wait.parent.is_some());
+            if let Some((parent, _)) = wait.parent.and_then(|parent| self.holder(parent)) {
+                children += 1;
+                parents.extend(parent.names().map(|domain| (domain, parent.ticket)));
+                let is_known = self.families.children(parent.ticket).any(|child| child == Who::Wait(*id));
+                assert!(is_known, "a wait is a child of ticket {}", parent.ticket);
+            }
         }
         self.resting.check();
-        let nobody = self.stuck(self.tickets.keys().copied().collect(), None, &[]);
+        let everybody = self.tickets.keys().map(|ticket| Who::Ticket(*ticket));
+        let everybody = everybody.chain(self.waits.keys().map(|wait| Who::Wait(*wait)));
+        let nobody = self.stuck(everybody.collect(), None, &[]);
         assert!(nobody.is_empty(), "these wait for each other: {nobody:?}");
         assert_eq!(self.wide.len(), wide, "whoever stands in several lines is known for that");
         assert_eq!(self.families.len(), (children, parents.len(), within), "families are known");

@@ -2,30 +2,29 @@
 //!
 //! A turn waits for the requests made within it, for it may not end before they do. A request that waits, waits in each
 //! of its lines for whoever has too much there, and for whoever is ahead. A newcomer that would never get its turn is
-//! refused; one who is ahead of others has to be looked at for their sake.
+//! refused; one who is ahead of others has to be looked at for their sake. A `Wait` within a turn waits for everybody in
+//! its line, so whoever comes there from another line has to be looked at as well.
 //!
-//! Without a request that waits within a turn there is no deadlock: all turns end, and all lines have the same order.
-//! A newcomer that is within no turn and ahead of nobody makes none either. So no others pay for this.
+//! Without a request or a `Wait` that waits within a turn there is no deadlock: all turns end, and all lines have the
+//! same order. A newcomer that is within no turn, ahead of nobody, and in no second line makes none either. So no others
+//! pay for this.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use crate::protocol::{Domain, Outcome, Ticket};
 
-use super::nested::{Arrival, is_guest_in};
+use super::nested::{Arrival, Who, is_guest_in};
 use super::reach::Reach;
 use super::refusal::Refusal;
 use super::ticket::Entry;
 use super::{Effect, Sequencer, Wishes};
 
 /// Waiters that stand in more than one line, by line and place.
-pub(super) type Wide = BTreeSet<(Domain, Reverse<i8>, Ticket)>;
+pub(super) type Wide = BTreeSet<(Domain, Rank)>;
 
 /// A place in any line: whoever has a lesser one is ahead.
-pub(super) type Rank = (Reverse<i8>, Ticket);
-
-/// The ticket of a newcomer that has none yet, as far as places are concerned.
-pub(super) const NEWCOMER: Ticket = Ticket(u64::MAX);
+pub(super) type Rank = (Reverse<i8>, Who);
 
 /// Somebody who waits, or a newcomer who would.
 #[derive(Clone, Debug)]
@@ -37,6 +36,17 @@ pub(super) struct Waiter<'a> {
     pub(super) parent: Option<Ticket>,
 }
 
+impl Waiter<'_> {
+    pub(super) fn who(&self) -> Who {
+        self.rank.1
+    }
+
+    /// Whether it waits until its line is idle.
+    fn waits_for_all(&self) -> bool {
+        self.rank.0 == Reverse(i8::MIN)
+    }
+}
+
 /// One of those who would wait for each other.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
@@ -44,10 +54,38 @@ pub(super) struct Link {
     pub(super) pid: u32,
     /// The line in which somebody waits for it.
     pub(super) has: Domain,
-    /// Whether it has slots there; otherwise it is ahead.
-    pub(super) has_slots: bool,
-    /// In which line it waits, or a request within it.
-    pub(super) waits_for: Domain,
+    pub(super) hold: Hold,
+    pub(super) waits_for: Goal,
+}
+
+/// What makes others wait for somebody in a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hold {
+    /// It has slots.
+    Slots,
+    /// It is ahead of them.
+    Place,
+    /// It is there at all, for they wait until nobody is.
+    Presence,
+}
+
+/// What somebody waits for, or a request within its turn.
+#[derive(Clone, Debug)]
+pub(super) struct Goal {
+    pub(super) domain: Domain,
+    /// To be idle, and not only its turn.
+    pub(super) idle: bool,
+}
+
+/// Who of a circle would wait for the newcomer.
+#[derive(Clone, Debug)]
+pub(super) enum Closing {
+    /// The turn that it is made within.
+    Outer,
+    /// One whom it would be ahead of in this line.
+    Passed(Domain),
+    /// One who waits until this line is idle.
+    Entered(Domain),
 }
 
 impl Sequencer {
@@ -55,34 +93,45 @@ impl Sequencer {
     pub(super) fn refusal_of_cycle(&self, arrival: Arrival<'_>, replaced: &[Ticket]) -> Option<Refusal> {
         let wishes = arrival.wishes();
         let parent = self.parent(arrival.request.peer.uid, wishes.within).map(|parent| parent.ticket);
-        let rank = (Reverse(wishes.priority), NEWCOMER);
-        let newcomer = Waiter { rank, wishes, lines: arrival.lines().collect(), parent };
-        if !self.may_make_a_cycle(&newcomer) {
+        let rank = (Reverse(wishes.priority), Who::Newcomer);
+        self.refusal_of_waiting(&Waiter { rank, wishes, lines: arrival.lines().collect(), parent }, replaced)
+    }
+
+    /// Why this newcomer would wait for ever, if so.
+    pub(super) fn refusal_of_waiting(&self, newcomer: &Waiter<'_>, replaced: &[Ticket]) -> Option<Refusal> {
+        if !self.may_make_a_cycle(newcomer) {
             return None;
         }
-        let reach = self.reach(&newcomer, replaced, None);
+        let reach = self.reach(newcomer, replaced, None);
         reach.closed_by?;
-        let reached = reach.tickets().chain([NEWCOMER]).collect();
-        let stuck = self.stuck(reached, Some(&newcomer), replaced);
-        if !stuck.contains(&NEWCOMER) {
+        let reached = reach.members().chain([Who::Newcomer]).collect();
+        let stuck = self.stuck(reached, Some(newcomer), replaced);
+        if !stuck.contains(&Who::Newcomer) {
             return None;
         }
-        self.circle(&newcomer, &self.reach(&newcomer, replaced, Some(&stuck)))
+        self.circle(newcomer, &self.reach(newcomer, replaced, Some(&stuck)))
     }
 
     /// Whether anybody may wait for ever because of somebody who begins to wait now.
     fn may_make_a_cycle(&self, waiter: &Waiter<'_>) -> bool {
         let Reverse(priority) = waiter.rank.0;
-        let is_passed = |domain: &&Domain| {
-            self.lines.get(*domain).is_some_and(|line| line.order.ahead(priority) < line.order.len())
+        let comes_from_elsewhere = waiter.lines.len() > 1;
+        let is_waited_for = |domain: &&Domain| {
+            let Some(line) = self.lines.get(*domain) else { return false };
+            line.order.ahead(priority) < line.order.len() || comes_from_elsewhere && line.inner_waits > 0
         };
-        waiter.parent.is_some() || self.families.has_waiting() && waiter.lines.iter().any(is_passed)
+        waiter.parent.is_some() || self.families.has_waiting() && waiter.lines.iter().any(is_waited_for)
     }
 
     /// After the lines have changed otherwise than by a newcomer: refuses the newest request of each circle that is
-    /// within a turn, so that nobody waits for ever.
+    /// within a turn, or a `Wait` within one, so that nobody waits for ever.
     pub(super) fn break_cycles(&mut self, out: &mut Vec<Effect>) {
-        while let Some((ticket, refusal)) = self.find_cycle() {
+        while let Some((who, refusal)) = self.find_cycle() {
+            if let Who::Wait(id) = who {
+                out.extend(self.remove_wait(id).map(|wait| wait.refuse(&refusal)));
+                continue;
+            }
+            let Some(ticket) = who.ticket() else { return };
             let Some(entry) = self.end(self.now, ticket, Outcome::Deadlock, None, out) else { return };
             out.extend(entry.connection.map(|connection| refusal.tell(connection, entry.about())));
             self.settle_lines_of(&entry, out);
@@ -92,20 +141,24 @@ impl Sequencer {
     /// The like for one that an earlier daemon let in, maybe by another policy.
     pub(super) fn break_cycles_of(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         let entry = self.tickets.get(&ticket).filter(|entry| entry.turn().is_none());
-        if entry.is_some_and(|entry| self.may_make_a_cycle(&self.waiter(entry))) {
+        let may_be_in_one = entry.is_some_and(|entry| {
+            let waiter = self.waiter(entry);
+            self.may_make_a_cycle(&waiter) && self.reach(&waiter, &[], None).closed_by.is_some()
+        });
+        if may_be_in_one {
             self.break_cycles(out);
         }
     }
 
-    fn find_cycle(&self) -> Option<(Ticket, Refusal)> {
+    fn find_cycle(&self) -> Option<(Who, Refusal)> {
         if !self.families.has_waiting() {
             return None;
         }
-        let several_lines = self.wide.iter().map(|(.., ticket)| *ticket);
-        let stuck = self.stuck(self.families.tickets().chain(several_lines).collect(), None, &[]);
-        self.families.newest_waiting().filter(|ticket| stuck.contains(ticket)).find_map(|ticket| {
-            let waiter = self.waiter(self.tickets.get(&ticket)?);
-            Some((ticket, self.circle(&waiter, &self.reach(&waiter, &[], Some(&stuck)))?))
+        let several_lines = self.wide.iter().map(|(_, (_, who))| *who);
+        let stuck = self.stuck(self.families.members().chain(several_lines).collect(), None, &[]);
+        self.families.newest_waiting().filter(|who| stuck.contains(who)).find_map(|who| {
+            let waiter = self.waiter_of(who)?;
+            Some((who, self.circle(&waiter, &self.reach(&waiter, &[], Some(&stuck)))?))
         })
     }
 
@@ -115,35 +168,83 @@ impl Sequencer {
         Waiter { rank: entry.rank(), wishes: entry.wishes(), lines: entry.lines().collect(), parent }
     }
 
+    /// Somebody who waits.
+    pub(super) fn waiter_of(&self, who: Who) -> Option<Waiter<'_>> {
+        match who {
+            Who::Ticket(ticket) => {
+                let entry = self.tickets.get(&ticket).filter(|entry| entry.turn().is_none())?;
+                Some(self.waiter(entry))
+            }
+            Who::Wait(id) => Some(self.waits.get(&id)?.waiter(who)),
+            Who::Newcomer => None,
+        }
+    }
+
     /// Spells out how a waiter would wait for itself, if it would.
     fn circle(&self, waiter: &Waiter<'_>, reach: &Reach<'_>) -> Option<Refusal> {
-        let last = self.tickets.get(&reach.closed_by?)?;
-        let passed = last.meeting(waiter).filter(|_| last.turn().is_none() && last.ticket != waiter.rank.1);
+        let last = reach.closed_by?;
+        let closing = self.closing(waiter, last);
+        let mut goal = match &closing {
+            Closing::Outer => Goal { domain: (*waiter.lines.first()?).clone(), idle: false },
+            Closing::Passed(domain) => Goal { domain: domain.clone(), idle: false },
+            Closing::Entered(domain) => Goal { domain: domain.clone(), idle: true },
+        };
         let mut links: Vec<Link> = Vec::new();
-        let mut would_wait_for: Domain = (*passed.or(waiter.lines.first().copied())?).clone();
-        let mut at = Some(last.ticket);
+        let mut at = Some(last);
         // From the end: what each waits for is known when it is come to.
-        while let Some(ticket) = at {
-            let Some((from, line)) = reach.step(ticket) else { break };
-            if let (Some(has), Some(entry)) = (line, self.tickets.get(&ticket)) {
-                let waits_for = std::mem::replace(&mut would_wait_for, has.clone());
-                let has_slots = entry.turn().is_some() || is_guest_in(entry.guests(), has);
-                links.push(Link { ticket, pid: entry.pid, has: has.clone(), has_slots, waits_for });
+        while let Some(who) = at {
+            let Some((from, line)) = reach.step(who) else { break };
+            let entry = who.ticket().and_then(|ticket| self.tickets.get(&ticket));
+            if let (Some(has), Some(entry)) = (line, entry) {
+                let idle = from.map_or(waiter.waits_for_all(), |from| matches!(from, Who::Wait(_)));
+                let hold = match idle {
+                    _ if entry.turn().is_some() || is_guest_in(entry.guests(), has) => Hold::Slots,
+                    true => Hold::Presence,
+                    false => Hold::Place,
+                };
+                let waits_for = std::mem::replace(&mut goal, Goal { domain: has.clone(), idle });
+                links.push(Link { ticket: entry.ticket, pid: entry.pid, has: has.clone(), hold, waits_for });
             }
             at = *from;
         }
         links.reverse();
-        Some(Refusal::WouldDeadlock { links, passed: passed.cloned(), would_wait_for })
+        Some(Refusal::WouldDeadlock { links, closing, would_wait_for: goal })
+    }
+
+    /// Why `last` waits for `waiter`.
+    fn closing(&self, waiter: &Waiter<'_>, last: Who) -> Closing {
+        let passed = match last {
+            Who::Wait(id) if last != waiter.who() => {
+                return self.waits.get(&id).map_or(Closing::Outer, |wait| Closing::Entered(wait.domain.clone()));
+            }
+            Who::Ticket(ticket) if last != waiter.who() => self.tickets.get(&ticket),
+            _ => None,
+        };
+        let passed = passed.filter(|entry| entry.turn().is_none()).and_then(|entry| entry.meeting(waiter));
+        passed.map_or(Closing::Outer, |domain| Closing::Passed(domain.clone()))
+    }
+
+    /// Whether somebody waits for `waiter`.
+    pub(super) fn waits_for(&self, who: Who, waiter: &Waiter<'_>) -> bool {
+        match who {
+            _ if who == waiter.who() => true,
+            Who::Ticket(ticket) if waiter.parent == Some(ticket) => true,
+            Who::Ticket(ticket) => self.tickets.get(&ticket).is_some_and(|entry| entry.waits_behind(waiter)),
+            Who::Wait(id) if !waiter.waits_for_all() => {
+                self.waits.get(&id).is_some_and(|wait| waiter.lines.contains(&&wait.domain))
+            }
+            Who::Wait(_) | Who::Newcomer => false,
+        }
     }
 }
 
 impl Entry {
     pub(super) fn rank(&self) -> Rank {
-        (Reverse(self.wishes().priority), self.ticket)
+        (Reverse(self.wishes().priority), Who::Ticket(self.ticket))
     }
 
     /// Whether it waits behind `waiter` in a line.
-    pub(super) fn waits_behind(&self, waiter: &Waiter<'_>) -> bool {
+    fn waits_behind(&self, waiter: &Waiter<'_>) -> bool {
         self.turn().is_none() && self.rank() > waiter.rank && self.meeting(waiter).is_some()
     }
 

@@ -103,15 +103,13 @@ pub struct Wishes {
     pub within: Option<Within>,
 }
 
-static PLAIN: Wishes = Wishes {
-    take: 1,
-    shared: false,
-    priority: 0,
-    supersede: None,
-    cancel_running: false,
-    also: Vec::new(),
-    within: None,
-};
+static PLAIN: Wishes = taking(1);
+
+static WHOLE: Wishes = taking(u32::MAX);
+
+const fn taking(take: u32) -> Wishes {
+    Wishes { take, shared: false, priority: 0, supersede: None, cancel_running: false, also: Vec::new(), within: None }
+}
 
 impl Default for Wishes {
     fn default() -> Wishes {
@@ -123,6 +121,11 @@ impl Wishes {
     /// Nothing out of the ordinary.
     pub(super) fn plain() -> &'static Wishes {
         &PLAIN
+    }
+
+    /// What a `Wait` is like: it waits until all of its line is free.
+    pub(super) fn whole() -> &'static Wishes {
+        &WHOLE
     }
 
     /// Whether it is named with its lines, the first and all others, in whatever order.

@@ -112,7 +112,8 @@ pub enum Input {
         domain: Domain,
         /// How long at most.
         max_wait: Option<Duration>,
-        /// The turn that it is asked within. Refused with `would_deadlock` if that has the line, or any turn around it.
+        /// The turn that it is asked within, which goes on until this is answered. Refused with `would_deadlock` if it
+        /// would wait for that turn, or for any around it, by way of others too.
         within: Option<Within>,
         /// Repeated in the reply.
         request_id: Option<String>,

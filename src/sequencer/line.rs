@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) ids: HashMap<RequestId, Ticket, FixedHasher>,
     /// The `Wait`s to answer once it is idle.
     pub(super) waits: BTreeSet<u64>,
+    /// How many of these were made within a turn.
+    pub(super) inner_waits: usize,
     pub(super) round: Round,
     /// How long the last turns took that ended by `done`, oldest first.
     pub(super) runs: VecDeque<Duration>,

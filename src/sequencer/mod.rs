@@ -222,7 +222,7 @@ impl Sequencer {
             }
             Input::Wait { connection, peer, domain, max_wait, within, request_id } => {
                 let deadline = max_wait.map(|max_wait| now + max_wait);
-                let wait = PendingWait { connection, domain, request_id, since: now, deadline };
+                let wait = PendingWait { connection, domain, request_id, since: now, deadline, parent: None };
                 self.wait(wait, (peer.uid, within), out);
             }
             Input::Found { ticket, pid } => self.found(ticket, pid, out),

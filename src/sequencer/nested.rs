@@ -73,18 +73,35 @@ pub(super) struct Hosting {
     pub(super) guests: BTreeSet<Ticket>,
 }
 
-/// Which turn has which requests made within it.
+/// Somebody who may wait for others, in the order of those who are alike otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Who {
+    /// A request, which waits or has its turn.
+    Ticket(Ticket),
+    /// One that has no ticket yet, or a `Wait` that has no number yet.
+    Newcomer,
+    /// A `Wait`: it is behind all others in its line.
+    Wait(u64),
+}
+
+impl Who {
+    pub(super) fn ticket(self) -> Option<Ticket> {
+        if let Who::Ticket(ticket) = self { Some(ticket) } else { None }
+    }
+}
+
+/// Which turn has which requests and `Wait`s made within it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Families {
-    children: BTreeMap<Ticket, BTreeSet<Ticket>>,
+    children: BTreeMap<Ticket, BTreeSet<Who>>,
     /// Every turn that has children, by each of its lines.
     parents: BTreeSet<(Domain, Ticket)>,
     /// Those who wait and were made within a turn, which may have ended since.
-    waiting: BTreeSet<Ticket>,
+    waiting: BTreeSet<Who>,
 }
 
 impl Families {
-    pub(super) fn children(&self, parent: Ticket) -> impl Iterator<Item = Ticket> + '_ {
+    pub(super) fn children(&self, parent: Ticket) -> impl Iterator<Item = Who> + '_ {
         self.children.get(&parent).into_iter().flatten().copied()
     }
 
@@ -95,31 +112,31 @@ impl Families {
     }
 
     /// Every parent, every child, and whoever waits and was one.
-    pub(super) fn tickets(&self) -> impl Iterator<Item = Ticket> + '_ {
-        let families = self.children.iter().flat_map(|(parent, children)| children.iter().chain([parent]));
-        families.chain(&self.waiting).copied()
+    pub(super) fn members(&self) -> impl Iterator<Item = Who> + '_ {
+        let parents = self.children.keys().map(|parent| Who::Ticket(*parent));
+        parents.chain(self.children.values().flatten().copied()).chain(self.waiting.iter().copied())
     }
 
     pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Those who wait, the newest first.
-    pub(super) fn newest_waiting(&self) -> impl Iterator<Item = Ticket> + '_ {
+    /// Those who wait, the newest first; and before them the `Wait`s, which have no place to lose.
+    pub(super) fn newest_waiting(&self) -> impl Iterator<Item = Who> + '_ {
         self.waiting.iter().rev().copied()
     }
 
     pub(super) fn begins_to_wait(&mut self, entry: &Entry) {
         if entry.is_within() {
-            self.waiting.insert(entry.ticket);
+            self.waiting.insert(Who::Ticket(entry.ticket));
         }
     }
 
-    pub(super) fn waits_no_more(&mut self, ticket: Ticket) {
-        self.waiting.remove(&ticket);
+    pub(super) fn waits_no_more(&mut self, who: Who) {
+        self.waiting.remove(&who);
     }
 
-    fn enter(&mut self, parent: &Entry, child: Ticket) {
+    fn enter(&mut self, parent: &Entry, child: Who) {
         self.children.entry(parent.ticket).or_default().insert(child);
         self.parents.extend(parent.names().map(|domain| (domain.clone(), parent.ticket)));
     }
@@ -180,18 +197,37 @@ impl Sequencer {
     pub(super) fn enter_family(&mut self, uid: u32, within: Option<Within>, child: Ticket) {
         let Some(parent) = self.parent(uid, within).map(|parent| parent.ticket) else { return };
         if let Some(parent) = self.tickets.get(&parent) {
-            self.families.enter(parent, child);
+            self.families.enter(parent, Who::Ticket(child));
         }
+    }
+
+    /// A `Wait` begins within a turn.
+    pub(super) fn begin_inner_wait(&mut self, parent: Ticket, wait: u64) {
+        if let Some(parent) = self.tickets.get(&parent) {
+            self.families.enter(parent, Who::Wait(wait));
+            self.families.waiting.insert(Who::Wait(wait));
+        }
+    }
+
+    /// A `Wait` that was made within a turn is over.
+    pub(super) fn end_inner_wait(&mut self, parent: Ticket, wait: u64) {
+        self.families.waits_no_more(Who::Wait(wait));
+        self.leave_parent(parent, Who::Wait(wait));
     }
 
     /// A ticket that has ended is nobody's child, and nobody's parent.
     pub(super) fn leave_family(&mut self, entry: &Entry) {
         self.families.forget(entry);
-        let Some(Within { ticket, .. }) = entry.wishes().within else { return };
-        let Some(children) = self.families.children.get_mut(&ticket) else { return };
-        children.remove(&entry.ticket);
+        if let Some(Within { ticket, .. }) = entry.wishes().within {
+            self.leave_parent(ticket, Who::Ticket(entry.ticket));
+        }
+    }
+
+    fn leave_parent(&mut self, parent: Ticket, child: Who) {
+        let Some(children) = self.families.children.get_mut(&parent) else { return };
+        children.remove(&child);
         if children.is_empty()
-            && let Some(parent) = self.tickets.get(&ticket)
+            && let Some(parent) = self.tickets.get(&parent)
         {
             self.families.forget(parent);
         }

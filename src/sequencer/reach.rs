@@ -1,16 +1,18 @@
 //! Whom somebody waits for, and whom those wait for in turn.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::{Domain, Ticket};
 
 use super::Sequencer;
 use super::cycle::{Rank, Waiter};
+use super::nested::Who;
 
-/// How the search came to a ticket: from whom, if not from the waiter itself, and in which line that waits for it;
+/// How the search came to somebody: from whom, if not from the waiter itself, and in which line that waits for it;
 /// none if it was made within that.
-type Step = (Option<Ticket>, Option<Domain>);
+type Step = (Option<Who>, Option<Domain>);
 
 /// All that a waiter may have to wait for.
 pub(super) struct Reach<'a> {
@@ -18,32 +20,33 @@ pub(super) struct Reach<'a> {
     /// Those who are as good as gone.
     replaced: &'a [Ticket],
     /// If it is known who never goes on: only those, and only where somebody really waits for them.
-    stuck: Option<&'a BTreeSet<Ticket>>,
-    came_from: BTreeMap<Ticket, Step>,
+    stuck: Option<&'a BTreeSet<Who>>,
+    came_from: BTreeMap<Who, Step>,
     /// How far each line has been looked at.
     seen: BTreeMap<Domain, Rank>,
     /// Who is not gone on from yet.
-    open: Vec<Ticket>,
+    open: Vec<Who>,
     /// Who was come to first of those that wait for the waiter.
-    pub(super) closed_by: Option<Ticket>,
+    pub(super) closed_by: Option<Who>,
 }
 
 impl Reach<'_> {
-    pub(super) fn tickets(&self) -> impl Iterator<Item = Ticket> + '_ {
+    pub(super) fn members(&self) -> impl Iterator<Item = Who> + '_ {
         self.came_from.keys().copied()
     }
 
-    pub(super) fn step(&self, ticket: Ticket) -> Option<&Step> {
-        self.came_from.get(&ticket)
+    pub(super) fn step(&self, who: Who) -> Option<&Step> {
+        self.came_from.get(&who)
     }
 
-    fn come_to(&mut self, ticket: Ticket, step: Step) {
-        if self.replaced.contains(&ticket) || self.stuck.is_some_and(|stuck| !stuck.contains(&ticket)) {
+    fn come_to(&mut self, who: Who, step: Step) {
+        let is_replaced = who.ticket().is_some_and(|ticket| self.replaced.contains(&ticket));
+        if is_replaced || self.stuck.is_some_and(|stuck| !stuck.contains(&who)) {
             return;
         }
-        if let std::collections::btree_map::Entry::Vacant(vacant) = self.came_from.entry(ticket) {
+        if let Entry::Vacant(vacant) = self.came_from.entry(who) {
             vacant.insert(step);
-            self.open.push(ticket);
+            self.open.push(who);
         }
     }
 }
@@ -54,46 +57,43 @@ impl Sequencer {
         &self,
         waiter: &'a Waiter<'a>,
         replaced: &'a [Ticket],
-        stuck: Option<&'a BTreeSet<Ticket>>,
+        stuck: Option<&'a BTreeSet<Who>>,
     ) -> Reach<'a> {
         let (came_from, seen, open) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let mut reach = Reach { waiter, replaced, stuck, came_from, seen, open, closed_by: None };
         self.look_from(waiter, None, &mut reach);
-        while let Some(ticket) = reach.open.pop() {
-            let Some(entry) = self.tickets.get(&ticket) else { continue };
-            let is_itself = waiter.parent == Some(ticket) || waiter.rank.1 == ticket;
-            if is_itself || entry.waits_behind(waiter) {
-                reach.closed_by = reach.closed_by.or(Some(ticket));
+        while let Some(who) = reach.open.pop() {
+            if self.waits_for(who, waiter) {
+                reach.closed_by = reach.closed_by.or(Some(who));
             }
-            if entry.turn().is_some() {
-                for child in self.families.children(ticket) {
-                    reach.come_to(child, (Some(ticket), None));
+            if let Some(waiter) = self.waiter_of(who) {
+                self.look_from(&waiter, Some(who), &mut reach);
+            } else if let Some(turn) = who.ticket() {
+                for child in self.families.children(turn) {
+                    reach.come_to(child, (Some(who), None));
                 }
-            } else {
-                self.look_from(&self.waiter(entry), Some(ticket), &mut reach);
             }
         }
         reach
     }
 
-    fn look_from(&self, waiter: &Waiter<'_>, from: Option<Ticket>, reach: &mut Reach<'_>) {
+    fn look_from(&self, waiter: &Waiter<'_>, from: Option<Who>, reach: &mut Reach<'_>) {
         for domain in &waiter.lines {
             self.look_at(domain, waiter, from, reach);
         }
     }
 
     /// Comes to whoever has slots in a line, and to whoever is ahead there.
-    fn look_at(&self, domain: &Domain, waiter: &Waiter<'_>, from: Option<Ticket>, reach: &mut Reach<'_>) {
+    fn look_at(&self, domain: &Domain, waiter: &Waiter<'_>, from: Option<Who>, reach: &mut Reach<'_>) {
         let Some(line) = self.lines.get(domain) else { return };
         let before = reach.seen.get(domain).copied();
-        let (priority, ticket) = before.unwrap_or((Reverse(i8::MAX), Ticket(0)));
-        if before.is_some() && waiter.rank <= (priority, ticket) {
+        let seen = before.unwrap_or((Reverse(i8::MAX), Who::Ticket(Ticket(0))));
+        if before.is_some() && waiter.rank <= seen {
             return;
         }
         reach.seen.insert(domain.clone(), waiter.rank);
-        let ahead = (domain.clone(), priority, ticket)..(domain.clone(), waiter.rank.0, waiter.rank.1);
-        for (.., ticket) in self.wide.range(ahead) {
-            reach.come_to(*ticket, (from, Some(domain.clone())));
+        for (_, (_, who)) in self.wide.range((domain.clone(), seen)..(domain.clone(), waiter.rank)) {
+            reach.come_to(*who, (from, Some(domain.clone())));
         }
         let looks_for_slots = match reach.stuck {
             None => before.is_none(),
@@ -102,7 +102,7 @@ impl Sequencer {
         if looks_for_slots {
             let guests = line.hosting.values().flat_map(|hosting| hosting.guests.iter().copied());
             for ticket in self.parents_in(domain, Some(reach.waiter)).chain(guests) {
-                reach.come_to(ticket, (from, Some(domain.clone())));
+                reach.come_to(Who::Ticket(ticket), (from, Some(domain.clone())));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::{show_duration, show_wait};
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
-use super::cycle::Link;
+use super::cycle::{Closing, Goal, Hold, Link};
 use super::{ConnectionId, Effect, PolicyValue, Successor, Which};
 
 /// A refusal, or the end of a ticket that its client did not ask for, with what there is to say about it.
@@ -35,7 +35,7 @@ pub(super) enum Refusal {
     RequestIdTaken { domain: Domain, request_id: RequestId },
     SharedOutside { domain: Domain, host: Ticket },
     TakesMoreThanOuter { domain: Domain, take: u32, host: Ticket, has: u32 },
-    WouldDeadlock { links: Vec<Link>, passed: Option<Domain>, would_wait_for: Domain },
+    WouldDeadlock { links: Vec<Link>, closing: Closing, would_wait_for: Goal },
     WaitsForOuter { domain: Domain, outer: Ticket, pid: u32 },
     OtherLines { request_id: RequestId, ticket: Ticket },
     NotFound { which: Which },
@@ -181,8 +181,8 @@ impl fmt::Display for Refusal {
             }
             Refusal::SharedOutside { domain, host } => shared_outside(domain, *host, f),
             Refusal::TakesMoreThanOuter { domain, take, host, has } => takes_more(domain, *take, (*host, *has), f),
-            Refusal::WouldDeadlock { links, passed, would_wait_for } => {
-                would_deadlock(links, (passed.as_ref(), would_wait_for), f)
+            Refusal::WouldDeadlock { links, closing, would_wait_for } => {
+                would_deadlock(links, (closing, would_wait_for), f)
             }
             Refusal::WaitsForOuter { domain, outer, pid } => waits_for_outer(domain, (*outer, *pid), f),
             Refusal::OtherLines { request_id, ticket } => {
@@ -261,13 +261,17 @@ fn takes_more(domain: &Domain, take: u32, (host, has): (Ticket, u32), f: &mut fm
 
 fn would_deadlock(
     links: &[Link],
-    (passed, would_wait_for): (Option<&Domain>, &Domain),
+    (closing, would_wait_for): (&Closing, &Goal),
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     f.write_str("a deadlock: ")?;
-    for (index, Link { ticket, pid, has, has_slots, waits_for }) in links.iter().enumerate() {
-        let has = if *has_slots { format!("has {has}") } else { format!("is ahead in {has}") };
-        let is_last = index + 1 == links.len() && passed.is_none();
+    for (index, Link { ticket, pid, has, hold, waits_for }) in links.iter().enumerate() {
+        let has = match hold {
+            Hold::Slots => format!("has {has}"),
+            Hold::Place => format!("is ahead in {has}"),
+            Hold::Presence => format!("stands in {has}"),
+        };
+        let is_last = index + 1 == links.len() && matches!(closing, Closing::Outer);
         let separator = if index > 0 { "; " } else { "" };
         if is_last {
             write!(f, "{separator}ticket {ticket} (pid {pid}) {has} and would wait for {would_wait_for}")?;
@@ -275,9 +279,17 @@ fn would_deadlock(
             write!(f, "{separator}ticket {ticket} (pid {pid}) {has} and waits for {waits_for}")?;
         }
     }
-    match passed {
-        Some(passed) => write!(f, "; this request would be ahead in {passed} and wait for {would_wait_for}"),
-        None => Ok(()),
+    match closing {
+        Closing::Outer => Ok(()),
+        Closing::Passed(line) => write!(f, "; this request would be ahead in {line} and wait for {would_wait_for}"),
+        Closing::Entered(line) => write!(f, "; this request would stand in {line} and wait for {would_wait_for}"),
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let idle = if self.idle { " to be idle" } else { "" };
+        write!(f, "{}{idle}", self.domain)
     }
 }
 

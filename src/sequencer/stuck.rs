@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::{Domain, Ticket};
 
-use super::cycle::{NEWCOMER, Rank, Waiter};
+use super::cycle::{Rank, Waiter};
 use super::line::Line;
+use super::nested::Who;
 use super::{Sequencer, Wishes};
 
 /// What those who are stuck leave of a line.
@@ -39,33 +40,32 @@ impl Room {
 }
 
 impl Sequencer {
-    /// Those of `tickets` who never go on. They must be all on whom any of them depends; with a newcomer among them,
-    /// as [`NEWCOMER`], all on whom that depends will do.
+    /// Those of `members` who never go on. They must be all on whom any of them depends; with a newcomer among them, all
+    /// on whom that depends will do.
     pub(super) fn stuck(
         &self,
-        mut tickets: BTreeSet<Ticket>,
+        mut members: BTreeSet<Who>,
         newcomer: Option<&Waiter<'_>>,
         replaced: &[Ticket],
-    ) -> BTreeSet<Ticket> {
-        let known = tickets.iter().filter_map(|ticket| self.tickets.get(ticket));
-        let (turns, waiters): (Vec<_>, Vec<_>) = known.partition(|entry| entry.turn().is_some());
-        let turns: Vec<Ticket> = turns.into_iter().map(|entry| entry.ticket).collect();
-        let mut waiters: Vec<Waiter<'_>> = waiters.into_iter().map(|entry| self.waiter(entry)).collect();
+    ) -> BTreeSet<Who> {
+        let tickets = members.iter().filter_map(|who| who.ticket());
+        let turns: Vec<Ticket> = tickets.filter(|ticket| self.holder(*ticket).is_some()).collect();
+        let mut waiters: Vec<Waiter<'_>> = members.iter().filter_map(|who| self.waiter_of(*who)).collect();
         waiters.extend(newcomer.cloned());
         waiters.sort_unstable_by_key(|waiter| waiter.rank);
         loop {
-            let before = tickets.len();
+            let before = members.len();
             for turn in &turns {
                 let is_parent = newcomer.is_some_and(|newcomer| newcomer.parent == Some(*turn));
-                let waits = is_parent && tickets.contains(&NEWCOMER)
-                    || self.families.children(*turn).any(|child| tickets.contains(&child));
+                let waits = is_parent && members.contains(&Who::Newcomer)
+                    || self.families.children(*turn).any(|child| members.contains(&child));
                 if !waits {
-                    tickets.remove(turn);
+                    members.remove(&Who::Ticket(*turn));
                 }
             }
-            self.let_in(&waiters, newcomer, replaced, &mut tickets);
-            if tickets.len() == before {
-                return tickets;
+            self.let_in(&waiters, newcomer, replaced, &mut members);
+            if members.len() == before {
+                return members;
             }
         }
     }
@@ -76,13 +76,13 @@ impl Sequencer {
         waiters: &[Waiter<'_>],
         newcomer: Option<&Waiter<'_>>,
         replaced: &[Ticket],
-        stuck: &mut BTreeSet<Ticket>,
+        stuck: &mut BTreeSet<Who>,
     ) {
         let mut rooms: BTreeMap<&Domain, Room> = BTreeMap::new();
         // Lines in which somebody who is stuck is ahead of whoever is still to come.
         let mut blocked: BTreeSet<&Domain> = BTreeSet::new();
         for waiter in waiters {
-            if !stuck.contains(&waiter.rank.1) {
+            if !stuck.contains(&waiter.who()) {
                 continue;
             }
             let is_held_up = waiter.lines.iter().any(|domain| {
@@ -92,7 +92,7 @@ impl Sequencer {
             if is_held_up {
                 blocked.extend(waiter.lines.iter().copied());
             } else {
-                stuck.remove(&waiter.rank.1);
+                stuck.remove(&waiter.who());
             }
         }
     }
@@ -101,7 +101,7 @@ impl Sequencer {
     pub(super) fn room(
         &self,
         domain: &Domain,
-        stuck: &BTreeSet<Ticket>,
+        stuck: &BTreeSet<Who>,
         newcomer: Option<&Waiter<'_>>,
         replaced: &[Ticket],
     ) -> Room {
@@ -126,11 +126,11 @@ impl Sequencer {
         &'a self,
         domain: &'a Domain,
         line: &'a Line,
-        stuck: &'a BTreeSet<Ticket>,
+        stuck: &'a BTreeSet<Who>,
         newcomer: Option<&Waiter<'_>>,
         replaced: &'a [Ticket],
     ) -> impl Iterator<Item = (u32, bool)> + 'a {
-        let is_stuck = |ticket: &Ticket| stuck.contains(ticket) && !replaced.contains(ticket);
+        let is_stuck = |ticket: &Ticket| stuck.contains(&Who::Ticket(*ticket)) && !replaced.contains(ticket);
         let hosting = line
             .hosting
             .iter()

@@ -7,6 +7,7 @@ use crate::protocol::{Binding, Domain, Idle, Outcome, Reply, Ticket, Token};
 
 use super::connections::Attached;
 use super::line::Line;
+use super::nested::Who;
 use super::refusal::Refusal;
 use super::ticket::{Entry, State, Turn};
 use super::timers::Timer;
@@ -215,18 +216,18 @@ impl Sequencer {
     pub(super) fn note_waiter(&mut self, entry: &Entry) {
         self.families.begins_to_wait(entry);
         if entry.lines().nth(1).is_some() {
-            let (priority, ticket) = entry.rank();
-            self.wide.extend(entry.lines().map(|domain| (domain.clone(), priority, ticket)));
+            let rank = entry.rank();
+            self.wide.extend(entry.lines().map(|domain| (domain.clone(), rank)));
         }
     }
 
     /// It waits no more.
     fn forget_waiter(&mut self, entry: &Entry) {
-        self.families.waits_no_more(entry.ticket);
+        self.families.waits_no_more(Who::Ticket(entry.ticket));
         if entry.lines().nth(1).is_some() {
-            let (priority, ticket) = entry.rank();
+            let rank = entry.rank();
             for domain in entry.lines() {
-                self.wide.remove(&(domain.clone(), priority, ticket));
+                self.wide.remove(&(domain.clone(), rank));
             }
         }
     }

@@ -1,16 +1,21 @@
 //! Waiting until a domain is idle.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{Domain, Idle, Reply};
+use crate::protocol::{Domain, Idle, Reply, Ticket};
 
 use super::connections::Attached;
+use super::cycle::Waiter;
 use super::leaving::Leaving;
+use super::line::Line;
+use super::nested::Who;
 use super::refusal::{About, Refusal};
 use super::ticket::Entry;
 use super::timers::Timer;
-use super::{ConnectionId, Effect, Sequencer, Within};
+use super::{ConnectionId, Effect, Sequencer, Wishes, Within};
 
 /// A `Wait` that is not answered yet. Its domain is in use as long as it is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,18 +25,27 @@ pub(super) struct PendingWait {
     pub(super) request_id: Option<String>,
     pub(super) since: Time,
     pub(super) deadline: Option<Time>,
+    /// The turn that it was made within, which may have ended since.
+    pub(super) parent: Option<Ticket>,
 }
 
 impl PendingWait {
-    fn refuse(self, refusal: &Refusal) -> Effect {
+    pub(super) fn refuse(self, refusal: &Refusal) -> Effect {
         let about = About { domain: Some(self.domain), request_id: self.request_id, ticket: None };
         refusal.tell(self.connection, about)
+    }
+
+    /// It stands behind everybody in its line, and nobody waits for it but the turn that it was made within.
+    pub(super) fn waiter(&self, who: Who) -> Waiter<'_> {
+        let (rank, wishes) = ((Reverse(i8::MIN), who), Wishes::whole());
+        Waiter { rank, wishes, lines: vec![&self.domain], parent: self.parent }
     }
 }
 
 impl Sequencer {
-    pub(super) fn wait(&mut self, wait: PendingWait, (uid, within): (u32, Option<Within>), out: &mut Vec<Effect>) {
+    pub(super) fn wait(&mut self, mut wait: PendingWait, (uid, within): (u32, Option<Within>), out: &mut Vec<Effect>) {
         let PendingWait { connection, deadline, .. } = wait;
+        wait.parent = self.parent(uid, within).map(|parent| parent.ticket);
         if self.leaving != Leaving::Not {
             out.push(wait.refuse(&Refusal::Leaving));
             return;
@@ -41,8 +55,11 @@ impl Sequencer {
             out.push(Effect::Tell { connection, reply });
             return;
         }
-        let refusal = self.refusal_of_one_more(connection);
-        if let Some(refusal) = refusal.or_else(|| self.refusal_of_wait_within(&wait.domain, (uid, within))) {
+        let refusal = self
+            .refusal_of_one_more(connection)
+            .or_else(|| self.refusal_of_wait_within(&wait.domain, (uid, within)))
+            .or_else(|| self.refusal_of_waiting(&wait.waiter(Who::Newcomer), &[]));
+        if let Some(refusal) = refusal {
             out.push(wait.refuse(&refusal));
             return;
         }
@@ -50,7 +67,13 @@ impl Sequencer {
         self.next_wait += 1;
         self.timers.set(deadline, Timer::Wait(id));
         self.connections.attach(connection, Attached::Wait(id));
-        self.lines.entry(wait.domain.clone()).or_default().waits.insert(id);
+        if let Some(line) = self.lines.get_mut(&wait.domain) {
+            line.waits.insert(id);
+            line.inner_waits += usize::from(wait.parent.is_some());
+        }
+        if let Some(parent) = wait.parent {
+            self.begin_inner_wait(parent, id);
+        }
         self.waits.insert(id, wait);
     }
 
@@ -81,8 +104,12 @@ impl Sequencer {
         let wait = self.waits.remove(&id)?;
         self.timers.clear(wait.deadline, Timer::Wait(id));
         self.connections.detach(wait.connection, Attached::Wait(id));
-        if let Some(line) = self.lines.get_mut(&wait.domain) {
-            line.waits.remove(&id);
+        if let Some(Line { waits, inner_waits, .. }) = self.lines.get_mut(&wait.domain) {
+            waits.remove(&id);
+            *inner_waits -= usize::from(wait.parent.is_some());
+        }
+        if let Some(parent) = wait.parent {
+            self.end_inner_wait(parent, id);
         }
         Some(wait)
     }

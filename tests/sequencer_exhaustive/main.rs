@@ -7,8 +7,8 @@ mod witness;
 use std::time::Duration;
 
 use seq::clock::Time;
-use seq::protocol::{Binding, Domain, RequestId, Ticket, Token};
-use seq::sequencer::{ConnectionId, Enqueue, Input, Peer, Restored, Secret, Sequencer, Which, Wishes};
+use seq::protocol::{Binding, Domain, ErrorCode, Reply, RequestId, Ticket, Token};
+use seq::sequencer::{ConnectionId, Effect, Enqueue, Input, Peer, Restored, Secret, Sequencer, Which, Wishes, Within};
 
 use witness::Witness;
 
@@ -50,6 +50,17 @@ enum Operation {
         client: u64,
         domain: &'static str,
     },
+    /// What runs under the turn in `outer` asks for a turn, or waits until a domain is idle.
+    AskWithin {
+        outer: &'static str,
+        client: u64,
+        domain: &'static str,
+    },
+    WaitWithin {
+        outer: &'static str,
+        client: u64,
+        domain: &'static str,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +72,9 @@ enum Options {
     Pipe,
 }
 
-use Operation::{ASecondLater, Ask, Cancel, ClientEnds, Crash, Disconnect, DoneByHolder, PipeClosed, Resume};
+use Operation::{
+    ASecondLater, Ask, AskWithin, Cancel, ClientEnds, Crash, Disconnect, DoneByHolder, PipeClosed, Resume, WaitWithin,
+};
 
 #[test]
 fn three_clients_in_one_domain() {
@@ -106,6 +119,22 @@ fn two_clients_over_daemons_that_die() {
         Resume { client: 1, domain },
         Resume { client: 2, domain },
         ClientEnds { client: 1, domain },
+    ]);
+}
+
+#[test]
+fn what_runs_under_two_turns_waits_for_the_other_one() {
+    let (one, other) = ("foo.com", "bar.org");
+    every_sequence(&[
+        Ask { client: 1, domain: one, options: Options::Plain },
+        Ask { client: 2, domain: other, options: Options::Plain },
+        Ask { client: 3, domain: other, options: Options::Plain },
+        AskWithin { outer: one, client: 4, domain: other },
+        AskWithin { outer: other, client: 5, domain: one },
+        WaitWithin { outer: one, client: 6, domain: other },
+        WaitWithin { outer: other, client: 7, domain: one },
+        DoneByHolder { domain: one },
+        Disconnect { client: 4 },
     ]);
 }
 
@@ -197,6 +226,8 @@ struct State {
     witness: Witness,
     /// As it was written before the last step.
     written: Written,
+    /// The clients that have waited until a domain is idle, each with the turn that it was within.
+    waits: Vec<(u64, Ticket)>,
     now: Time,
 }
 
@@ -210,22 +241,76 @@ struct Written {
 impl State {
     fn new() -> State {
         let sequencer = Sequencer::new(Ticket(1), Token(1));
-        State { sequencer, witness: Witness::default(), written: Written::default(), now: Time::ZERO }
+        let (witness, written) = (Witness::default(), Written::default());
+        State { sequencer, witness, written, waits: Vec::new(), now: Time::ZERO }
     }
 
     fn step(&mut self, operation: Operation) {
         if let Crash { last_is_written } = operation {
             return self.crash(last_is_written);
         }
+        if let AskWithin { outer, domain, .. } = operation
+            && self.is_within(outer, domain)
+        {
+            // It has the turn already, which the witness would take for two.
+            return;
+        }
         self.written = self.write();
         let mut effects = Vec::new();
         if let ASecondLater = operation {
             self.now = self.now + SECOND;
         }
-        self.sequencer.handle(self.now, self.input(operation), &mut effects);
+        let input = self.input(operation);
+        self.sequencer.handle(self.now, input.clone(), &mut effects);
         self.witness.watch(&effects);
+        if let WaitWithin { client, outer, .. } = operation
+            && effects.is_empty()
+        {
+            self.waits.extend(self.witness.holder_of(outer).map(|outer| (client, outer)));
+        }
+        if let AskWithin { outer, .. } | WaitWithin { outer, .. } = operation {
+            self.look_ahead(outer, &input, &effects);
+        }
         self.sequencer.check_invariants();
         self.witness.compare(&self.sequencer);
+    }
+
+    /// Somebody within a turn would wait. If it was refused, it would have waited for ever; if not, all goes on.
+    fn look_ahead(&self, outer: &str, input: &Input, effects: &[Effect]) {
+        let is_refused = |effect: &Effect| matches!(effect, Effect::Tell { reply: Reply::Error(error), .. } if error.code == ErrorCode::WouldDeadlock);
+        let mut ahead = self.sequencer.clone();
+        if !effects.iter().any(is_refused) {
+            self.go_on(&mut ahead, None);
+            assert_eq!(ahead.counts().domains, 0, "somebody waits for ever");
+            return;
+        }
+        self.go_on(&mut ahead, self.witness.holder_of(outer));
+        let mut effects = Vec::new();
+        ahead.handle(self.now, input.clone(), &mut effects);
+        assert!(effects.iter().any(is_refused), "it was refused, and now it goes on: {effects:?}");
+    }
+
+    /// Gives back every turn within which nobody waits, again and again, but for one.
+    fn go_on(&self, sequencer: &mut Sequencer, kept: Option<Ticket>) {
+        loop {
+            let all = sequencer.view(None, usize::MAX, false);
+            let within: Vec<Ticket> = all
+                .iter()
+                .flat_map(|line| line.waiters.iter().chain(line.holders.iter().map(|(view, ..)| view)))
+                .filter_map(|view| Some(view.wishes.within?.ticket))
+                .chain(self.waits_within(sequencer))
+                .collect();
+            let holders = all.iter().flat_map(|line| &line.holders).map(|(view, ..)| view.ticket);
+            let next = holders.filter(|holder| Some(*holder) != kept && !within.contains(holder)).min();
+            let Some(next) = next else { return };
+            sequencer.handle(self.now, done(next), &mut Vec::new());
+        }
+    }
+
+    /// The turns within which there is a `Wait` that is not answered.
+    fn waits_within<'a>(&'a self, sequencer: &'a Sequencer) -> impl Iterator<Item = Ticket> + 'a {
+        let pending = self.waits.iter().filter(|(client, _)| sequencer.is_in_use(ConnectionId(*client)));
+        pending.map(|(_, outer)| *outer)
     }
 
     fn write(&self) -> Written {
@@ -257,14 +342,19 @@ impl State {
     fn input(&self, operation: Operation) -> Input {
         match operation {
             Ask { client, domain, options } => Input::Sequence(ask(client, domain, options)),
-            DoneByHolder { domain } => Input::Done {
-                connection: ConnectionId(9),
+            AskWithin { outer, client, domain } => {
+                let wishes = Wishes { within: self.turn_in(outer), ..Wishes::default() };
+                Input::Sequence(Enqueue { wishes, ..ask(client, domain, Options::Plain) })
+            }
+            WaitWithin { outer, client, domain } => Input::Wait {
+                connection: ConnectionId(client),
                 peer: peer(),
-                which: Which::Ticket(self.witness.holder_of(domain).unwrap_or(Ticket(0))),
-                exit_status: None,
-                processes: Vec::new(),
+                domain: name(domain),
+                max_wait: None,
+                within: self.turn_in(outer),
                 request_id: None,
             },
+            DoneByHolder { domain } => done(self.witness.holder_of(domain).unwrap_or(Ticket(0))),
             Cancel { client, domain } => Input::Cancel {
                 connection: ConnectionId(9),
                 peer: peer(),
@@ -286,11 +376,35 @@ impl State {
 }
 
 impl State {
+    /// Whether the turn in one domain is within that in another.
+    fn is_within(&self, inner: &str, outer: &str) -> bool {
+        let inner = self.witness.holder_of(inner).and_then(|inner| self.sequencer.saved(inner));
+        let parent = inner.and_then(|inner| inner.wishes.within).map(|within| within.ticket);
+        parent.is_some() && parent == self.witness.holder_of(outer)
+    }
+
+    fn turn_in(&self, domain: &str) -> Option<Within> {
+        let ticket = self.witness.holder_of(domain)?;
+        let token = self.sequencer.saved(ticket).and_then(|saved| saved.turn).expect("it has a turn").token;
+        Some(Within { ticket, token })
+    }
+
     fn ticket_of(&self, client: u64, domain: &str) -> Option<Ticket> {
         let lives =
             self.witness.holders.iter().chain(&self.witness.waiters).filter(|(name, _)| name.as_str() == domain);
         let saved = lives.filter_map(|(_, ticket)| self.sequencer.saved(*ticket));
         saved.filter(|saved| saved.request_id == request_id(client)).map(|saved| saved.ticket).next()
+    }
+}
+
+fn done(ticket: Ticket) -> Input {
+    Input::Done {
+        connection: ConnectionId(9),
+        peer: peer(),
+        which: Which::Ticket(ticket),
+        exit_status: None,
+        processes: Vec::new(),
+        request_id: None,
     }
 }
 

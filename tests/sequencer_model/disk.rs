@@ -135,18 +135,22 @@ pub(crate) struct Both {
     pub(crate) model: Model,
     pub(crate) limits: Limits,
     pub(crate) now: Time,
+    /// What the core said of circles at the last step.
+    pub(crate) circles: Vec<String>,
 }
 
 impl Both {
     pub(crate) fn new((ticket, token): (Ticket, Token), limits: Limits, now: Time) -> Both {
         let core = Sequencer::with_limits(ticket, token, limits);
-        Both { core, model: Model::new(ticket, token, limits), limits, now }
+        Both { core, model: Model::new(ticket, token, limits), limits, now, circles: Vec::new() }
     }
 
     /// Takes an input, which both must answer alike.
     pub(crate) fn step(&mut self, input: &Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.core.handle(self.now, input.clone(), &mut effects);
+        self.circles.clear();
+        self.circles.extend(effects.iter().filter_map(circle));
         effects.iter_mut().for_each(check_and_drop_message);
         let expected = self.model.handle(self.now, input.clone());
         assert_eq!(effects, expected, "effects at {}: {input:?}", self.now);
@@ -156,6 +160,11 @@ impl Both {
         assert_eq!(self.core.counts(), self.model.counts(), "{input:?}");
         effects
     }
+}
+
+fn circle(effect: &Effect) -> Option<String> {
+    let Effect::Tell { reply: Reply::Error(error), .. } = effect else { return None };
+    error.message.starts_with("a deadlock: ").then(|| error.message.clone())
 }
 
 /// The words are tested elsewhere; here they only must be there, and as the style asks.

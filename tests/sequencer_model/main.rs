@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 64] = [
+const EVERY_KIND: [&str; 68] = [
     "Admitted",
     "Changed",
     "Active",
@@ -74,6 +74,10 @@ const EVERY_KIND: [&str; 64] = [
     "TakeTooLarge",
     "SeveralHolders",
     "WouldDeadlock",
+    "a wait that closes a circle",
+    "a request that closes a circle through a wait",
+    "a request that comes into a line that is waited for",
+    "a policy that closes a circle through a wait",
     "Turn again",
     "Turn with more",
     "PolicySetReply",
@@ -159,6 +163,19 @@ fn kind(effect: &Effect) -> String {
     }
 }
 
+/// A circle that leads through a `Wait`, by its words; those for a turn around it say something else.
+fn kind_of_circle(input: &Input, words: &str) -> Option<&'static str> {
+    match input {
+        _ if !words.contains(" to be idle; ") && !words.ends_with(" to be idle") => None,
+        Input::Wait { .. } => Some("a wait that closes a circle"),
+        Input::Sequence(_) if words.contains("; this request would stand in ") => {
+            Some("a request that comes into a line that is waited for")
+        }
+        Input::Sequence(_) => Some("a request that closes a circle through a wait"),
+        _ => Some("a policy that closes a circle through a wait"),
+    }
+}
+
 /// Notes the kinds of what happens, if that is wanted.
 type Kinds<'a> = Option<&'a mut BTreeSet<String>>;
 
@@ -180,6 +197,8 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
         let effects = both.step(&input);
         if let Some(kinds) = kinds {
             kinds.extend(effects.iter().map(kind));
+            let circles = both.circles.iter().filter_map(|words| kind_of_circle(&input, words));
+            kinds.extend(circles.map(str::to_owned));
             if let Input::SetPolicy { .. } = input
                 && effects.iter().filter(|effect| kind(effect) == "Turn").count() > 1
             {

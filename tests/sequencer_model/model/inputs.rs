@@ -333,26 +333,22 @@ impl Model {
         self.error(connection, code, domain, request_id.or(id), ticket);
     }
 
-    pub(super) fn wait(
-        &mut self,
-        (connection, waits_for_outer): (ConnectionId, bool),
-        domain: Domain,
-        max_wait: Option<Duration>,
-        id: Option<String>,
-    ) {
-        if self.leaving {
-            self.error(connection, ErrorCode::Leaving, Some(domain), id, None);
-        } else if !self.is_in_use(&domain) {
-            self.tell(connection, Reply::Idle(Idle { domain, request_id: id }));
-        } else if self.hanging_on(connection) >= self.limits.tickets_per_connection {
-            self.error(connection, ErrorCode::TooManyRequests, Some(domain), id, None);
-        } else if waits_for_outer {
-            self.error(connection, ErrorCode::WouldDeadlock, Some(domain), id, None);
+    pub(super) fn wait(&mut self, wait: Waiting) {
+        let (uid, within) = wait.within;
+        let is_in = |index: usize| self.requests[index].is_in(&wait.domain);
+        let code = if self.leaving {
+            ErrorCode::Leaving
+        } else if !self.is_in_use(&wait.domain) {
+            return self.tell(wait.connection, Reply::Idle(Idle { domain: wait.domain, request_id: wait.id }));
+        } else if self.hanging_on(wait.connection) >= self.limits.tickets_per_connection {
+            ErrorCode::TooManyRequests
+        } else if self.ancestors(uid, within).into_iter().any(is_in) || self.would_wait_for_ever(&wait) {
+            ErrorCode::WouldDeadlock
         } else {
-            let deadline = max_wait.map(|max_wait| self.now + max_wait);
-            self.waits.push(Waiting { number: self.next_wait, connection, domain, id, deadline });
             self.next_wait += 1;
-        }
+            return self.waits.push(wait);
+        };
+        self.error(wait.connection, code, Some(wait.domain), wait.id, None);
     }
 
     pub(super) fn disconnected(&mut self, connection: ConnectionId) {

@@ -19,7 +19,7 @@ use seq::protocol::{
     Binding, Counts, Domain, ErrorCode, ErrorReply, HeadWait, HolderState, Outcome, Reply, RequestId, Ticket, Token,
 };
 use seq::sequencer::{
-    Change, ConnectionId, Effect, Guest, Input, Limits, Pause, Record, Secret, Successor, Which, Wishes,
+    Change, ConnectionId, Effect, Guest, Input, Limits, Pause, Record, Secret, Successor, Which, Wishes, Within,
 };
 
 use policies::Rule;
@@ -68,6 +68,8 @@ struct Waiting {
     domain: Domain,
     id: Option<String>,
     deadline: Option<Time>,
+    /// Whose it is, and the turn that it was made within.
+    within: (u32, Option<Within>),
 }
 
 #[derive(Clone, Debug)]
@@ -266,9 +268,9 @@ impl Model {
                 self.release(connection, peer, &which, request_id);
             }
             Input::Wait { connection, peer, domain, max_wait, within, request_id } => {
-                let outer = self.ancestors(peer.uid, within);
-                let waits_for_outer = outer.into_iter().any(|index| self.requests[index].is_in(&domain));
-                self.wait((connection, waits_for_outer), domain, max_wait, request_id);
+                let (deadline, within) = (max_wait.map(|max_wait| self.now + max_wait), (peer.uid, within));
+                let number = self.next_wait;
+                self.wait(Waiting { number, connection, domain, id: request_id, deadline, within });
             }
             Input::Disconnected { connection } => self.disconnected(connection),
             Input::PipeClosed { ticket } => {

@@ -3,7 +3,7 @@
 use seq::protocol::{Domain, ErrorCode, Outcome, Ticket};
 use seq::sequencer::{Enqueue, Guest, Which, Within};
 
-use super::{Model, Request, named};
+use super::{Model, Request, Waiting, named};
 
 impl Model {
     /// The turn that this is within.
@@ -108,7 +108,8 @@ impl Model {
         let is_last = |domain: &Domain| {
             self.waiters(domain).iter().all(|other| self.requests[*other].wishes.priority >= ask.wishes.priority)
         };
-        if self.parent(ask.peer.uid, ask.wishes.within).is_none() && self.lines_of(ask).iter().all(is_last) {
+        let is_waited_for = |domain: &Domain| !is_last(domain) || self.waits.iter().any(|wait| wait.domain == *domain);
+        if self.parent(ask.peer.uid, ask.wishes.within).is_none() && !self.lines_of(ask).iter().any(is_waited_for) {
             // Nobody waits for it.
             return false;
         }
@@ -117,20 +118,32 @@ impl Model {
             others.requests.remove(index);
         }
         others.requests.push(Request { guests: self.guests_of(ask), ..Request::of(ask, u64::MAX, self.now) });
-        others.stuck().iter().any(|request| request.ticket == u64::MAX)
+        others.stuck().0.iter().any(|request| request.ticket == u64::MAX)
+    }
+
+    /// Whether a `Wait` would never be answered.
+    pub(super) fn would_wait_for_ever(&self, wait: &Waiting) -> bool {
+        let mut others = self.clone();
+        others.waits.push(wait.clone());
+        let (uid, within) = wait.within;
+        self.parent(uid, within).is_some() && others.stuck().1.iter().any(|stuck| stuck.number == wait.number)
     }
 
     /// Whoever can go on is taken away, again and again; these are left.
-    fn stuck(&self) -> Vec<Request> {
+    fn stuck(&self) -> (Vec<Request>, Vec<Waiting>) {
         let mut left = self.clone();
         let is_within = |request: &Request| request.wishes.within.is_some() || !request.guests.is_empty();
-        if !left.requests.iter().any(is_within) {
-            return Vec::new();
+        let is_wait_within = |wait: &Waiting| wait.within.1.is_some();
+        if !left.requests.iter().any(is_within) && !left.waits.iter().any(is_wait_within) {
+            return (Vec::new(), Vec::new());
         }
-        while let Some(index) = (0..left.requests.len()).find(|index| left.can_go_on(*index)) {
+        loop {
+            let in_use = left.domains_in_use();
+            left.waits.retain(|wait| in_use.contains(&wait.domain));
+            let Some(index) = (0..left.requests.len()).find(|index| left.can_go_on(*index)) else { break };
             left.requests.remove(index);
         }
-        left.requests
+        (left.requests, left.waits)
     }
 
     /// A turn ends when there is nothing within it; a waiter has its turn when it is the first and fits in.
@@ -138,7 +151,8 @@ impl Model {
         let request = &self.requests[index];
         if request.turn.is_some() {
             let is_child = |other: &Request| self.parent(other.uid, other.wishes.within) == Some(index);
-            return !self.requests.iter().any(is_child);
+            let is_wait_of = |wait: &Waiting| self.parent(wait.within.0, wait.within.1) == Some(index);
+            return !self.requests.iter().any(is_child) && !self.waits.iter().any(is_wait_of);
         }
         request.lines().iter().all(|domain| {
             self.waiters(domain).first() == Some(&index) && self.room_waits(domain, &request.wishes).is_none()
@@ -148,12 +162,22 @@ impl Model {
     /// Refuses one request in each circle, the newest that is within a turn, until there is none.
     pub(super) fn break_circles(&mut self) {
         loop {
-            let stuck = self.stuck();
+            let (stuck, waits) = self.stuck();
+            let is_in_a_circle = |wait: &&Waiting| {
+                let parent = self.parent(wait.within.0, wait.within.1).map(|index| self.requests[index].ticket);
+                parent
+                    .is_some_and(|parent| self.reach((Vec::new(), vec![wait.number]), &stuck, &waits).contains(&parent))
+            };
+            if let Some(wait) = waits.iter().rev().find(is_in_a_circle).cloned() {
+                self.waits.retain(|other| other.number != wait.number);
+                self.error(wait.connection, ErrorCode::WouldDeadlock, Some(wait.domain), wait.id, None);
+                continue;
+            }
             let is_nested = |request: &&Request| {
                 request.turn.is_none() && (request.wishes.within.is_some() || !request.guests.is_empty())
             };
             let mut newest_first = stuck.iter().rev().filter(is_nested);
-            let Some(refused) = newest_first.find(|request| self.is_in_a_circle(request.ticket, &stuck)) else {
+            let Some(refused) = newest_first.find(|request| self.is_in_a_circle(request.ticket, &stuck, &waits)) else {
                 return assert!(stuck.is_empty(), "nobody is refused of {stuck:?}");
             };
             let ended = self.end(self.index(refused.ticket).unwrap(), Outcome::Deadlock, None);
@@ -162,25 +186,42 @@ impl Model {
         }
     }
 
-    fn is_in_a_circle(&self, ticket: u64, stuck: &[Request]) -> bool {
-        let of = |ticket: u64| stuck.iter().find(|request| request.ticket == ticket).unwrap();
-        let mut known = vec![ticket];
-        let mut next = 0;
-        while next < known.len() {
-            let one = of(known[next]);
-            next += 1;
-            for other in stuck {
-                if self.waits_for(one, other, stuck) {
-                    if other.ticket == ticket {
-                        return true;
-                    }
-                    if !known.contains(&other.ticket) {
-                        known.push(other.ticket);
-                    }
-                }
+    fn is_in_a_circle(&self, ticket: u64, stuck: &[Request], waits: &[Waiting]) -> bool {
+        let one = stuck.iter().find(|request| request.ticket == ticket).unwrap();
+        self.reach(self.whom(one, stuck, waits), stuck, waits).contains(&ticket)
+    }
+
+    /// All tickets that these tickets and `Wait`s lead to, themselves included.
+    fn reach(&self, from: (Vec<u64>, Vec<u64>), stuck: &[Request], waits: &[Waiting]) -> Vec<u64> {
+        let (mut tickets, mut numbers) = from;
+        loop {
+            let before = (tickets.len(), numbers.len());
+            let known = stuck.iter().filter(|request| tickets.contains(&request.ticket));
+            let mut next: Vec<(Vec<u64>, Vec<u64>)> = known.map(|one| self.whom(one, stuck, waits)).collect();
+            let known = waits.iter().filter(|wait| numbers.contains(&wait.number));
+            let there =
+                |wait: &Waiting| stuck.iter().filter(|one| one.is_in(&wait.domain)).map(|one| one.ticket).collect();
+            next.extend(known.map(|wait| (there(wait), Vec::new())));
+            for (more, more_numbers) in next {
+                tickets.extend(more);
+                numbers.extend(more_numbers);
+            }
+            for list in [&mut tickets, &mut numbers] {
+                list.sort_unstable();
+                list.dedup();
+            }
+            if before == (tickets.len(), numbers.len()) {
+                return tickets;
             }
         }
-        false
+    }
+
+    /// Which tickets and which `Wait`s one waits for, of those who never go on.
+    fn whom(&self, one: &Request, stuck: &[Request], waits: &[Waiting]) -> (Vec<u64>, Vec<u64>) {
+        let others = stuck.iter().filter(|other| self.waits_for(one, other, stuck));
+        let index = self.index(one.ticket).filter(|_| one.turn.is_some());
+        let is_wait_of = |wait: &&Waiting| index.is_some() && self.parent(wait.within.0, wait.within.1) == index;
+        (others.map(|other| other.ticket).collect(), waits.iter().filter(is_wait_of).map(|wait| wait.number).collect())
     }
 
     /// Of two who never go on.
@@ -204,8 +245,9 @@ impl Model {
 
     /// Nobody waits for ever.
     pub(crate) fn check_no_cycle(&self) {
-        let tickets: Vec<u64> = self.stuck().iter().map(|request| request.ticket).collect();
-        assert!(tickets.is_empty(), "these wait for each other: {tickets:?}");
+        let (requests, waits) = self.stuck();
+        let tickets: Vec<u64> = requests.iter().map(|request| request.ticket).collect();
+        assert!(tickets.is_empty() && waits.is_empty(), "these wait for each other: {tickets:?}, {waits:?}");
     }
 }
 
