@@ -33,7 +33,7 @@ pub(super) struct Link {
     pub(super) peer: Peer,
     stream: UnixStream,
     /// The peer's process, once somebody needs to know it.
-    identity: OnceCell<Option<ProcessIdentity>>,
+    identity: OnceCell<Option<Rc<ProcessIdentity>>>,
     outbox: RefCell<Outbox>,
     /// Whether the owner has put something into the outbox since it was last flushed.
     pub(super) is_dirty: Cell<bool>,
@@ -90,8 +90,8 @@ impl Link {
     }
 
     /// The process at the other end, as the next daemon would find it; nothing once it has ended. Looked up once.
-    pub(super) fn identity(&self) -> Option<ProcessIdentity> {
-        *self.identity.get_or_init(|| process::identify_peer(&self.stream, self.peer.pid))
+    pub(super) fn identity(&self) -> Option<Rc<ProcessIdentity>> {
+        self.identity.get_or_init(|| process::identify_peer(&self.stream, self.peer.pid).map(Rc::new)).clone()
     }
 
     /// Puts a reply into the outbox.
