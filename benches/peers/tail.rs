@@ -18,6 +18,9 @@ const PART: &str = "tail";
 /// Who watches their places.
 const WATCHERS: usize = 1_000;
 
+/// How often their places change.
+const MOVE_INTERVAL: Duration = Duration::from_millis(300);
+
 /// Who takes turns, ahead of them.
 const WORKERS: usize = 4;
 
@@ -61,7 +64,9 @@ fn round_trips(server: &Server, time: Duration) -> Vec<f64> {
 fn hand_over(daemon: &Server, time: Duration) -> Vec<f64> {
     let mut workers: Vec<_> = (0..WORKERS).map(|_| daemon.connect()).collect();
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
-    let ask = |number: usize| format!("{{\"op\":\"sequence\",\"domain\":\"x\",\"request_id\":\"w{number}\"}}\n");
+    let ask = |number: usize| {
+        format!("{{\"op\":\"sequence\",\"domain\":\"x\",\"request_id\":\"w{number}\",\"priority\":1}}\n")
+    };
     for (number, worker) in workers.iter_mut().enumerate() {
         epoll::add(&poll, &*worker, epoll::EventData::new_u64(number as u64), epoll::EventFlags::IN).expect("epoll");
         worker.write_all(ask(number).as_bytes()).expect("the daemon reads");
@@ -99,9 +104,23 @@ fn watch(daemon: &Server, is_over: &AtomicBool, told: &AtomicU64) {
         let ask = r#"{"op":"sequence","domain":"x","priority":-1,"positions":true}"#;
         watcher.write_all(format!("{ask}\n").as_bytes()).expect("the daemon reads");
     }
+    // Whoever comes and goes between them and the others changes the places of all.
+    let mut walker = daemon.connect();
+    let comings_and_goings = [
+        "{\"op\":\"sequence\",\"domain\":\"x\",\"request_id\":\"walker\"}\n",
+        "{\"op\":\"cancel\",\"domain\":\"x\",\"request_id\":\"walker\"}\n",
+    ];
+    let mut moves = comings_and_goings.iter().cycle();
+    let mut moved_at = Instant::now();
     let mut events = Vec::with_capacity(WATCHERS);
     let mut bytes = [0; 4096];
     while !is_over.load(Ordering::Relaxed) {
+        if moved_at.elapsed() >= MOVE_INTERVAL {
+            moved_at = Instant::now();
+            walker.write_all(moves.next().unwrap_or(&"").as_bytes()).expect("the daemon reads");
+            // Of a coming one answer comes, of a going two.
+            let _ = walker.read(&mut bytes).expect("the daemon answers");
+        }
         events.clear();
         let patience = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
         epoll::wait(&poll, spare_capacity(&mut events), Some(&patience)).expect("epoll");
