@@ -3,6 +3,7 @@
 mod duration;
 mod since;
 mod values;
+mod plain;
 mod parse;
 mod handover;
 

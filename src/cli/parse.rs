@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
-use super::{Cli, Done, Global, Run, Sequence, Status};
+use super::{Cli, Done, Global, Run, Sequence, Status, plain};
 use crate::error::status;
 
 /// Letters that may be missing, changed or swapped in a mistyped subcommand.
@@ -37,7 +37,7 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, UsageError> {
             ["no subcommand: say what to do, such as 'seq run --domain foo.com -- COMMAND'", "try 'seq --help'"];
         return Err(UsageError::Wrong { lines: lines.map(str::to_owned).to_vec(), exit_status: status::USAGE });
     }
-    if let Some(cli) = parse_known(arguments) {
+    if let Some(cli) = plain::run(arguments).or_else(|| parse_known(arguments)) {
         return Ok(cli);
     }
     Cli::try_parse_from(arguments).map_err(|error| match error.kind() {

@@ -15,6 +15,9 @@ use crate::sequencer::Rate;
 
 use super::parse_duration;
 
+/// How long a command has between TERM and KILL unless another time is asked for: the `10s` of the help.
+pub(super) const KILL_GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
 /// Shortest lease: the protocol counts milliseconds.
 const LEASE_MIN: Duration = Duration::from_millis(1);
 

@@ -18,8 +18,8 @@ use super::refusal::unless_sent_away;
 /// Bytes of the longest reply taken: a `status` of very long lines.
 const REPLY_BYTES_MAX: usize = 1 << 30;
 
-/// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
+/// Bytes read at once: most replies are short, and each page of the stack that is used for the first time costs time.
+const READ_BYTES: usize = 4 * 1024;
 
 /// An open connection.
 #[derive(Debug)]

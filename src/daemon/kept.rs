@@ -1,6 +1,7 @@
 //! Which connection asked for a ticket, and what else keeps its turn.
 
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 use super::pipes::Heir;
 use super::report::WallClock;
@@ -14,7 +15,8 @@ use crate::store::{ProcessIdentity, SavedTicket};
 /// All live tickets.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    tickets: HashMap<Ticket, Keeper>,
+    // Boxed, so that the table is small, and quick to grow.
+    tickets: HashMap<Ticket, Box<Keeper>>,
 }
 
 /// One ticket.
@@ -25,13 +27,13 @@ struct Keeper {
     /// Whose it is.
     uid: u32,
     /// The process behind that connection, or behind the one that an earlier daemon had.
-    asker: Option<ProcessIdentity>,
+    asker: Option<Rc<ProcessIdentity>>,
     /// Whether it has its turn.
     is_active: bool,
     /// What is watched for it.
     watches: Vec<Watch>,
     /// What works under the turn, if its client died without naming it.
-    heir: Option<Heir>,
+    heir: Option<Box<Heir>>,
     /// See [`SavedTicket::pipes_namespace`].
     pipes_namespace: Option<u64>,
     /// What may keep it, and cannot be watched.
@@ -61,7 +63,7 @@ impl Kept {
         &mut self,
         ticket: Ticket,
         (connection, uid): (ConnectionId, u32),
-        asker: Option<ProcessIdentity>,
+        asker: Option<Rc<ProcessIdentity>>,
         namespace: u64,
     ) -> Vec<Input> {
         let keeper = self.tickets.entry(ticket).or_default();
@@ -91,8 +93,9 @@ impl Kept {
         let is_active = saved.ticket.turn.is_some();
         let pipes_namespace = saved.pipes_namespace;
         let uid = saved.ticket.uid;
-        let keeper = Keeper { uid, asker: saved.asker, is_active, pipes_namespace, unseen, ..Keeper::default() };
-        self.tickets.insert(saved.ticket.ticket, keeper);
+        let asker = saved.asker.map(Rc::new);
+        let keeper = Keeper { uid, asker, is_active, pipes_namespace, unseen, ..Keeper::default() };
+        self.tickets.insert(saved.ticket.ticket, Box::new(keeper));
     }
 
     /// This ticket has its turn now.
@@ -139,7 +142,7 @@ impl Kept {
     /// This process has the pipe that keeps the ticket.
     pub(super) fn inherit(&mut self, ticket: Ticket, heir: Heir) {
         if let Some(keeper) = self.tickets.get_mut(&ticket) {
-            keeper.heir = Some(heir);
+            keeper.heir = Some(Box::new(heir));
         }
     }
 
@@ -150,7 +153,7 @@ impl Kept {
 
     /// The process that had it, once.
     pub(super) fn take_heir(&mut self, ticket: Ticket) -> Option<Heir> {
-        self.tickets.get_mut(&ticket)?.heir.take()
+        self.tickets.get_mut(&ticket)?.heir.take().map(|heir| *heir)
     }
 
     /// Something keeps this ticket that cannot be watched.
@@ -203,7 +206,7 @@ impl Kept {
         let (workers, pipes) = (Vec::new(), Vec::new());
         let mut saved = SavedTicket { ticket, asker: None, workers, pipes, pipes_namespace: None, up_since_ms };
         let Some(keeper) = self.tickets.get(&saved.ticket.ticket) else { return saved };
-        saved.asker = keeper.asker.filter(|_| saved.ticket.hangs_on_its_client());
+        saved.asker = keeper.asker.as_deref().copied().filter(|_| saved.ticket.hangs_on_its_client());
         let watched = keeper.watches.iter().filter_map(|watch| Some((watch.role, watch.identity?)));
         let mut pipes = BTreeSet::new();
         let unseen = keeper.unseen.iter().filter_map(|unseen| Some((unseen.role, unseen.identity?)));

@@ -33,7 +33,7 @@ pub(super) struct Link {
     pub(super) peer: Peer,
     stream: UnixStream,
     /// The peer's process, once somebody needs to know it.
-    identity: OnceCell<Option<ProcessIdentity>>,
+    identity: OnceCell<Option<Rc<ProcessIdentity>>>,
     outbox: RefCell<Outbox>,
     /// Whether the owner has put something into the outbox since it was last flushed.
     pub(super) is_dirty: Cell<bool>,
@@ -90,8 +90,8 @@ impl Link {
     }
 
     /// The process at the other end, as the next daemon would find it; nothing once it has ended. Looked up once.
-    pub(super) fn identity(&self) -> Option<ProcessIdentity> {
-        *self.identity.get_or_init(|| process::identify_peer(&self.stream, self.peer.pid))
+    pub(super) fn identity(&self) -> Option<Rc<ProcessIdentity>> {
+        self.identity.get_or_init(|| process::identify_peer(&self.stream, self.peer.pid).map(Rc::new)).clone()
     }
 
     /// Puts a reply into the outbox.
@@ -194,6 +194,7 @@ impl Link {
     pub(super) fn read(&self, buffer: &mut [u8], descriptors: &mut Pending) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PENDING_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
+        let buffer_bytes = buffer.len();
         let received = self.stream.try_io(Interest::READABLE, || {
             Ok(recvmsg(&self.stream, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?)
         })?;
@@ -203,8 +204,15 @@ impl Link {
                 found.extend(received);
             }
         }
+        let is_cut = received.flags.contains(ReturnFlags::CTRUNC);
+        if received.bytes < buffer_bytes && found.is_empty() && !is_cut {
+            // That was all: descriptors alone end a read before there is nothing more. What comes later tells the
+            // runtime, so the kernel need not be asked once more now.
+            let would_block = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+            _ = self.stream.try_io(Interest::READABLE, would_block);
+        }
         // With all that there is room for, it was the client that sent too many.
-        let are_lost = received.flags.contains(ReturnFlags::CTRUNC) && found.len() < DESCRIPTORS_PENDING_MAX;
+        let are_lost = is_cut && found.len() < DESCRIPTORS_PENDING_MAX;
         descriptors.extend(found.into_iter(), are_lost);
         self.heard_at.set(Time::now());
         self.has_spoken.set(true);

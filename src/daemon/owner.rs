@@ -193,7 +193,8 @@ impl Owner {
         self.end_stall();
         self.batch.given.clear();
         self.batch.done.clear();
-        for link in self.batch.dirty.drain(..) {
+        // The last first: whoever has a turn now has more to do than who gave it back, and was put behind that one.
+        for link in self.batch.dirty.drain(..).rev() {
             fault_point();
             link.flush();
         }

@@ -155,10 +155,12 @@ impl Sequencer {
         self.enter_family(request.peer.uid, request.wishes.within, ticket);
         self.waiting += 1;
         self.connections.attach(connection, Attached::Ticket(ticket));
+        // The name that the line has already: a million waiters need not have one each.
+        let domain = self.lines.get_key_value(&request.domain).map(|(domain, _)| domain.clone());
         let entry = Entry {
             ticket,
             keepers: keepers(&request),
-            domain: request.domain,
+            domain: domain.unwrap_or(request.domain),
             request_id,
             uid: request.peer.uid,
             pid: request.pid,
