@@ -49,6 +49,29 @@ impl Time {
     }
 }
 
+/// A moment for people, which may lie before the machine was started: in milliseconds since then, negative before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Moment(i64);
+
+impl Moment {
+    /// The moment so many milliseconds after the machine was started.
+    pub const fn from_millis(milliseconds: i64) -> Moment {
+        Moment(milliseconds)
+    }
+
+    /// Milliseconds since the machine was started.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<Time> for Moment {
+    fn from(time: Time) -> Moment {
+        Moment(i64::try_from(time.as_nanos() / 1_000_000).unwrap_or(i64::MAX))
+    }
+}
+
 /// By how many nanoseconds `CLOCK_BOOTTIME` of this process is ahead of the machine's (`time_namespaces(7)`). It cannot
 /// change any more once a process is in the namespace.
 pub fn namespace_offset() -> i64 {

@@ -293,7 +293,7 @@ fn a_refusal_names_the_request() {
     assert_eq!(client.reply()["request_id"], "r");
     client.send(r#"{"op":"frobnicate","request_id":"r"}"#);
     client.hears(&[
-        r#"{"type":"error","code":"unknown_operation","message":"the operation \"frobnicate\" is not known: use one of hello, sequence, started, confirm, done, cancel, release, status, watch, wait, log, info, stop, restart, policy_set, policy_unset, policy_show, pause, resume","request_id":"r"}"#,
+        r#"{"type":"error","code":"unknown_operation","message":"the operation \"frobnicate\" is not known: use one of hello, sequence, started, confirm, done, cancel, release, status, watch, wait, log, info, stop, restart, policy_set, policy_unset, policy_show, pause, resume, output, key_list, key_forget","request_id":"r"}"#,
     ]);
     client.send(r#"{"op":"sequence","domain":" ","request_id":"r"}"#);
     client.hears(&[

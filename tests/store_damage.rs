@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rusqlite::Connection;
-use seq::protocol::{Domain, Ticket};
+use seq::protocol::{Domain, Key, Ticket, key_record_id};
 use seq::store::{Change, Database, Files, Found, Machine, Retention, SettingKind};
 use stored::{contents, copy};
 use tempfile::TempDir;
@@ -233,8 +233,16 @@ fn a_database_of_each_version_that_there_was_is_opened_with_all_that_is_in_it() 
         assert!(*had_turn && str::from_utf8(body).unwrap().contains("make deploy"), "version {version}");
         let settings: Vec<_> =
             database.take_settings().into_iter().map(|setting| (setting.kind, setting.name)).collect();
-        let expected = [(SettingKind::Policy, "deploy/*".to_owned()), (SettingKind::Pause, "bar.com".to_owned())];
-        assert_eq!(settings, if version == 1 { &[][..] } else { &expected }, "version {version}");
+        let nightly = key_record_id(0, &Domain::parse("foo.com").unwrap(), &Key::parse("nightly").unwrap());
+        let expected = [
+            (SettingKind::Policy, "deploy/*".to_owned()),
+            (SettingKind::Pause, "bar.com".to_owned()),
+            (SettingKind::Key, nightly.clone()),
+        ];
+        let count = [0, 0, 2, 3][version as usize];
+        assert_eq!(settings, expected[..count], "version {version}");
+        let output = history.output(&nightly).unwrap().map(|body| String::from_utf8(body).unwrap());
+        assert_eq!(output.is_some_and(|output| output.contains("stdout")), version >= 3, "version {version}");
         drop(database);
         assert_eq!(version_of(directory.path()), newest_version());
     }

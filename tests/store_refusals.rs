@@ -90,10 +90,10 @@ fn a_database_of_another_version_or_program_or_host_is_refused() {
     assert_eq!(
         refusal(&socket),
         format!(
-            "the database {shown} has version 99, and this seqd knows versions up to 2: use the newer seq, or, {WAY_ON}"
+            "the database {shown} has version 99, and this seqd knows versions up to 3: use the newer seq, or, {WAY_ON}"
         )
     );
-    run("PRAGMA user_version = 2; PRAGMA application_id = 7");
+    run("PRAGMA user_version = 3; PRAGMA application_id = 7");
     assert_eq!(
         refusal(&socket),
         format!("{shown} is a database, but not one of seqd: move it away, or name another socket with --socket")
@@ -232,9 +232,11 @@ fn tables_that_are_not_those_of_the_version_are_damage_with_a_way_out() {
     for (damage, version) in [
         ("PRAGMA user_version = 0", 0),
         ("PRAGMA user_version = 1", 1),
-        ("DROP TABLE turns", 2),
-        ("DROP TABLE facts", 2),
-        ("DROP TABLE settings", 2),
+        ("PRAGMA user_version = 2", 2),
+        ("DROP TABLE turns", 3),
+        ("DROP TABLE facts", 3),
+        ("DROP TABLE settings", 3),
+        ("DROP TABLE outputs", 3),
     ] {
         let (_directory, socket, said) = damaged(|place| {
             let connection = Connection::open(place.join("seq.db")).unwrap();

@@ -74,6 +74,8 @@ pub enum Command {
     Release(Release),
     /// Set, show or unset how a domain gives out turns
     Policy(PolicyArgs),
+    /// Show or forget keys, by which commands run once
+    Key(KeyArgs),
     /// Give out no more turns in a domain; those running end in peace
     Pause(PauseArgs),
     /// Give out turns again in a domain that was paused
@@ -108,6 +110,38 @@ pub struct Wishes {
     pub cancel_running: bool,
 }
 
+/// What is to be done once.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Once {
+    /// Run the command once: where this key was used before in this domain by this user, its outcome is given back
+    #[arg(long, value_name = "KEY", value_parser = values::key, add = values::key_completer())]
+    pub key: Option<String>,
+    /// Remember the key so long after the command has ended; 24h by default
+    #[arg(long, value_name = "DURATION", value_parser = values::key_ttl, allow_negative_numbers = true, requires = "key")]
+    pub key_ttl: Option<Duration>,
+    /// Remember a failure, too; otherwise it frees the key, and the next use runs again
+    #[arg(long, requires = "key")]
+    pub keep_failures: bool,
+    /// Tell by TEXT, instead of the command's arguments, whether the key is used for the same again
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "key",
+        conflicts_with = "fingerprint_file",
+        allow_hyphen_values = true
+    )]
+    pub fingerprint: Option<OsString>,
+    /// Tell by what is in FILE, instead of the command's arguments
+    #[arg(long, value_name = "FILE", requires = "key", value_hint = clap::ValueHint::FilePath)]
+    pub fingerprint_file: Option<PathBuf>,
+    /// Record what the command writes, and write what was recorded when it is not run again
+    #[arg(long, requires = "key")]
+    pub replay: bool,
+    /// Run again where nobody knows how the last command of this key ended
+    #[arg(long, requires = "key")]
+    pub retry_unknown: bool,
+}
+
 /// `seq run`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = values::RUN_STATUS)]
@@ -129,6 +163,9 @@ pub struct Run {
     /// How the request wants to be treated.
     #[command(flatten)]
     pub wishes: Wishes,
+    /// What is to be done once.
+    #[command(flatten)]
+    pub once: Once,
     /// Stop the command, with status 124, when it has run this long; 0 sets no limit
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_negative_numbers = true)]
     pub max_run: Option<Duration>,
@@ -354,6 +391,74 @@ pub struct PolicyUnset {
     /// The domain or pattern, as it was set
     #[arg(value_name = "DOMAIN-OR-PATTERN", value_parser = values::domain(), add = values::pattern_completer())]
     pub pattern: String,
+}
+
+/// `seq key`.
+#[derive(Clone, Debug, Args)]
+pub struct KeyArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// The subcommands of `seq key`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys that are in use or remembered
+    List(KeyList),
+    /// Show all that is recorded of a key
+    Show(KeyShow),
+    /// Let a key be as if never used
+    Forget(KeyForget),
+}
+
+/// `seq key list`.
+#[derive(Clone, Debug, Args)]
+pub struct KeyList {
+    /// List the keys of this domain only
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// List so many at most
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value_t = crate::protocol::limits::KEY_LIST_DEFAULT)]
+    #[arg(value_parser = values::keys, allow_negative_numbers = true)]
+    pub keys: usize,
+    /// Those of this user; for root and the daemon's own user
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `seq key show`.
+#[derive(Clone, Debug, Args)]
+pub struct KeyShow {
+    /// The key
+    #[arg(value_name = "KEY", value_parser = values::key, add = values::key_completer())]
+    pub key: String,
+    /// Its domain, where several have a key of this name
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// Those of this user; for root and the daemon's own user
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `seq key forget`.
+#[derive(Clone, Debug, Args)]
+pub struct KeyForget {
+    /// The key
+    #[arg(value_name = "KEY", value_parser = values::key, add = values::key_completer())]
+    pub key: String,
+    /// Its domain, where several have a key of this name
+    #[arg(short, long, value_name = "DOMAIN", value_parser = values::domain(), add = values::domain_completer())]
+    pub domain: Option<String>,
+    /// Those of this user; for root and the daemon's own user
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
 }
 
 /// `seq pause`.

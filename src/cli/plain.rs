@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::{Cli, Command, Global, Run, Wishes, parse_duration, values};
+use super::{Cli, Command, Global, Once, Run, Wishes, parse_duration, values};
 use crate::protocol::Domain;
 
 /// Reads `seq run`, a few options each in a word of its own, `--`, and a command. Whatever is not so, or not right, is
@@ -38,6 +38,7 @@ fn without_options(command: Vec<OsString>) -> Run {
         no_wait: false,
         max_wait: None,
         wishes: Wishes::default(),
+        once: Once::default(),
         max_run: None,
         kill_grace: values::KILL_GRACE_DEFAULT,
         conflict_exit_code: None,

@@ -9,8 +9,8 @@ use clap::builder::TypedValueParser;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::Global;
-use crate::protocol::limits::{CONCURRENCY_MAX, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX};
-use crate::protocol::{Domain, RequestId};
+use crate::protocol::limits::{CONCURRENCY_MAX, KEY_LIST_MAX, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX};
+use crate::protocol::{Domain, Key, RequestId};
 use crate::sequencer::Rate;
 
 use super::parse_duration;
@@ -32,6 +32,7 @@ Called with numbers, as 'seq 1 10', it hands over to the seq of coreutils.";
 pub(super) const RUN_STATUS: &str = "\
 Exit status:
   the command's own; 128+n if signal n ended it
+  65   not run: --key was used for another command, or nobody knows how its last one ended
   75   no turn: busy with --no-wait, line full, --max-wait over, or the request id has its turn already
   76   no turn: cancelled, or replaced by a newer request; or stopped by one with --cancel-running
   124  stopped: it ran longer than --max-run
@@ -113,6 +114,29 @@ pub(super) fn request_id(text: &str) -> Result<String, crate::protocol::NameErro
     RequestId::parse(text).map(|_| text.to_owned())
 }
 
+/// Keeps a key, without the white space around it, once it is known to be one.
+pub(super) fn key(text: &str) -> Result<String, crate::protocol::NameError> {
+    Key::parse(text).map(|key| key.to_string())
+}
+
+/// How long a key is remembered.
+pub(super) fn key_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = parse_duration(text)?;
+    if ttl < Duration::from_millis(1) {
+        return Err(format!("'{text}' is too short: nothing would be remembered, so leave out --key or give more"));
+    }
+    Ok(ttl)
+}
+
+/// How many keys to list.
+pub(super) fn keys(text: &str) -> Result<usize, String> {
+    let number: usize = text.parse().map_err(|_| format!("'{text}' is no number of keys: give 0 or more"))?;
+    if number > KEY_LIST_MAX {
+        return Err(format!("'{text}' is too many keys: give {KEY_LIST_MAX} at most, or list those of one domain"));
+    }
+    Ok(number)
+}
+
 /// A priority in its bounds.
 pub(super) fn priority(text: &str) -> Result<i8, String> {
     let priority = text.parse().ok().filter(|priority: &i8| priority.unsigned_abs() <= PRIORITY_MAX.unsigned_abs());
@@ -184,6 +208,15 @@ pub(super) fn domain_completer() -> ArgValueCompleter {
 /// Completes the patterns for which something is set.
 pub(super) fn pattern_completer() -> ArgValueCompleter {
     completer(crate::client::known_patterns)
+}
+
+/// Completes the keys of the user.
+pub(super) fn key_completer() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let typed = typed.to_string_lossy();
+        let known = crate::client::known_keys(&global_so_far()).into_iter();
+        known.filter(|key| key.starts_with(&*typed)).map(CompletionCandidate::new).collect()
+    })
 }
 
 /// Completes the domains that are paused.

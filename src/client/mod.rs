@@ -26,6 +26,7 @@ mod watch;
 mod log;
 mod info;
 mod policy;
+mod key;
 mod restart;
 mod handover;
 mod refusal;
@@ -41,7 +42,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, Global};
 use crate::error::Error;
-use crate::protocol::{DomainStatus, PolicyShow, Reply, Request, Status};
+use crate::protocol::{DomainStatus, KeyList, PolicyShow, Reply, Request, Status};
 
 /// How long completions wait for the daemon: a shell must not hang because of it.
 const COMPLETION_PATIENCE: Duration = Duration::from_millis(300);
@@ -61,6 +62,7 @@ pub fn main(cli: &Cli, out: &mut dyn Write) -> Result<u8, Error> {
         Command::Info(args) => info::info(&daemon, args, out),
         Command::Log(args) => log::log(&daemon, args, out),
         Command::Policy(args) => policy::policy(&daemon, args, out),
+        Command::Key(args) => key::key(&daemon, args, out),
         Command::Pause(args) => policy::pause(&daemon, args),
         Command::Resume(args) => policy::resume(&daemon, args),
         Command::Restart => restart::restart(&daemon, out),
@@ -77,6 +79,14 @@ pub fn known_domains(global: &Global) -> Vec<String> {
 pub fn paused_domains(global: &Global) -> Vec<String> {
     let lines = lines(global).into_iter().filter(|line| line.paused.is_some());
     lines.map(|line| line.domain.to_string()).collect()
+}
+
+/// The keys of this user, likewise.
+pub fn known_keys(global: &Global) -> Vec<String> {
+    match ask_for_completion(global, &Request::KeyList(KeyList::default())) {
+        Some(Reply::KeyList(reply)) => reply.keys.into_iter().map(|key| key.key.to_string()).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// The patterns for which something is set by hand, likewise.

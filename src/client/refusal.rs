@@ -66,7 +66,9 @@ fn exit_status(code: ErrorCode) -> u8 {
         | ErrorCode::NotWaiting
         | ErrorCode::NotActive
         | ErrorCode::Forbidden
-        | ErrorCode::SeveralHolders => status::NO,
+        | ErrorCode::SeveralHolders
+        | ErrorCode::KeyInUse
+        | ErrorCode::SeveralKeys => status::NO,
         _ => status::FAILURE,
     }
 }

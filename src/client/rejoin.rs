@@ -24,6 +24,8 @@ const SECRET_BYTES: usize = 16;
 pub(super) enum Known {
     /// Its ticket, and the name that the daemon has for it.
     Ticket(Ticket, RequestId),
+    /// That it waits for the outcome of this ticket, and has none of its own.
+    Follows(Ticket),
     /// Nothing: it was sent, but the answer was lost. The daemon may have given it a ticket, even a turn.
     Unheard,
     /// That no daemon has heard it: there was no room for one more connection.
@@ -150,7 +152,9 @@ impl Rejoin {
     /// Nothing when the last daemon was told to leave for good while this waited. Who has a turn then starts none either,
     /// and joins the next one that there is.
     fn connect(&self) -> Result<Option<Link>, Error> {
-        let Known::Ticket(ticket, _) = &self.known else { return self.daemon.connect().map(Some) };
+        let (Known::Ticket(ticket, _) | Known::Follows(ticket)) = &self.known else {
+            return self.daemon.connect().map(Some);
+        };
         match self.daemon.connect_for(*ticket)? {
             None if !self.is_waiting => Err(self.daemon.absent()),
             found => Ok(found),
@@ -161,13 +165,16 @@ impl Rejoin {
         match &self.known {
             Known::Ticket(ticket, request_id) => self.resume(link, *ticket, request_id, voice),
             // If the last daemon gave it a ticket that nobody has told, this one knows it by the secret.
-            Known::Unheard | Known::Unsent => self.ask_anew(link, voice),
+            Known::Unheard | Known::Unsent | Known::Follows(_) => self.ask_anew(link, voice),
         }
     }
 
     fn ask_anew(&self, link: &mut Link, voice: &mut Voice) -> Result<Reply, LinkError> {
         let max_wait_ms = self.until.map(|until| milliseconds(until.since(Time::now())));
-        let sequence = Sequence { max_wait_ms, ..self.sequence.clone() };
+        let mut sequence = Sequence { max_wait_ms, ..self.sequence.clone() };
+        if let (Some(key), Known::Follows(ticket)) = (&mut sequence.key, &self.known) {
+            key.follows = Some(ticket.0);
+        }
         link.open_with(&Request::Sequence(sequence), &borrowed(&self.descriptors))?;
         first_reply(link, voice)
     }

@@ -15,6 +15,7 @@ use crate::protocol::{Active, Binding, HolderState, Reply, Request, Sequence, St
 use super::connect::Daemon;
 use super::deliver::give_back;
 use super::process::{Stat, ancestry, command_line};
+use super::refusal::refused;
 use super::rejoin::secret;
 use super::signals::{Signals, die_of};
 use super::table::printable;
@@ -51,6 +52,8 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
     match take_turn(&asked_of, &request, &descriptors, &signals, &mut waiting)? {
         Outcome::Signal(signal) => Ok(die_of(signal)),
+        // It has no key.
+        Outcome::Recorded(done) => Err(refused(Reply::KeyDone(*done))),
         Outcome::Turn(mut link, turn) => {
             if args.json
                 && let Err(error) = print(&turn, owner.as_ref(), out)

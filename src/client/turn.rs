@@ -11,6 +11,7 @@ use self::come_back::Rejoining;
 use super::around::{LOOK_AFTER, LOOK_ID, look_request, turn_around};
 use super::connect::{Daemon, MAX_WAIT_GRACE};
 use super::deliver::give_back;
+use super::key::too_old;
 use super::link::{Link, LinkError};
 use super::refusal::{is_full, told_to_leave, unless_sent_away};
 use super::rejoin::is_no_ticket_of_ours;
@@ -21,18 +22,26 @@ use super::wake::{Wake, first_answer, next};
 use crate::clock::{Time, milliseconds, show_wait};
 use crate::error::{Cure, Error, status};
 use crate::protocol::limits::ANSWER_TIMEOUT;
-use crate::protocol::{Active, Confirm, ErrorCode, ErrorReply, Reply, Request, RequestId, Sequence, Status, Ticket};
+use crate::protocol::{
+    Active, Confirm, ErrorCode, ErrorReply, KeyDone, Reply, Request, RequestId, Sequence, Status, Ticket,
+};
 
 /// How waiting for a turn ended.
 pub(super) enum Outcome {
     /// The turn is there, and lives on this connection; one that had to be confirmed is.
     Turn(Link, Active),
+    /// There is none, for what is to be done once is done.
+    Recorded(Box<KeyDone>),
     /// This signal came first, and is to end the process.
     Signal(Signal),
 }
 
 /// How waiting over one connection after the other ended.
-type Waited = Result<Active, Signal>;
+enum Waited {
+    Turn(Active),
+    Recorded(Box<KeyDone>),
+    Signal(Signal),
+}
 
 /// The question who has the turn.
 #[derive(Clone, Copy)]
@@ -66,6 +75,8 @@ struct Asker<'a> {
     asked: Time,
     /// What the daemon calls it, once it has said so.
     known: Option<(Ticket, RequestId)>,
+    /// The ticket whose outcome it waits for instead of a turn of its own.
+    follows: Option<Ticket>,
     /// Whether it was just taken up again, and the next reply says what became of it.
     is_resuming: bool,
     /// Whether its place was lost, and the user does not know yet.
@@ -104,6 +115,7 @@ pub(super) fn take_turn(
         waiting,
         asked: Time::now(),
         known: None,
+        follows: None,
         is_resuming: false,
         has_lost_place: false,
         is_late: None,
@@ -138,8 +150,9 @@ impl Asker<'_> {
             self.waiting.warn(&error.to_string());
         }
         Ok(match ended? {
-            Ok(turn) => Outcome::Turn(link, turn),
-            Err(signal) => Outcome::Signal(signal),
+            Waited::Turn(turn) => Outcome::Turn(link, turn),
+            Waited::Recorded(done) => Outcome::Recorded(done),
+            Waited::Signal(signal) => Outcome::Signal(signal),
         })
     }
 
@@ -148,15 +161,16 @@ impl Asker<'_> {
         loop {
             let is_resuming = std::mem::take(&mut self.is_resuming);
             match wake {
-                Wake::Signal(signal) => return Ok(Err(signal)),
+                Wake::Signal(signal) => return Ok(Waited::Signal(signal)),
                 Wake::Reply(reply) if is_full(&reply) => {
                     self.has_been_sent_away = true;
                     wake = Wake::Lost;
                     continue;
                 }
+                Wake::Reply(Reply::KeyDone(done)) => return Ok(Waited::Recorded(Box::new(done))),
                 Wake::Reply(reply) => {
                     if let Some(turn) = self.take(reply, is_resuming, link)? {
-                        return Ok(Ok(turn));
+                        return Ok(Waited::Turn(turn));
                     }
                 }
                 Wake::Tick => self.tick(link)?,
@@ -165,7 +179,7 @@ impl Asker<'_> {
                         (*link, wake) = (next, Wake::Reply(reply));
                         continue;
                     }
-                    Rejoining::Signal(signal) => return Ok(Err(signal)),
+                    Rejoining::Signal(signal) => return Ok(Waited::Signal(signal)),
                 },
             }
             let next_look = self.look_at.into_iter().chain(self.question.due()).min().map(|at| at.since(Time::now()));
@@ -182,6 +196,11 @@ impl Asker<'_> {
             return Ok(Some(active));
         }
         match reply {
+            // Nothing keeps another from doing the same again.
+            Reply::Active(active) if self.sequence.key.is_some() && active.key.is_none() => {
+                self.unconfirmed = Some((active, Time::now()));
+                return Err(too_old());
+            }
             Reply::Active(active) => {
                 // One that its owner knew of before needs no word, and is nobody's to give back.
                 let is_old = active.resumed && self.known.is_none() && !is_resuming;
@@ -285,6 +304,12 @@ impl Asker<'_> {
         self.stalled = None;
         self.waiting.forget_trouble();
         match reply {
+            Reply::Following(following) => {
+                if self.follows.replace(following.ticket) != Some(following.ticket) {
+                    self.waiting.follow(following.ticket);
+                }
+                Ok(())
+            }
             Reply::Queued(queued) => {
                 self.learn(queued.ticket, queued.request_id);
                 let (position, total_ahead) = (queued.position, queued.total_ahead);
@@ -316,6 +341,7 @@ impl Asker<'_> {
         if self.known.as_ref().is_some_and(|(known, _)| *known != ticket) {
             self.has_lost_place = true;
         }
+        self.follows = None;
         self.known = Some((ticket, request_id));
     }
 
@@ -406,7 +432,12 @@ fn is_confirmation(reply: &Reply) -> bool {
 
 fn no_turn(error: &ErrorReply) -> Error {
     let exit_status = match error.code {
-        ErrorCode::Busy | ErrorCode::TimedOut | ErrorCode::QueueFull | ErrorCode::AlreadyActive => status::NO_TURN,
+        ErrorCode::Busy
+        | ErrorCode::TimedOut
+        | ErrorCode::QueueFull
+        | ErrorCode::AlreadyActive
+        | ErrorCode::TooManyKeys => status::NO_TURN,
+        ErrorCode::KeyConflict | ErrorCode::KeyUnknown => status::CONFLICT,
         ErrorCode::Cancelled | ErrorCode::TakenOver | ErrorCode::Superseded => status::CANCELLED,
         _ => status::FAILURE,
     };

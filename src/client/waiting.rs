@@ -7,8 +7,8 @@ use std::time::Duration;
 use rustix::termios::{isatty, tcgetpgrp, tcgetwinsize};
 use unicode_width::UnicodeWidthStr;
 
-use crate::clock::Time;
-use crate::protocol::{Domain, DomainStatus};
+use crate::clock::{Time, show_duration};
+use crate::protocol::{Domain, DomainStatus, Ticket};
 use crate::words::say;
 
 use super::standing::Standing;
@@ -63,6 +63,8 @@ pub(super) struct Waiting {
     told: Vec<DomainStatus>,
     style: Style,
     loudness: Loudness,
+    /// Whose outcome it waits for instead of a turn, and since when.
+    following: Option<(Ticket, Time)>,
     standing: Standing,
     /// The trouble that was told last, until it is over.
     trouble: Option<String>,
@@ -90,7 +92,19 @@ impl Waiting {
         let domain = super::table::printable(&names.join(", "));
         let (lines, told, standing) = (names.len(), Vec::new(), Standing::default());
         let ask_at = Time::now() + LIVE_ASKS_EVERY;
-        Waiting { domain, lines, told, style, loudness, standing, trouble: None, due: None, ask_at, columns_drawn: 0 }
+        Waiting {
+            domain,
+            lines,
+            told,
+            style,
+            loudness,
+            following: None,
+            standing,
+            trouble: None,
+            due: None,
+            ask_at,
+            columns_drawn: 0,
+        }
     }
 
     /// Whether queue positions and statuses are of any use; asked once, before the request is sent.
@@ -98,8 +112,23 @@ impl Waiting {
         self.style != Style::Silent
     }
 
+    /// It waits for the outcome of another request, which has the same key.
+    pub(super) fn follow(&mut self, ticket: Ticket) {
+        let now = Time::now();
+        self.following = Some((ticket, self.following.map_or(now, |(_, since)| since)));
+        self.due = match self.style {
+            Style::Silent | Style::Changes => None,
+            Style::Live => Some(now + FIRST_AFTER),
+            Style::Log => Some(now + LOG_EVERY),
+        };
+        if let Style::Log | Style::Changes = self.style {
+            self.say(&same_key(ticket));
+        }
+    }
+
     /// The place in line, first or changed.
     pub(super) fn position(&mut self, position: u64, total_ahead: u64) {
+        self.following = None;
         let is_first = self.standing.place.is_none();
         let has_changed = self.standing.place != Some((position, total_ahead));
         self.standing.place = Some((position, total_ahead));
@@ -147,7 +176,8 @@ impl Waiting {
             Style::Live => Some(now + LIVE_EVERY),
             Style::Log => Some(now + LOG_EVERY),
         };
-        let asks = self.style == Style::Log || (self.style == Style::Live && self.ask_at <= now);
+        let asks =
+            self.following.is_none() && (self.style == Style::Log || (self.style == Style::Live && self.ask_at <= now));
         if asks {
             self.ask_at = now + LIVE_ASKS_EVERY;
         }
@@ -219,7 +249,15 @@ impl Waiting {
         }
         let width = width();
         let columns = if self.style == Style::Live { width.saturating_sub(1) } else { usize::MAX };
-        let Some(text) = self.standing.text(&self.domain, Time::now(), columns) else { return };
+        let now = Time::now();
+        let text = match self.following {
+            Some((ticket, since)) => {
+                let waited = show_duration(now.since(since));
+                Some(format!("seq: {}: {} for {waited}", self.domain, same_key(ticket)))
+            }
+            None => self.standing.text(&self.domain, now, columns),
+        };
+        let Some(text) = text else { return };
         match self.style {
             Style::Silent => {}
             Style::Log | Style::Changes => write(&format!("{text}\n")),
@@ -238,6 +276,10 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn same_key(ticket: Ticket) -> String {
+    format!("ticket {ticket} has the same key: waiting for its outcome")
 }
 
 fn style(loudness: Loudness, is_terminal: bool, ci: Option<&OsStr>) -> Style {

@@ -65,6 +65,11 @@ impl Owner {
                 self.reply(link, &Reply::Log(LogReply { request_id: ask.request_id, turns: Vec::new() }));
                 self.settle_debt(link);
             }
+            Other::Keys(asked) => {
+                let keys = self.key_list(link.peer, &asked);
+                self.reply(link, &keys);
+                self.settle_debt(link);
+            }
             Other::Policies(domain, request_id) => {
                 let policies = report::policies(self.sequencer.policies(), &self.config, domain, request_id);
                 self.reply(link, &policies);
@@ -156,6 +161,14 @@ impl Owner {
         let (Some(path), Some(shown)) = (self.ledger.path().map(Path::to_owned), self.ledger.shown()) else { return };
         for (link, ask) in self.batch.logs.drain(..) {
             self.librarian.look_up(link.id, path.clone(), shown, ask);
+        }
+    }
+
+    /// Lets what commands wrote be read, beside the loop, for those who are told an outcome in this batch.
+    pub(super) fn read_outputs(&mut self) {
+        let Some(path) = self.ledger.path() else { return };
+        for (link, done, record) in self.batch.outputs.drain(..) {
+            self.librarian.read_output(link.id, path.to_owned(), done, record);
         }
     }
 

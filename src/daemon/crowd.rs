@@ -225,6 +225,6 @@ fn stays(ask: &Ask) -> bool {
         Ask::Sequence(enqueue, _) => enqueue.resume.is_none(),
         Ask::Input(input) => matches!(input, Input::Wait { .. }),
         Ask::Other(other) => matches!(**other, Other::Watch(..)),
-        Ask::Started(..) => false,
+        Ask::Started(..) | Ask::Output(..) => false,
     }
 }

@@ -16,7 +16,7 @@ use super::wake::Wake;
 use crate::clock::Time;
 use crate::error::{Error, with_limit};
 use crate::protocol::limits::{IDLE_DOMAINS_MAX, KNOWN_STARTS, PAST_RUNS_MAX};
-use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, LogReply, Outcome, Reply, Ticket};
+use crate::protocol::{Domain, EndedTurn, ErrorCode, ErrorReply, KeyDone, KeyOutput, LogReply, Outcome, Reply, Ticket};
 use crate::sequencer::{ConnectionId, Input, RestoredTurn};
 use crate::store::{DoneNote, History, LeftTicket, SavedTicket};
 
@@ -57,6 +57,19 @@ impl Librarian {
         Librarian { owner, desk: Rc::new(Semaphore::new(1)) }
     }
 
+    /// Tells an outcome together with what the command wrote, which the database at `path` has under the id of its key's
+    /// `record`, by and by.
+    pub(super) fn read_output(&self, connection: ConnectionId, path: PathBuf, mut done: Box<KeyDone>, record: String) {
+        let (owner, desk) = (self.owner.clone(), Rc::clone(&self.desk));
+        tokio::task::spawn_local(async move {
+            let Ok(_turn) = desk.acquire().await else { return };
+            let read = aside(move || output(&path, &record)).await;
+            done.output = read.inspect_err(|why| error!("cannot read what a command wrote: {why}")).ok().flatten();
+            // The owner is gone only when the whole daemon is.
+            let _ = owner.send(Wake::Read(connection, Box::new(Reply::KeyDone(*done)))).await;
+        });
+    }
+
     /// Answers `ask` out of the database at `path`, by and by.
     pub(super) fn look_up(&self, connection: ConnectionId, path: PathBuf, shown: Shown, ask: LogAsk) {
         let (owner, desk) = (self.owner.clone(), Rc::clone(&self.desk));
@@ -71,6 +84,13 @@ impl Librarian {
             let _ = owner.send(Wake::Read(connection, Box::new(reply))).await;
         });
     }
+}
+
+/// What the command of a key wrote; nothing where that cannot be read.
+fn output(path: &Path, record: &str) -> Option<KeyOutput> {
+    let read = History::open(path).and_then(|history| history.output(record));
+    let body = read.inspect_err(|why| error!("{why}")).ok()??;
+    serde_json::from_slice(&body).ok()
 }
 
 /// The answer, out of the database at `path`. Takes time for each turn that is there: not for the owner's loop.

@@ -37,6 +37,7 @@ impl Owner {
         self.tell_the_rest(is_for_good);
         self.end_batch()?;
         self.end_unwritten()?;
+        self.sync_now()?;
         let counts = self.sequencer.counts();
         let lasting = counts.holders + counts.waiters;
         if lasting > 0 {

@@ -11,7 +11,7 @@ use super::kept::Kept;
 use super::report::{self, WallClock};
 use crate::clock::Time;
 use crate::error::{Cure, Error};
-use crate::protocol::{Outcome, Ticket, Token};
+use crate::protocol::{EndedTurn, Outcome, Ticket, Token};
 use crate::sequencer::{Change, Record, Sequencer};
 use crate::store::{self, Database, LeftTicket, Retention};
 
@@ -107,9 +107,20 @@ impl Ledger {
         }
     }
 
+    /// The status with which the turn of a ticket ended, if the history has it and it is known.
+    pub(super) fn exit_status(&mut self, ticket: Ticket) -> Option<i32> {
+        let (_, body) = self.database.as_mut()?.ended(ticket).ok()??;
+        let turn: EndedTurn = serde_json::from_slice(&body).ok()?;
+        turn.exit_status.filter(|_| turn.outcome == Outcome::Done)
+    }
+
     /// This is set now, or not any more.
     pub(super) fn set(&mut self, setting: store::Change) {
         if self.database.is_some() {
+            // Of what is set twice in a row the last is all that matters.
+            if self.settings.last().is_some_and(|last| last.is_of_same(&setting)) {
+                self.settings.pop();
+            }
             self.settings.push(setting);
         }
     }

@@ -39,6 +39,8 @@ pub(super) struct Link {
     pub(super) is_dirty: Cell<bool>,
     /// Whether the kernel took less than it was given: the task is to write when there is room again.
     is_blocked: Cell<bool>,
+    /// The batch that must survive a power cut before anything more is told; zero for none.
+    pub(super) held_for: Cell<u64>,
     /// Whether a request with a large answer has been read and not been answered; nothing more is read meanwhile.
     pub(super) is_owed_snapshot: Cell<bool>,
     /// Whether a watcher has missed events: the task is to tell the owner when the outbox is empty.
@@ -78,6 +80,7 @@ impl Link {
             outbox: RefCell::default(),
             is_dirty: Cell::new(false),
             is_blocked: Cell::new(false),
+            held_for: Cell::new(0),
             is_owed_snapshot: Cell::new(false),
             is_lagging: Cell::new(false),
             heard_at: Cell::new(Time::now()),

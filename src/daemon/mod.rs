@@ -28,6 +28,8 @@ mod client;
 mod crowd;
 mod share;
 mod link;
+mod durable;
+mod keys;
 mod read;
 mod understand;
 mod wake;

@@ -15,9 +15,11 @@ use tracing::{error, info};
 use super::audience::{Audience, Concerned};
 use super::config::Config;
 use super::crowd::Placeless;
+use super::durable::Durable;
 use super::facts::Facts;
 use super::history::{Librarian, LogAsk};
 use super::kept::{Kept, gone};
+use super::keys::Outputs;
 use super::ledger::Ledger;
 use super::link::Link;
 use super::process;
@@ -31,7 +33,7 @@ use super::wake::{Ask, Leaving, Signal, Wake};
 use super::watch::{Role, Watcher, identify};
 use crate::clock::Time;
 use crate::error::{Cure, Error};
-use crate::protocol::{Domain, Ticket};
+use crate::protocol::{Domain, KeyDone, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
 use crate::words::counted;
@@ -51,6 +53,10 @@ pub(super) struct Owner {
     pub(super) numbers: Numbers,
     pub(super) ledger: Ledger,
     pub(super) librarian: Librarian,
+    pub(super) durable: Durable,
+    pub(super) outputs: Outputs,
+    /// What came along with requests that wait for the outcome of a key, by their numbers.
+    waiting: HashMap<u64, Brought>,
     timer: Timer,
     pub(super) watcher: Watcher,
     pub(super) facts: Facts,
@@ -89,13 +95,18 @@ pub(super) struct Batch {
     pub(super) done: Vec<ConnectionId>,
     /// Questions about the past, to be answered once this batch is part of it.
     pub(super) logs: Vec<(Rc<Link>, LogAsk)>,
+    /// Outcomes of keys that are told together with what was written, which is read once this batch is there.
+    pub(super) outputs: Vec<(Rc<Link>, Box<KeyDone>, String)>,
     /// Whether it is the last, and why.
     pub(super) leaving: Option<Leaving>,
 }
 
 /// What comes along with an input, to be kept with the ticket that it gets.
+#[derive(Debug)]
 struct Brought {
     connection: ConnectionId,
+    /// The user.
+    uid: u32,
     descriptor: Option<OwnedFd>,
     /// What the descriptor is.
     role: Role,
@@ -106,7 +117,7 @@ impl Owner {
     pub(super) fn new(
         sequencer: Sequencer,
         (numbers, ledger): (Numbers, Ledger),
-        librarian: Librarian,
+        (librarian, durable, outputs): (Librarian, Durable, Outputs),
         (timer, watcher): (Timer, Watcher),
         (facts, config): (Facts, Config),
     ) -> Owner {
@@ -115,6 +126,9 @@ impl Owner {
             numbers,
             ledger,
             librarian,
+            durable,
+            outputs,
+            waiting: HashMap::new(),
             timer,
             watcher,
             facts,
@@ -193,17 +207,20 @@ impl Owner {
         self.end_stall();
         self.batch.given.clear();
         self.batch.done.clear();
+        self.make_durable();
         // The last first: whoever has a turn now has more to do than who gave it back, and was put behind that one.
-        for link in self.batch.dirty.drain(..).rev() {
+        for link in self.batch.dirty.drain(..).rev().filter(|link| self.durable.lets_tell(link)) {
             fault_point();
             link.flush();
         }
         self.answer_logs();
+        self.read_outputs();
         self.facts.note(self.batch.now, self.clients.len(), self.sequencer.next_numbers().0);
         Ok(())
     }
 
     fn write_down(&mut self) -> Result<(), Error> {
+        self.durable.check()?;
         // First, for nobody may be told what is written where no other daemon finds it.
         if self.must_put_back {
             self.put_back()?;
@@ -247,6 +264,9 @@ impl Owner {
             // If it is not waited for any more, the daemon is about to leave.
             Wake::Crowded(newcomer, answer) => _ = answer.send(self.make_entry(newcomer)),
             Wake::Closed(connection) => {
+                for ticket in self.sequencer.keyed_tickets(connection) {
+                    self.learn(ticket);
+                }
                 self.input(Input::Disconnected { connection });
                 self.audience.leave(connection);
                 self.placeless.forget(connection);
@@ -257,6 +277,7 @@ impl Owner {
             Wake::CaughtUp(connection) => self.refresh(connection),
             Wake::Ended(end) if self.is_closed_in_death(end) => {}
             Wake::Ended(end) if self.kept.take_end(end) => {
+                self.learn(end.ticket);
                 self.input(gone(end.ticket, end.is_pipe));
             }
             Wake::Blinded(end, error) if self.kept.take_blinded(end) => say_blind(end.ticket, &error),
@@ -270,6 +291,7 @@ impl Owner {
             }
             Wake::PutBack => self.must_put_back |= !(self.numbers.is_in_place() && self.ledger.is_in_place()),
             Wake::Read(connection, reply) => self.give_log(connection, &reply),
+            Wake::Synced(number, synced) => self.synced(number, synced),
             Wake::Usurped => {
                 error!("somebody removed {}, and another daemon has it now", self.facts.place.life_lock.display());
                 self.batch.leaving = Some(Leaving::Usurped);
@@ -313,7 +335,7 @@ impl Owner {
             }
             Ask::Sequence(enqueue, descriptor) => {
                 let role = if enqueue.pipe { Role::Pipe } else { Role::Worker };
-                let brought = Brought { connection, descriptor, role };
+                let brought = Brought { connection, uid: enqueue.peer.uid, descriptor, role };
                 self.input_with(Input::Sequence(*enqueue), Some(brought));
             }
             Ask::Started(ticket, pid, pidfd) => {
@@ -324,6 +346,7 @@ impl Owner {
                     self.input(lost);
                 }
             }
+            Ask::Output(ticket, output) => self.take_output(ticket, connection, output),
             Ask::Other(ask) => {
                 if let Some(link) = self.clients.get(&connection).cloned() {
                     self.answer_other(&link, *ask);
@@ -343,8 +366,14 @@ impl Owner {
         self.sequencer.handle(self.batch.now, input, &mut effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Admitted { ticket } => {
-                    if let Some(brought) = brought.take() {
+                Effect::Follows { follower } => self.waiting.extend(brought.take().map(|brought| (follower, brought))),
+                Effect::Unfollowed { follower } => _ = self.waiting.remove(&follower),
+                Effect::Admitted { ticket, follower } => {
+                    let brought = match follower {
+                        Some(follower) => self.waiting.remove(&follower),
+                        None => brought.take(),
+                    };
+                    if let Some(brought) = brought {
                         self.admit(ticket, brought, &mut after);
                     }
                 }
@@ -357,6 +386,8 @@ impl Owner {
                     self.announce(&change);
                 }
                 Effect::Past(change) => self.note_rest(&change),
+                Effect::Key(change) => self.note_key(change),
+                Effect::TellOutcome { connection, told } => self.tell_outcome(connection, &told),
                 Effect::Tell { connection, reply } => self.tell(connection, &reply),
             }
         }
@@ -366,9 +397,14 @@ impl Owner {
         }
     }
 
+    /// How many descriptors of a user are kept for requests that wait for the outcome of a key.
+    pub(super) fn descriptors_waiting(&self, uid: u32) -> usize {
+        self.waiting.values().filter(|brought| brought.uid == uid && brought.descriptor.is_some()).count()
+    }
+
     /// What came along with a request belongs to its ticket now. What follows from that is put into `after`.
     fn admit(&mut self, ticket: Ticket, brought: Brought, after: &mut Vec<Input>) {
-        let Brought { connection, descriptor, role } = brought;
+        let Brought { connection, descriptor, role, .. } = brought;
         let client = self.clients.get(&connection);
         let asker = client.and_then(|link| link.identity());
         let uid = client.map_or(0, |link| link.peer.uid);
@@ -406,7 +442,10 @@ impl Owner {
                 self.kept.activate(record.ticket);
                 self.batch.given.push(record.ticket);
             }
-            Change::Ended { .. } | Change::Left { .. } => self.kept.end(record.ticket),
+            Change::Ended { .. } | Change::Left { .. } => {
+                self.kept.end(record.ticket);
+                self.outputs.end(record.ticket);
+            }
             Change::Orphaned { .. } => {
                 self.kept.orphan(record.ticket);
                 self.look_for_heir(record.ticket);

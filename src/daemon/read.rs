@@ -8,7 +8,7 @@ use crate::sequencer::PolicyError;
 
 /// The operations that this version knows.
 const OPERATIONS: &str = "hello, sequence, started, confirm, done, cancel, release, status, watch, wait, log, info, \
-    stop, restart, policy_set, policy_unset, policy_show, pause, resume";
+    stop, restart, policy_set, policy_unset, policy_show, pause, resume, output, key_list, key_forget";
 
 /// Bytes of a wrong value that are shown.
 const SHOWN_BYTES_MAX: usize = 60;

@@ -78,6 +78,11 @@ impl WallClock {
         self.wall.as_millisecond().saturating_sub(age)
     }
 
+    /// The present moment.
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
     fn age(&self, time: Time) -> Duration {
         self.now.since(time)
     }

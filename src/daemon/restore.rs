@@ -24,7 +24,7 @@ impl Owner {
         tickets: Vec<Recovered>,
         mut past: Past,
         (mut settings, file): (PastSettings, Vec<FilePolicy>),
-        ended: Ended,
+        (ended, told): (Ended, Vec<(Ticket, i32)>),
     ) {
         if settings.file != LastFile::of(&self.config, &file) {
             self.ledger.set(settings::of_file(&self.config, &file));
@@ -76,6 +76,7 @@ impl Owner {
                 }
             }
         }
+        self.restore_keys(settings.keys.split_off(0), &told);
         for (domain, at) in unheard {
             self.rest_after_all(domain, at, &clock);
         }

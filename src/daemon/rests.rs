@@ -69,6 +69,11 @@ impl Rests {
         Rests { boot_id, ..Rests::default() }
     }
 
+    /// The run of the machine whose clock moments are by.
+    pub(super) fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
     /// What rows of an earlier daemon say: what the sequencer is to be told, and what of the rows is to be changed, for
     /// what they say is written anew.
     pub(super) fn restore(

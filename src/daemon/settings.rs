@@ -24,6 +24,8 @@ pub(super) struct PastSettings {
     pub(super) file: Option<LastFile>,
     /// For [`Rests::restore`](super::rests::Rests::restore).
     pub(super) rests: Vec<Setting>,
+    /// For [`restore_keys`](Owner::restore_keys).
+    pub(super) keys: Vec<Setting>,
 }
 
 /// A pause, as it is written down.
@@ -62,6 +64,7 @@ impl PastSettings {
                 SettingKind::Pause => past.pauses.extend(Domain::parse(&name).ok().zip(understood(&name, &body))),
                 SettingKind::File => past.file = understood(&name, &body),
                 SettingKind::Rest => past.rests.push(Setting { kind, name, body }),
+                SettingKind::Key => past.keys.push(Setting { kind, name, body }),
             }
         }
         past

@@ -56,7 +56,8 @@ impl Owner {
         let files_max = self.facts.budget.for_turns();
         // The system gives the lowest number that is free (`open(2)`).
         let used = usize::try_from(descriptor.as_raw_fd()).unwrap_or(usize::MAX);
-        match own_beyond_share(files_max, used, || self.kept.descriptors_of(peer.uid))? {
+        let own = || self.kept.descriptors_of(peer.uid) + self.descriptors_waiting(peer.uid);
+        match own_beyond_share(files_max, used, own)? {
             0 => Some(self.facts.budget.refusal().0.message),
             own => Some(format!(
                 "{own} of the files that this shared daemon may have open keep turns of yours (uid {}), as many as are \

@@ -22,6 +22,9 @@ use crate::store::{
 /// Domains in which a turn ended, and when, in milliseconds since 1970.
 pub(super) type Ended = Vec<(Domain, i64)>;
 
+/// With which statuses turns ended.
+pub(super) type Told = Vec<(Ticket, i32)>;
+
 /// What a daemon goes on with.
 #[derive(Default)]
 pub(super) struct Storage {
@@ -33,6 +36,10 @@ pub(super) struct Storage {
     pub(super) settings: PastSettings,
     /// Turns that ended while there was no daemon, by the word of their clients.
     pub(super) ended: Ended,
+    /// The statuses with which those ended.
+    pub(super) told: Told,
+    /// The keys of which it is recorded what their commands wrote.
+    pub(super) outputs: Vec<String>,
 }
 
 /// Opens what is at `place`.
@@ -51,11 +58,14 @@ pub(super) fn open(args: &SeqdArgs, place: &Place, budget: Budget) -> Result<Sto
     let is_understood = |found: &[Found]| recover::read(&place.database, found).map(drop);
     let (mut database, found) = Database::open_if(&place.files(), &Machine::this(), retention, bury, is_understood)?;
     let tickets = recover::read(&place.database, &found)?;
-    let (tickets, ended) = apply_notes(&mut database, tickets, &read_notes(&place.done))?;
+    let notes = read_notes(&place.done);
+    let (tickets, ended, told) = apply_notes(&mut database, tickets, &notes)?;
     database.catch_up()?;
     let past = past(&place.database)?;
     let settings = PastSettings::read(database.take_settings());
-    Ok(Storage { database: Some(database), tickets: recover::look(tickets, budget), past, settings, ended })
+    let outputs = database.outputs()?;
+    let tickets = recover::look(tickets, budget);
+    Ok(Storage { database: Some(database), tickets, past, settings, ended, told, outputs })
 }
 
 /// What becomes of a ticket from before the machine was restarted: a turn is over, and a place in line is lost.
@@ -85,13 +95,14 @@ fn change(turn: &EndedTurn, ended_at: i64) -> Change {
     Change::Ended { ticket: turn.ticket, domain: turn.domain.clone(), ended_at, body: form(turn) }
 }
 
-/// Ends the turns whose clients left word that they are done, and gives those that live on, and where turns ended when.
+/// Ends the turns whose clients left word that they are done, and gives those that live on, where turns ended when, and
+/// with which statuses.
 fn apply_notes(
     database: &mut Database,
     mut tickets: Vec<SavedTicket>,
     notes: &[FoundNote],
-) -> Result<(Vec<SavedTicket>, Ended), Error> {
-    let (mut changes, mut ended) = (Vec::new(), Vec::new());
+) -> Result<(Vec<SavedTicket>, Ended, Told), Error> {
+    let (mut changes, mut ended, mut told) = (Vec::new(), Vec::new(), Vec::new());
     for FoundNote { path, uid, note } in notes {
         let holds = |saved: &SavedTicket| saved.ticket.ticket.0 == note.ticket && saved.ticket.turn.is_some();
         let done = match tickets.iter().position(holds) {
@@ -106,6 +117,9 @@ fn apply_notes(
         if done.is_none() {
             warn!("{} is about no turn that ended unheard: let go of it", path.display());
         }
+        if done.is_some() {
+            told.extend(note.exit_status.map(|exit_status| (Ticket(note.ticket), exit_status)));
+        }
         changes.extend(done);
     }
     database.commit(&changes)?;
@@ -114,7 +128,7 @@ fn apply_notes(
             warn!("cannot remove {}: {error}", path.display());
         }
     }
-    Ok((tickets, ended))
+    Ok((tickets, ended, told))
 }
 
 fn is_secret(saved: &SavedTicket, secret: &str) -> bool {

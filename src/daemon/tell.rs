@@ -61,7 +61,7 @@ impl Owner {
     }
 }
 
-fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
+pub(super) fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
     if !link.is_dirty.replace(true) {
         dirty.push(Rc::clone(link));
     }

@@ -8,18 +8,21 @@ use sha2::{Digest, Sha256};
 
 use super::descriptors::{Pending, Sent};
 use super::history::LogAsk;
+use super::keys::KeyAsked;
 use super::process;
 use super::read::{Refusal, read};
 use super::wake::{Ask, Other};
 use crate::protocol::limits::{
-    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, DOMAINS_PER_REQUEST_MAX, GROUP_BYTES_MAX, LINE_BYTES_MAX,
-    LOG_TURNS_DEFAULT, LOG_TURNS_MAX, PRIORITY_MAX, REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
+    COMMAND_BYTES_MAX, DESCRIPTORS_PER_REQUEST_MAX, DOMAINS_PER_REQUEST_MAX, GROUP_BYTES_MAX, KEY_LIST_DEFAULT,
+    KEY_LIST_MAX, KEY_TTL_DEFAULT, KEY_TTL_MAX, LINE_BYTES_MAX, LOG_TURNS_DEFAULT, LOG_TURNS_MAX, PRIORITY_MAX,
+    REASON_BYTES_MAX, SECRET_BYTES_MAX, STATUS_WAITERS_DEFAULT,
 };
 use crate::protocol::{
-    Binding, Cancel, Domain, Done, ErrorCode, Framed, PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, PolicyValue,
-    Release, Request, RequestId, Resume, Sequence, Started, Ticket,
+    Binding, Cancel, Domain, Done, ErrorCode, Fingerprint, Framed, Key, KeyForget, KeyList, KeyWish, OutputRequest,
+    PROTOCOL_VERSION, Pause, PolicySet, PolicyUnset, PolicyValue, Release, Request, RequestId, Resume, Sequence,
+    Started, Ticket,
 };
-use crate::sequencer::{ConnectionId, Enqueue, Input, Pattern, Peer, Policy, Secret, Which, Wishes, Within};
+use crate::sequencer::{ConnectionId, Enqueue, Input, KeyAsk, Pattern, Peer, Policy, Secret, Which, Wishes, Within};
 use crate::words::counted;
 
 /// Reads one line of a client. `descriptors` are those that the client sent and has not named yet.
@@ -86,6 +89,45 @@ fn also(sequence: &Sequence, domain: &Domain) -> Result<Vec<Domain>, Refusal> {
         }
     }
     Ok(also)
+}
+
+/// What is to be done once.
+fn key_ask(wish: &KeyWish) -> Result<KeyAsk, Refusal> {
+    let ttl = wish.ttl_ms.map_or(KEY_TTL_DEFAULT, Duration::from_millis);
+    if ttl.is_zero() || ttl > KEY_TTL_MAX {
+        let most = KEY_TTL_MAX.as_millis();
+        return Err(Refusal::bad(format!("the ttl_ms of a key must be 1 to {most}")));
+    }
+    Ok(KeyAsk {
+        key: Key::parse(&wish.name)?,
+        fingerprint: wish.fingerprint.unwrap_or_else(|| Fingerprint::of([])),
+        ttl,
+        keep_failures: wish.keep_failures,
+        retry_unknown: wish.retry_unknown,
+        replay: wish.replay,
+        follows: wish.follows.map(Ticket),
+    })
+}
+
+fn key_asked(list: &KeyList) -> Result<KeyAsked, Refusal> {
+    Ok(KeyAsked {
+        uid: list.uid,
+        domain: list.domain.as_deref().map(Domain::parse).transpose()?,
+        key: list.key.as_deref().map(Key::parse).transpose()?,
+        keys_max: list.keys_max.unwrap_or(KEY_LIST_DEFAULT).min(KEY_LIST_MAX),
+        request_id: list.request_id.clone(),
+    })
+}
+
+/// What a command wrote.
+fn output_of(request: OutputRequest) -> Result<Ask, Refusal> {
+    let ticket = Ticket(request.ticket);
+    if request.output.parts.iter().any(|part| part.bytes().is_none()) {
+        let mut refusal = Refusal::bad("the data of a part is not base 64 with padding (RFC 4648)");
+        refusal.0.ticket = Some(ticket);
+        return Err(refusal);
+    }
+    Ok(Ask::Output(ticket, request.output))
 }
 
 /// Who asks, and with what.
@@ -158,6 +200,11 @@ impl Caller<'_> {
             ))),
             Request::Pause(pause) => self.pause(&pause).map_err(|it| it.of(pause.request_id.as_deref())),
             Request::Resume(resume) => self.resume(&resume).map_err(|it| it.of(resume.request_id.as_deref())),
+            Request::Output(output) => output_of(output),
+            Request::KeyList(list) => {
+                Ok(other(Other::Keys(key_asked(&list).map_err(|it| it.of(list.request_id.as_deref()))?)))
+            }
+            Request::KeyForget(forget) => self.key_forget(&forget).map_err(|it| it.of(forget.request_id.as_deref())),
             Request::Restart(restart) => Ok(other(Other::Restart(restart.request_id))),
             Request::Stop(stop) => Ok(other(Other::Stop(stop.request_id))),
             Request::Unknown => Err(Refusal::new(ErrorCode::UnknownOperation, "the operation is not known")),
@@ -213,6 +260,7 @@ impl Caller<'_> {
             confirm: sequence.confirm,
             secret,
             resume: sequence.resume.map(Ticket),
+            key: sequence.key.as_ref().map(key_ask).transpose()?.map(Box::new),
             wishes: wishes(sequence, &domain)?,
             domain,
         };
@@ -285,6 +333,13 @@ impl Caller<'_> {
         let domain = Domain::parse(&resume.domain)?;
         let (connection, peer, request_id) = (self.connection, *self.peer, resume.request_id.clone());
         Ok(Ask::Input(Input::Resume { connection, peer, domain, request_id }))
+    }
+
+    fn key_forget(&self, forget: &KeyForget) -> Result<Ask, Refusal> {
+        let domain = forget.domain.as_deref().map(Domain::parse).transpose()?;
+        let (connection, peer, request_id) = (self.connection, *self.peer, forget.request_id.clone());
+        let (uid, key) = (forget.uid, Key::parse(&forget.key)?);
+        Ok(Ask::Input(Input::ForgetKey { connection, peer, uid, domain, key, request_id }))
     }
 
     fn started(&mut self, started: &Started) -> Result<Ask, Refusal> {

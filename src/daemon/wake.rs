@@ -9,9 +9,11 @@ use tokio::sync::oneshot;
 
 use super::crowd::Room;
 use super::history::LogAsk;
+use super::keys::KeyAsked;
 use super::link::Link;
 use super::pipes::Heir;
-use crate::protocol::{Domain, ErrorReply, Reply, Ticket};
+use crate::error::Error;
+use crate::protocol::{Domain, ErrorReply, KeyOutput, Reply, Ticket};
 use crate::sequencer::{ConnectionId, Enqueue, Input, Peer};
 
 /// One reason for the owner to act.
@@ -37,6 +39,8 @@ pub(super) enum Wake {
     Heir(Ticket, Heir),
     /// The history has been read for a client.
     Read(ConnectionId, Box<Reply>),
+    /// All batches up to this one survive a power cut, unless that failed.
+    Synced(u64, Result<(), Error>),
     /// The process is asked to do something by a signal.
     Signal(Signal),
     /// Somebody removed the socket or what is beside it. The socket has been put back.
@@ -55,6 +59,8 @@ pub(super) enum Ask {
     Sequence(Box<Enqueue>, Option<OwnedFd>),
     /// The process that works under a turn, with its pidfd.
     Started(Ticket, u32, Option<OwnedFd>),
+    /// What a command wrote that runs under this turn.
+    Output(Ticket, KeyOutput),
     /// Anything that does not change the lines.
     Other(Box<Other>),
 }
@@ -81,6 +87,8 @@ pub(super) enum Other {
     Info(Option<String>),
     /// The past.
     Log(LogAsk),
+    /// What is recorded of keys.
+    Keys(KeyAsked),
     /// Which policies there are, for one line or all.
     Policies(Option<Domain>, Option<String>),
     /// That the daemon leaves.
@@ -105,13 +113,13 @@ impl Ask {
             Ask::Input(input) => {
                 matches!(input, Input::Release { .. } | Input::Cancel { .. } | Input::Wait { .. })
             }
-            Ask::Started(..) => false,
+            Ask::Started(..) | Ask::Output(..) => false,
         }
     }
 
     /// Whether the answer may be so large that it must be read before more is asked.
     pub(super) fn is_for_snapshot(&self) -> bool {
-        matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..) | Other::Log(_) | Other::Policies(..)))
+        matches!(self, Ask::Other(other) if matches!(**other, Other::Status { .. } | Other::Watch(..) | Other::Log(_) | Other::Policies(..) | Other::Keys(_)))
     }
 }
 

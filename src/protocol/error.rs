@@ -85,6 +85,16 @@ pub enum ErrorCode {
     WouldDeadlock,
     /// The domain alone does not say whose turn is meant: several have one.
     SeveralHolders,
+    /// The key was used for another command.
+    KeyConflict,
+    /// Nobody knows how the last command ended that the key was used for.
+    KeyUnknown,
+    /// The request that has the key waits, or runs.
+    KeyInUse,
+    /// A key of that name is there in several domains, or of several users.
+    SeveralKeys,
+    /// As many keys are remembered as may be.
+    TooManyKeys,
     /// What is stored cannot be read; or what happened last cannot be written, and nobody could take it over.
     Storage,
     /// No other daemon could go on with what this one has.

@@ -63,6 +63,39 @@ pub const REASON_BYTES_MAX: usize = 1024;
 /// Bytes of the name of a group that supersedes.
 pub const GROUP_BYTES_MAX: usize = 255;
 
+/// Bytes of a run-once key, without the white space around it.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// How long a run-once key is remembered after its command has ended, unless its first use says otherwise.
+pub const KEY_TTL_DEFAULT: Duration = Duration::from_hours(24);
+
+/// How long it may be remembered at most.
+pub const KEY_TTL_MAX: Duration = Duration::from_hours(24 * 10_000);
+
+/// Run-once keys that are remembered, those of all users together; a further one is answered `too_many_keys`.
+pub const KEYS_MAX: usize = 1_000_000;
+
+/// Of these, how many may be of one user.
+pub const KEYS_PER_USER_MAX: usize = 500_000;
+
+/// Fingerprints of conflicting uses that are kept of a key, the last ones; all are counted.
+pub const KEY_CONFLICTS_KEPT: usize = 16;
+
+/// How long the outcome of a run that freed its key is kept for those who waited for it and lost their connection.
+pub const KEY_FREED_KEPT: Duration = AWAY_MAX;
+
+/// Bytes of standard output and standard error together that are recorded of a command.
+pub const KEY_OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Parts of that: as often as one follows the other.
+pub const KEY_OUTPUT_PARTS_MAX: usize = 4_096;
+
+/// Keys in one `key_list` reply unless it asks for another number.
+pub const KEY_LIST_DEFAULT: usize = 1_000;
+
+/// Keys in one `key_list` reply at most.
+pub const KEY_LIST_MAX: usize = 20_000;
+
 /// Largest priority of a request, and with a minus the smallest.
 pub const PRIORITY_MAX: i8 = 100;
 

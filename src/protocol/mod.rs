@@ -5,6 +5,7 @@
 mod name;
 mod values;
 mod policy;
+mod key;
 mod request;
 mod reply;
 mod status;
@@ -20,9 +21,13 @@ pub use error::{ErrorCode, ErrorReply};
 pub use event::{Event, EventKind, Lagged, Outcome, PolicyEvent, PolicyEventKind, Watching};
 pub use frame::{Framed, LineBuffer, encode};
 pub use info::{Counts, IN_MEMORY, InfoReply, Limits};
+pub use key::{
+    Fingerprint, Following, KeyDone, KeyForget, KeyForgotten, KeyList, KeyListReply, KeyOutput, KeyStateName,
+    KeyStatus, KeyWish, OutputPart, OutputRequest, Stream, key_record_id,
+};
 pub use log::{EndedTurn, LogReply};
 pub use making_way::MADE_WAY_STATUS;
-pub use name::{Domain, NameError, RequestId, Ticket, Token};
+pub use name::{Domain, Key, NameError, RequestId, Ticket, Token};
 pub use policy::{Paused, PolicySetReply, PolicyShowReply, PolicyStatus, PolicyUnsetReply, PolicyValueSource, Resumed};
 pub use reply::{
     Active, Cancelled, Confirmed, DoneReply, HelloReply, Idle, QueuePosition, Queued, Released, Reply, Restarting,
@@ -44,4 +49,9 @@ pub const PROTOCOL_VERSION: u32 = 1;
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero_u64(number: &u64) -> bool {
+    *number == 0
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{DOMAIN_BYTES_MAX, REQUEST_ID_BYTES_MAX};
+use super::limits::{DOMAIN_BYTES_MAX, KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 
 /// The name of a line, e.g. `foo.com` or `deploy/eu-west`, in its normal form.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -108,17 +108,59 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// Why a text is not a domain or a request id.
+/// What is to be run once, as its user calls it; one of a user in a domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Reads a key: white space around it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is left, or more than [`KEY_BYTES_MAX`].
+    pub fn parse(text: &str) -> Result<Key, NameError> {
+        let key = text.trim();
+        if key.is_empty() {
+            return Err(NameError::Empty { what: "key" });
+        }
+        if key.len() > KEY_BYTES_MAX {
+            return Err(NameError::TooLong { what: "key", bytes: key.len(), max: KEY_BYTES_MAX });
+        }
+        Ok(Key(key.into()))
+    }
+
+    /// The key, without the white space around it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Key, NameError> {
+        Key::parse(&text)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not a domain, a request id or a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NameError {
     /// Nothing is left of it.
     Empty {
-        /// `domain` or `request id`.
+        /// `domain`, `request id` or `key`.
         what: &'static str,
     },
     /// It has more bytes than it may have.
     TooLong {
-        /// `domain` or `request id`.
+        /// `domain`, `request id` or `key`.
         what: &'static str,
         /// The bytes it has.
         bytes: usize,
@@ -127,7 +169,7 @@ pub enum NameError {
     },
     /// It has a character that a terminal would obey.
     ControlCharacter {
-        /// `domain` or `request id`.
+        /// `domain`, `request id` or `key`.
         what: &'static str,
     },
     /// A domain that ends in two dots or more: it names no line.

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::error::ErrorReply;
 use super::event::{Event, Lagged, PolicyEvent, Watching};
 use super::info::InfoReply;
+use super::key::{Following, KeyDone, KeyForgotten, KeyListReply};
 use super::log::LogReply;
-use super::name::{Domain, RequestId, Ticket, Token};
+use super::name::{Domain, Key, RequestId, Ticket, Token};
 use super::policy::{Paused, PolicySetReply, PolicyShowReply, PolicyUnsetReply, Resumed};
 use super::status::StatusReply;
 
@@ -60,6 +61,14 @@ pub enum Reply {
     Paused(Paused),
     /// A domain is not paused any more.
     Resumed(Resumed),
+    /// Another request has the key, and its outcome is waited for.
+    Following(Following),
+    /// What the key is for is done.
+    KeyDone(KeyDone),
+    /// What is recorded of keys.
+    KeyList(KeyListReply),
+    /// A key is as if never used.
+    KeyForgotten(KeyForgotten),
     /// The storage cannot be written, so that answers take their time.
     Stalled(Stalled),
     /// The request was refused, or has ended without a turn, or the turn was taken away.
@@ -131,6 +140,9 @@ pub struct Active {
     /// Milliseconds that the turn may take by the domain's policy, from when it came: its client sees to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_run_ms: Option<u64>,
+    /// The key that it was asked for with: a daemon that knows of no keys does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
 }
 
 /// Body of `confirmed`.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::key::{KeyForget, KeyList, KeyWish, OutputRequest};
 use super::values::PolicyValues;
 
 /// One request: a JSON object with an `op`. Unknown fields are ignored; an unknown `op` is answered
@@ -48,6 +49,12 @@ pub enum Request {
     Pause(Pause),
     /// Ends a `pause`. Answered `resumed`.
     Resume(Resume),
+    /// What a command wrote that runs under a key with `replay`. Not answered unless refused.
+    Output(OutputRequest),
+    /// Asks what is recorded of keys. Answered `key_list`.
+    KeyList(KeyList),
+    /// Lets a key be as if never used. Answered `key_forgotten`.
+    KeyForget(KeyForget),
     /// An operation that this version does not know.
     #[serde(other)]
     Unknown,
@@ -132,6 +139,10 @@ pub struct Sequence {
     /// has at once. If there is no such turn of this user, it is as if this had not been said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<OuterTurn>,
+    /// What is asked for is to be done once. Where that was done already, or is to be done by another request, the
+    /// answer is `key_done`, or `following` and then `key_done`; or `key_conflict` or `key_unknown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyWish>,
     /// The process to show in `status`; without it, the process at the other end of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

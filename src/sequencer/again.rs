@@ -31,7 +31,10 @@ impl Sequencer {
         let tickets = self.unclaimed.range((secret, Ticket(0))..=(secret, Ticket(u64::MAX)));
         let is_it = |entry: &Entry| {
             let is_named = request.request_id.as_ref().is_none_or(|id| *id == entry.request_id);
-            is_named && entry.is_for_same_lines(request) && entry.uid == request.peer.uid
+            is_named
+                && entry.is_for_same_lines(request)
+                && entry.uid == request.peer.uid
+                && self.is_for_same_key(entry.ticket, request)
         };
         tickets.map(|(_, ticket)| *ticket).find(|ticket| self.tickets.get(ticket).is_some_and(|entry| is_it(entry)))
     }
@@ -71,7 +74,7 @@ impl Sequencer {
         out: &mut Vec<Effect>,
     ) {
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
-        out.push(Effect::Admitted { ticket });
+        out.push(Effect::Admitted { ticket, follower: None });
         out.push(Effect::Changed { ticket });
         let (before, about) = (entry.connection, entry.about());
         entry.pid = request.pid;
@@ -96,9 +99,10 @@ impl Sequencer {
     /// The newcomer works under this turn now. What kept it before goes on keeping it, for it may still be at work;
     /// so do its binding and its lease.
     pub(super) fn take_up_turn(&mut self, now: Time, ticket: Ticket, request: Enqueue, out: &mut Vec<Effect>) {
-        out.push(Effect::Admitted { ticket });
+        out.push(Effect::Admitted { ticket, follower: None });
         out.push(Effect::Changed { ticket });
         self.attach(now, ticket, request.connection);
+        let key = self.key_of(ticket).map(|name| name.key.clone());
         let Some(entry) = self.tickets.get_mut(&ticket) else { return };
         let Some(turn) = entry.turn() else { return };
         let added = keepers(&request);
@@ -109,7 +113,7 @@ impl Sequencer {
         entry.pid = request.pid;
         entry.command = request.command.or(entry.command.take());
         entry.secret = request.secret.or(entry.secret);
-        out.push(Effect::Tell { connection: request.connection, reply: entry.active(turn, true) });
+        out.push(Effect::Tell { connection: request.connection, reply: entry.active(turn, key, true) });
         // It may have been told over a connection that was lost.
         let superseded = entry.superseded().map(|by| Refusal::TurnSuperseded { ticket, by });
         out.extend(superseded.map(|refusal| refusal.tell(request.connection, entry.about())));

@@ -143,6 +143,9 @@ impl Sequencer {
             }
         }
         self.resting.check();
+        self.keys.check(&self.timers);
+        deadlines += self.keys.deadlines();
+        attached += self.keys.followers.len();
         let everybody = self.tickets.keys().map(|ticket| Who::Ticket(*ticket));
         let everybody = everybody.chain(self.waits.keys().map(|wait| Who::Wait(*wait)));
         let nobody = self.stuck(everybody.collect(), None, &[]);

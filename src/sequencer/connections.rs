@@ -12,6 +12,8 @@ use super::{ConnectionId, FixedHasher};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Attached {
     Wait(u64),
+    /// A request that waits for the outcome of a key.
+    Follower(u64),
     Ticket(Ticket),
 }
 

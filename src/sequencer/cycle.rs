@@ -3,7 +3,8 @@
 //! A turn waits for the requests made within it, for it may not end before they do. A request that waits, waits in each
 //! of its lines for whoever has too much there, and for whoever is ahead. A newcomer that would never get its turn is
 //! refused; one who is ahead of others has to be looked at for their sake. A `Wait` within a turn waits for everybody in
-//! its line, so whoever comes there from another line has to be looked at as well.
+//! its line, so whoever comes there from another line has to be looked at as well. A request that waits for the outcome
+//! of a key stands in no line: it waits for the ticket that has the key.
 //!
 //! Without a request or a `Wait` that waits within a turn there is no deadlock: all turns end, and all lines have the
 //! same order. A newcomer that is within no turn, ahead of nobody, and in no second line makes none either. So no others
@@ -12,8 +13,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use crate::protocol::{Domain, Outcome, Ticket};
+use crate::protocol::{Domain, Key, Outcome, Ticket};
 
+use super::follow::Follower;
+use super::key_refusal::KeyRefusal;
 use super::nested::{Arrival, Who, is_guest_in};
 use super::reach::Reach;
 use super::refusal::Refusal;
@@ -32,6 +35,8 @@ pub(super) struct Waiter<'a> {
     pub(super) rank: Rank,
     pub(super) wishes: &'a Wishes,
     pub(super) lines: Vec<&'a Domain>,
+    /// Whose outcome it waits for instead, by which key.
+    pub(super) follows: Option<(Ticket, &'a Key)>,
     /// The turn that it is made within.
     pub(super) parent: Option<Ticket>,
 }
@@ -45,6 +50,11 @@ impl Waiter<'_> {
     fn waits_for_all(&self) -> bool {
         self.rank.0 == Reverse(i8::MIN)
     }
+
+    /// What it waits for in one of its lines.
+    pub(super) fn goal_in(&self, domain: &Domain) -> Goal {
+        if self.waits_for_all() { Goal::Idle(domain.clone()) } else { Goal::Turn(domain.clone()) }
+    }
 }
 
 /// One of those who would wait for each other.
@@ -52,29 +62,32 @@ impl Waiter<'_> {
 pub(super) struct Link {
     pub(super) ticket: Ticket,
     pub(super) pid: u32,
-    /// The line in which somebody waits for it.
-    pub(super) has: Domain,
     pub(super) hold: Hold,
     pub(super) waits_for: Goal,
 }
 
-/// What makes others wait for somebody in a line.
-#[derive(Clone, Copy, Debug)]
+/// What makes others wait for somebody.
+#[derive(Clone, Debug)]
 pub(super) enum Hold {
-    /// It has slots.
-    Slots,
-    /// It is ahead of them.
-    Place,
-    /// It is there at all, for they wait until nobody is.
-    Presence,
+    /// It has slots of this line.
+    Slots(Domain),
+    /// It is ahead of them in this line.
+    Place(Domain),
+    /// It is in this line at all, for they wait until nobody is.
+    Presence(Domain),
+    /// It was the first to use this key.
+    Key(Key),
 }
 
 /// What somebody waits for, or a request within its turn.
 #[derive(Clone, Debug)]
-pub(super) struct Goal {
-    pub(super) domain: Domain,
-    /// To be idle, and not only its turn.
-    pub(super) idle: bool,
+pub(super) enum Goal {
+    /// A turn in this domain.
+    Turn(Domain),
+    /// That this domain is idle.
+    Idle(Domain),
+    /// The outcome of this key.
+    Key(Key),
 }
 
 /// Who of a circle would wait for the newcomer.
@@ -94,7 +107,8 @@ impl Sequencer {
         let wishes = arrival.wishes();
         let parent = self.parent(arrival.request.peer.uid, wishes.within).map(|parent| parent.ticket);
         let rank = (Reverse(wishes.priority), Who::Newcomer);
-        self.refusal_of_waiting(&Waiter { rank, wishes, lines: arrival.lines().collect(), parent }, replaced)
+        let lines = arrival.lines().collect();
+        self.refusal_of_waiting(&Waiter { rank, wishes, lines, follows: None, parent }, replaced)
     }
 
     /// Why this newcomer would wait for ever, if so.
@@ -120,13 +134,19 @@ impl Sequencer {
             let Some(line) = self.lines.get(*domain) else { return false };
             line.order.ahead(priority) < line.order.len() || comes_from_elsewhere && line.inner_waits > 0
         };
-        waiter.parent.is_some() || self.families.has_waiting() && waiter.lines.iter().any(is_waited_for)
+        waiter.parent.is_some() || self.somebody_waits_within() && waiter.lines.iter().any(is_waited_for)
     }
 
     /// After the lines have changed otherwise than by a newcomer: refuses the newest request of each circle that is
     /// within a turn, or a `Wait` within one, so that nobody waits for ever.
     pub(super) fn break_cycles(&mut self, out: &mut Vec<Effect>) {
-        while let Some((who, refusal)) = self.find_cycle() {
+        while self.somebody_waits_within() {
+            let stuck = self.stuck(self.may_be_stuck(), None, &[]);
+            let Some((who, refusal)) = self.find_cycle(&stuck) else {
+                let Some(number) = self.newest_stuck_follower(&stuck) else { return };
+                self.refuse_stuck_follower(number, &stuck, out);
+                continue;
+            };
             if let Who::Wait(id) = who {
                 out.extend(self.remove_wait(id).map(|wait| wait.refuse(&refusal)));
                 continue;
@@ -150,22 +170,44 @@ impl Sequencer {
         }
     }
 
-    fn find_cycle(&self) -> Option<(Who, Refusal)> {
-        if !self.families.has_waiting() {
-            return None;
-        }
+    fn somebody_waits_within(&self) -> bool {
+        self.families.has_waiting() || !self.keys.nested.is_empty()
+    }
+
+    /// Whoever has somebody within it, or is within something, or stands in several lines; and whose outcome is waited for
+    /// by somebody within a turn.
+    pub(super) fn may_be_stuck(&self) -> BTreeSet<Who> {
         let several_lines = self.wide.iter().map(|(_, (_, who))| *who);
-        let stuck = self.stuck(self.families.members().chain(several_lines).collect(), None, &[]);
+        let turns = self.keys.nested.iter().map(|(turn, _)| *turn).filter(|turn| self.holder(*turn).is_some());
+        let awaited = turns.clone().flat_map(|turn| self.waited_for_within(turn));
+        self.families.members().chain(several_lines).chain(turns.map(Who::Ticket)).chain(awaited).collect()
+    }
+
+    fn find_cycle(&self, stuck: &BTreeSet<Who>) -> Option<(Who, Refusal)> {
         self.families.newest_waiting().filter(|who| stuck.contains(who)).find_map(|who| {
             let waiter = self.waiter_of(who)?;
-            Some((who, self.circle(&waiter, &self.reach(&waiter, &[], Some(&stuck)))?))
+            Some((who, self.circle(&waiter, &self.reach(&waiter, &[], Some(stuck)))?))
         })
     }
 
     /// A ticket that waits.
     pub(super) fn waiter<'a>(&self, entry: &'a Entry) -> Waiter<'a> {
         let parent = self.parent(entry.uid, entry.wishes().within).map(|parent| parent.ticket);
-        Waiter { rank: entry.rank(), wishes: entry.wishes(), lines: entry.lines().collect(), parent }
+        let lines = entry.lines().collect();
+        Waiter { rank: entry.rank(), wishes: entry.wishes(), lines, follows: None, parent }
+    }
+
+    /// Why a follower never gets its outcome, where the turn that it is within is one of these.
+    pub(super) fn refusal_of_following(&self, follower: &Follower, stuck: &BTreeSet<Who>) -> Option<Refusal> {
+        let record = self.keys.records.get(&follower.key())?;
+        let (ticket, key) = (record.ticket, &record.name.key);
+        let wishes = &follower.request.wishes;
+        let rank = (Reverse(wishes.priority), Who::Newcomer);
+        let (lines, follows, parent) = (Vec::new(), Some((ticket, key)), self.parent_of(follower));
+        let waiter = Waiter { rank, wishes, lines, follows, parent };
+        let circle = self.circle(&waiter, &self.reach(&waiter, &[], Some(stuck)));
+        // Where several circles were made at once, it may be between two of them.
+        circle.or_else(|| Some(Refusal::Key(KeyRefusal::WaitsForItself { key: key.clone(), ticket })))
     }
 
     /// Somebody who waits.
@@ -185,25 +227,22 @@ impl Sequencer {
         let last = reach.closed_by?;
         let closing = self.closing(waiter, last);
         let mut goal = match &closing {
-            Closing::Outer => Goal { domain: (*waiter.lines.first()?).clone(), idle: false },
-            Closing::Passed(domain) => Goal { domain: domain.clone(), idle: false },
-            Closing::Entered(domain) => Goal { domain: domain.clone(), idle: true },
+            Closing::Outer => match waiter.follows {
+                Some((_, key)) => Goal::Key(key.clone()),
+                None => Goal::Turn((*waiter.lines.first()?).clone()),
+            },
+            Closing::Passed(domain) => Goal::Turn(domain.clone()),
+            Closing::Entered(domain) => Goal::Idle(domain.clone()),
         };
         let mut links: Vec<Link> = Vec::new();
         let mut at = Some(last);
         // From the end: what each waits for is known when it is come to.
         while let Some(who) = at {
-            let Some((from, line)) = reach.step(who) else { break };
+            let Some((from, awaited)) = reach.step(who) else { break };
             let entry = who.ticket().and_then(|ticket| self.tickets.get(&ticket));
-            if let (Some(has), Some(entry)) = (line, entry) {
-                let idle = from.map_or(waiter.waits_for_all(), |from| matches!(from, Who::Wait(_)));
-                let hold = match idle {
-                    _ if entry.turn().is_some() || is_guest_in(entry.guests(), has) => Hold::Slots,
-                    true => Hold::Presence,
-                    false => Hold::Place,
-                };
-                let waits_for = std::mem::replace(&mut goal, Goal { domain: has.clone(), idle });
-                links.push(Link { ticket: entry.ticket, pid: entry.pid, has: has.clone(), hold, waits_for });
+            if let (Some(awaited), Some(entry)) = (awaited, entry) {
+                let waits_for = std::mem::replace(&mut goal, awaited.clone());
+                links.push(Link { ticket: entry.ticket, pid: entry.pid, hold: entry.hold(awaited), waits_for });
             }
             at = *from;
         }
@@ -241,6 +280,17 @@ impl Sequencer {
 impl Entry {
     pub(super) fn rank(&self) -> Rank {
         (Reverse(self.wishes().priority), Who::Ticket(self.ticket))
+    }
+
+    /// What it has, that others wait for this because of it.
+    fn hold(&self, awaited: &Goal) -> Hold {
+        let has_slots = |domain| self.turn().is_some() || is_guest_in(self.guests(), domain);
+        match awaited {
+            Goal::Turn(domain) | Goal::Idle(domain) if has_slots(domain) => Hold::Slots(domain.clone()),
+            Goal::Turn(domain) => Hold::Place(domain.clone()),
+            Goal::Idle(domain) => Hold::Presence(domain.clone()),
+            Goal::Key(key) => Hold::Key(key.clone()),
+        }
     }
 
     /// Whether it waits behind `waiter` in a line.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::protocol::{Domain, Outcome, Reply, RequestId, Ticket, Token};
 
-use super::{ConnectionId, Pattern, Pause, Policy};
+use super::{ConnectionId, KeyChange, KeyTold, Pattern, Pause, Policy};
 
 /// One thing to do, in the order in which they come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,19 @@ pub enum Effect {
     Admitted {
         /// The ticket.
         ticket: Ticket,
+        /// If it is not the request at hand that got it, but one that has waited for the outcome of a key: which.
+        follower: Option<u64>,
+    },
+    /// The `Sequence` at hand waits for the outcome of a key: what the daemon was to watch for it is kept for
+    /// it, until it is `Admitted` by this number.
+    Follows {
+        /// A number for it, never used twice.
+        follower: u64,
+    },
+    /// It waits for that no more, and gets no ticket: let go of what was kept for it.
+    Unfollowed {
+        /// Its number.
+        follower: u64,
     },
     /// A policy or a pause has changed: write that down too, before any `Tell` that comes after it. It is also what
     /// watchers hear.
@@ -35,6 +48,15 @@ pub enum Effect {
     /// `Tell` that comes after it. Comes again for what is known already when a policy begins to make a domain rest,
     /// also for one that nobody uses.
     Past(PastChange),
+    /// A key has changed: write that down too, before any `Tell` that comes after it.
+    Key(KeyChange),
+    /// Tell a client what became of its key: `key_done`.
+    TellOutcome {
+        /// Whom.
+        connection: ConnectionId,
+        /// What.
+        told: KeyTold,
+    },
     /// Tell a client.
     Tell {
         /// Whom.

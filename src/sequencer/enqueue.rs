@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConnectionId, Peer, Secret, Within};
+use super::{ConnectionId, KeyAsk, Peer, Secret, Within};
 use crate::protocol::{Binding, Domain, RequestId, Ticket};
 
 /// A request for a turn.
@@ -28,7 +28,7 @@ use crate::protocol::{Binding, Domain, RequestId, Ticket};
 ///
 /// A client may lose its connection before it is told its ticket. So one without `resume` that has the secret, domain
 /// and user of a ticket without a connection, and its request id if it has one, is as if it had `resume`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "they are independent options of one request")]
 pub struct Enqueue {
     /// Who asks.
@@ -67,6 +67,11 @@ pub struct Enqueue {
     /// Whether the turn ends with the connection, too, until it is confirmed. A turn that is taken up again stays
     /// confirmed, or unconfirmed if this is set.
     pub confirm: bool,
+    /// What is asked for is to be done once. Where that is done already, or is being done, this is no request for a turn:
+    /// it is told the outcome (`TellOutcome`), at once or when there is one (`following` first; it counts like a
+    /// ticket of its connection), or refused with `key_conflict`, `key_unknown`, or `busy` if it has `no_wait`. One that
+    /// waits so is the next to ask for a turn if there is no outcome, as where the first never had its turn.
+    pub key: Option<Box<KeyAsk>>,
     /// How it wants to be treated.
     pub wishes: Wishes,
 }

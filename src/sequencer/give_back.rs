@@ -25,6 +25,7 @@ impl Sequencer {
         let connection = done.connection;
         let mut about = About::which(&done.which, done.request_id.clone());
         let Some(entry) = self.find_done(done) else {
+            self.done_late(now, done, out);
             out.push(done_reply(connection, about, false));
             return;
         };
@@ -119,6 +120,18 @@ impl Sequencer {
         };
         let leases = entries.into_iter().filter(|entry| entry.keepers.binding == Binding::Lease);
         leases.filter_map(|entry| Some((entry.pid, entry.turn()?.active_at))).collect()
+    }
+
+    /// A `done` for a ticket that has ended already may be the first that is heard of how its command did.
+    fn done_late(&mut self, now: Time, done: &Done, out: &mut Vec<Effect>) {
+        let (Which::Ticket(ticket) | Which::TicketOf(ticket, ..), Some(exit_status)) = (&done.which, done.exit_status)
+        else {
+            return;
+        };
+        let has_ended = !self.tickets.contains_key(ticket);
+        if has_ended && self.key_of(*ticket).is_some_and(|name| name.uid == done.peer.uid) {
+            self.key_learned(now, *ticket, (exit_status, vec![done.connection]), out);
+        }
     }
 
     /// What a `done` means. With a domain alone that is the turn which is the caller's, the oldest if there are several;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{Domain, Outcome, RequestId, Ticket};
+use crate::protocol::{Domain, Key, Outcome, RequestId, Ticket};
 
-use super::{Enqueue, FilePolicy, Pattern, Pause, Policy, Restored, Within};
+use super::{Enqueue, FilePolicy, KeyRecord, Pattern, Pause, Policy, Restored, Within};
 
 /// A client's connection, numbered by the daemon, never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -263,6 +263,35 @@ pub enum Input {
         domain: Domain,
         /// By whom and why.
         pause: Pause,
+    },
+    /// Somebody lets a key be as if never used. Answered `key_forgotten`; or `not_found`, `key_in_use`, or
+    /// `several_keys` where keys of several domains, or users, are named so.
+    ForgetKey {
+        /// Who says it.
+        connection: ConnectionId,
+        /// Who is there.
+        peer: Peer,
+        /// Whose key: without it the own, or for an operator who has none any other's. Another's is `forbidden` to all
+        /// others.
+        uid: Option<u32>,
+        /// The line; without it the key must be in one only.
+        domain: Option<Domain>,
+        /// The key.
+        key: Key,
+        /// Repeated in the reply.
+        request_id: Option<String>,
+    },
+    /// What an earlier daemon knew of a key, its moments by the clock of this run of the machine. Comes after tickets: a key
+    /// whose ticket is not there is free if it had no turn, and otherwise nobody knows what became of it. Silently not
+    /// taken is what cannot be: a key that is known, or one whose ticket has another, or has not ended though it says so.
+    PastKey(Box<KeyRecord>),
+    /// Somebody has left word how the command of a ticket ended, whose key says that nobody knows; or will say so soon,
+    /// when the ticket ends.
+    KeyLearned {
+        /// The ticket.
+        ticket: Ticket,
+        /// The status.
+        exit_status: i32,
     },
     /// The daemon leaves.
     ///

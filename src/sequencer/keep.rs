@@ -76,6 +76,7 @@ impl Sequencer {
                 Attached::Wait(wait) => {
                     self.remove_wait(wait);
                 }
+                Attached::Follower(follower) => _ = self.remove_follower(follower, out),
                 Attached::Ticket(ticket) if self.holder(ticket).is_some() => turns.push(ticket),
                 Attached::Ticket(ticket) => self.lose(now, ticket, out),
             }

@@ -29,6 +29,7 @@ impl Sequencer {
             out.extend(entry.connection.map(|connection| Refusal::Restarting.tell(connection, entry.about())));
         }
         self.dismiss_waits(&Refusal::Restarting, out);
+        self.dismiss_followers(&Refusal::Restarting, out);
         self.leaving = Leaving::Frozen;
     }
 
@@ -39,6 +40,8 @@ impl Sequencer {
         // Waiters go first, so that no turn that ends here is given to one of them.
         let (turns, waiters): (Vec<Ticket>, Vec<Ticket>) =
             tickets.into_iter().partition(|ticket| self.holder(*ticket).is_some());
+        // Before what they wait for ends without an outcome, for none of them is to be the next.
+        self.dismiss_followers(&Refusal::Leaving, out);
         let mut left = VecDeque::new();
         for ticket in waiters {
             let Some(entry) = self.end(now, ticket, Outcome::Stopped, None, out) else { continue };
@@ -87,6 +90,9 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
         | Input::Resume { connection, domain, request_id, .. } => {
             (connection, About { domain: Some(domain), request_id, ticket: None })
         }
+        Input::ForgetKey { connection, domain, request_id, .. } => {
+            (connection, About { domain, request_id, ticket: None })
+        }
         Input::BeginsNow { .. }
         | Input::Overslept { .. }
         | Input::Found { .. }
@@ -100,6 +106,8 @@ pub(super) fn refuse_after_all(input: Input, out: &mut Vec<Effect>) {
         | Input::FilePolicies(_)
         | Input::PastPolicy { .. }
         | Input::PastPause { .. }
+        | Input::PastKey(_)
+        | Input::KeyLearned { .. }
         | Input::Leave { .. }
         | Input::Tick => return,
     };

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::limits::{
-    DOMAINS_MAX, IDLE_DOMAINS_MAX, PAST_ENDS_MAX, PAST_RUNS_MAX, POLICIES_MAX, STATUS_WAITERS_MAX,
-    TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX,
+    DOMAINS_MAX, IDLE_DOMAINS_MAX, KEYS_MAX, KEYS_PER_USER_MAX, PAST_ENDS_MAX, PAST_RUNS_MAX, POLICIES_MAX,
+    STATUS_WAITERS_MAX, TICKETS_PER_CONNECTION_MAX, WAITERS_PER_DOMAIN_MAX,
 };
 
 /// What the lines may have; the default is what the protocol promises.
@@ -18,6 +18,10 @@ pub struct Limits {
     pub tickets_per_connection: usize,
     /// Policies set by hand; a further one is refused with `too_many_policies`.
     pub policies: usize,
+    /// Run-once keys that are remembered; a further one is refused with `too_many_keys`.
+    pub keys: usize,
+    /// Of these, those of one user.
+    pub keys_per_user: usize,
     /// Idle domains that are remembered; the one idle longest is forgotten first.
     pub idle_domains: usize,
     /// Past runs of a domain that its usual run is the median of.
@@ -35,6 +39,8 @@ impl Default for Limits {
             domains: DOMAINS_MAX,
             tickets_per_connection: TICKETS_PER_CONNECTION_MAX,
             policies: POLICIES_MAX,
+            keys: KEYS_MAX,
+            keys_per_user: KEYS_PER_USER_MAX,
             idle_domains: IDLE_DOMAINS_MAX,
             past_runs: PAST_RUNS_MAX,
             past_ends: PAST_ENDS_MAX,

@@ -38,11 +38,16 @@ mod timers;
 mod idle;
 mod supersede;
 mod rest;
+mod key;
+mod keys;
+mod key_life;
+mod follow;
 mod nested;
 mod cycle;
 mod reach;
 mod stuck;
 mod refusal;
+mod key_refusal;
 mod check;
 #[cfg(test)]
 mod tests;
@@ -55,7 +60,9 @@ use serde::{Deserialize, Serialize};
 
 pub use effect::{Change, Effect, PastChange, PolicyChange, Record};
 pub use enqueue::{Enqueue, Wishes};
+pub use follow::KeyTold;
 pub use input::{ConnectionId, Input, Peer, Secret, Which};
+pub use key::{KeyAsk, KeyChange, KeyName, KeyOutcome, KeyRecord, KeyState};
 pub use limits::Limits;
 pub use nested::{Guest, Within};
 pub use obstacle::Obstacle;
@@ -77,6 +84,7 @@ use cycle::Wide;
 use ends::PastEnds;
 use give_back::Done;
 use idle::IdleDomains;
+use keys::Keys;
 use leaving::{Leaving, refuse_after_all};
 use line::Line;
 use nested::Families;
@@ -122,6 +130,7 @@ pub struct Sequencer {
     away: Away,
     groups: Groups,
     families: Families,
+    keys: Keys,
     wide: Wide,
     /// Tickets without a connection, by what their clients prove themselves with.
     unclaimed: BTreeSet<(Secret, Ticket)>,
@@ -159,6 +168,7 @@ impl Sequencer {
             away: Away::default(),
             groups: Groups::default(),
             families: Families::default(),
+            keys: Keys::default(),
             wide: Wide::new(),
             unclaimed: BTreeSet::new(),
             ends: PastEnds::default(),
@@ -196,11 +206,15 @@ impl Sequencer {
                 Timer::Wait(wait) => self.wait_due(self.now, wait, effects),
                 Timer::Away => self.away_due(self.now, effects),
                 Timer::Line(domain) => self.rest_due(&domain, effects),
+                Timer::Follower(follower) => self.follower_due(self.now, follower, effects),
+                Timer::Keys => self.prune_keys(self.now, effects),
             }
+            self.fill_vacant_keys(self.now, effects);
         }
         self.now = now;
         self.rests_over(now);
         self.take(now, input, effects);
+        self.fill_vacant_keys(now, effects);
         self.tell_positions(now, effects);
     }
 
@@ -248,6 +262,11 @@ impl Sequencer {
             }
             Input::PastPolicy { pattern, policy } => self.past_policy(&pattern, &policy, out),
             Input::PastPause { domain, pause } => self.past_pause(&domain, pause, out),
+            Input::ForgetKey { connection, peer, uid, domain, key, request_id } => {
+                self.forget_key_for((connection, peer), (uid, domain, key), request_id, out);
+            }
+            Input::PastKey(record) => self.past_key(now, *record, out),
+            Input::KeyLearned { ticket, exit_status } => self.key_learned(now, ticket, (exit_status, Vec::new()), out),
             Input::Leave { keep_places: true } => self.freeze(out),
             Input::Leave { keep_places: false } => self.leave(now, out),
             Input::Overslept { .. } | Input::Tick => {}

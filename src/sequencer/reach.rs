@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::protocol::{Domain, Ticket};
 
 use super::Sequencer;
-use super::cycle::{Rank, Waiter};
+use super::cycle::{Goal, Rank, Waiter};
 use super::nested::Who;
 
-/// How the search came to somebody: from whom, if not from the waiter itself, and in which line that waits for it;
-/// none if it was made within that.
-type Step = (Option<Who>, Option<Domain>);
+/// How the search came to somebody: from whom, if not from the waiter itself, and what that waits for because of it; none
+/// if it was made within that.
+type Step = (Option<Who>, Option<Goal>);
 
 /// All that a waiter may have to wait for.
 pub(super) struct Reach<'a> {
@@ -72,6 +72,9 @@ impl Sequencer {
                 for child in self.families.children(turn) {
                     reach.come_to(child, (Some(who), None));
                 }
+                for (ticket, key) in self.keys.awaited_within(turn) {
+                    reach.come_to(Who::Ticket(ticket), (Some(who), Some(Goal::Key(key.clone()))));
+                }
             }
         }
         reach
@@ -80,6 +83,9 @@ impl Sequencer {
     fn look_from(&self, waiter: &Waiter<'_>, from: Option<Who>, reach: &mut Reach<'_>) {
         for domain in &waiter.lines {
             self.look_at(domain, waiter, from, reach);
+        }
+        if let Some((ticket, key)) = waiter.follows {
+            reach.come_to(Who::Ticket(ticket), (from, Some(Goal::Key(key.clone()))));
         }
     }
 
@@ -93,7 +99,7 @@ impl Sequencer {
         }
         reach.seen.insert(domain.clone(), waiter.rank);
         for (_, (_, who)) in self.wide.range((domain.clone(), seen)..(domain.clone(), waiter.rank)) {
-            reach.come_to(*who, (from, Some(domain.clone())));
+            reach.come_to(*who, (from, Some(waiter.goal_in(domain))));
         }
         let looks_for_slots = match reach.stuck {
             None => before.is_none(),
@@ -102,7 +108,7 @@ impl Sequencer {
         if looks_for_slots {
             let guests = line.hosting.values().flat_map(|hosting| hosting.guests.iter().copied());
             for ticket in self.parents_in(domain, Some(reach.waiter)).chain(guests) {
-                reach.come_to(Who::Ticket(ticket), (from, Some(domain.clone())));
+                reach.come_to(Who::Ticket(ticket), (from, Some(waiter.goal_in(domain))));
             }
         }
     }
@@ -115,7 +121,8 @@ impl Sequencer {
     ) -> impl Iterator<Item = Ticket> + 'a {
         let parent = waiter.and_then(|waiter| self.tickets.get(&waiter.parent?));
         let parent = parent.filter(|parent| parent.names().any(|name| name == domain)).map(|parent| parent.ticket);
-        let others = self.families.parents_in(domain).filter(move |other| Some(*other) != parent);
+        let others = self.families.parents_in(domain).chain(self.followers_parents_in(domain));
+        let others = others.filter(move |other| Some(*other) != parent);
         others.chain(parent)
     }
 }

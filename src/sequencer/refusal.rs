@@ -8,6 +8,7 @@ use crate::clock::{show_duration, show_wait};
 use crate::protocol::{Domain, ErrorCode, ErrorReply, Reply, RequestId, Ticket};
 
 use super::cycle::{Closing, Goal, Hold, Link};
+use super::key_refusal::{KeyRefusal, Shown};
 use super::{ConnectionId, Effect, PolicyValue, Successor, Which};
 
 /// A refusal, or the end of a ticket that its client did not ask for, with what there is to say about it.
@@ -38,6 +39,7 @@ pub(super) enum Refusal {
     WouldDeadlock { links: Vec<Link>, closing: Closing, would_wait_for: Goal },
     WaitsForOuter { domain: Domain, outer: Ticket, pid: u32 },
     OtherLines { request_id: RequestId, ticket: Ticket },
+    OtherKey { request_id: RequestId, ticket: Ticket },
     NotFound { which: Which },
     NotAttached { ticket: Ticket },
     NotWaiting { ticket: Ticket },
@@ -49,6 +51,7 @@ pub(super) enum Refusal {
     Ahead { domain: Domain, next: Ticket, pid: u32 },
     WrongSecret { ticket: Ticket },
     EndedWhileAway { ticket: Ticket, code: ErrorCode },
+    Key(KeyRefusal),
     Leaving,
     Restarting,
 }
@@ -105,7 +108,9 @@ impl Refusal {
             Refusal::Expired { .. } => ErrorCode::Expired,
             Refusal::TakenOver { .. } => ErrorCode::TakenOver,
             Refusal::AlreadyActive { .. } => ErrorCode::AlreadyActive,
-            Refusal::RequestIdTaken { .. } | Refusal::OtherLines { .. } => ErrorCode::RequestIdTaken,
+            Refusal::RequestIdTaken { .. } | Refusal::OtherLines { .. } | Refusal::OtherKey { .. } => {
+                ErrorCode::RequestIdTaken
+            }
             Refusal::NotFound { .. } | Refusal::NotAttached { .. } => ErrorCode::NotFound,
             Refusal::NotWaiting { .. } => ErrorCode::NotWaiting,
             Refusal::NotActive { .. } => ErrorCode::NotActive,
@@ -114,6 +119,7 @@ impl Refusal {
             | Refusal::WrongSecret { .. }
             | Refusal::NotOperator => ErrorCode::Forbidden,
             Refusal::EndedWhileAway { code, .. } => *code,
+            Refusal::Key(refusal) => refusal.code(),
             Refusal::Gone { .. } => ErrorCode::Gone,
             Refusal::Leaving => ErrorCode::Leaving,
             Refusal::Restarting => ErrorCode::Restarting,
@@ -188,6 +194,7 @@ impl fmt::Display for Refusal {
             Refusal::OtherLines { request_id, ticket } => {
                 write!(f, "request id {request_id} belongs to ticket {ticket}, for other domains: use another one")
             }
+            Refusal::OtherKey { request_id, ticket } => other_key(request_id, *ticket, f),
             Refusal::NotFound { which } => not_found(which, f),
             Refusal::NotAttached { ticket } => write!(f, "this connection has no ticket {ticket}"),
             Refusal::NotWaiting { ticket } => {
@@ -216,6 +223,7 @@ impl fmt::Display for Refusal {
                 )
             }
             Refusal::EndedWhileAway { ticket, code } => ended_while_away(*ticket, *code, f),
+            Refusal::Key(refusal) => refusal.fmt(f),
             Refusal::Restarting => {
                 f.write_str("the daemon is restarting: connect again, and take the ticket up again with `resume`")
             }
@@ -265,31 +273,43 @@ fn would_deadlock(
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     f.write_str("a deadlock: ")?;
-    for (index, Link { ticket, pid, has, hold, waits_for }) in links.iter().enumerate() {
-        let has = match hold {
-            Hold::Slots => format!("has {has}"),
-            Hold::Place => format!("is ahead in {has}"),
-            Hold::Presence => format!("stands in {has}"),
-        };
+    for (index, Link { ticket, pid, hold, waits_for }) in links.iter().enumerate() {
         let is_last = index + 1 == links.len() && matches!(closing, Closing::Outer);
         let separator = if index > 0 { "; " } else { "" };
         if is_last {
-            write!(f, "{separator}ticket {ticket} (pid {pid}) {has} and would wait for {would_wait_for}")?;
+            write!(f, "{separator}ticket {ticket} (pid {pid}) {hold} and would wait for {would_wait_for}")?;
         } else {
-            write!(f, "{separator}ticket {ticket} (pid {pid}) {has} and waits for {waits_for}")?;
+            write!(f, "{separator}ticket {ticket} (pid {pid}) {hold} and waits for {waits_for}")?;
         }
     }
     match closing {
+        Closing::Outer if links.len() == 1 && matches!(would_wait_for, Goal::Key(_)) => {
+            f.write_str(": leave out the key, or run it outside of that turn")
+        }
         Closing::Outer => Ok(()),
         Closing::Passed(line) => write!(f, "; this request would be ahead in {line} and wait for {would_wait_for}"),
         Closing::Entered(line) => write!(f, "; this request would stand in {line} and wait for {would_wait_for}"),
     }
 }
 
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hold::Slots(domain) => write!(f, "has {domain}"),
+            Hold::Place(domain) => write!(f, "is ahead in {domain}"),
+            Hold::Presence(domain) => write!(f, "stands in {domain}"),
+            Hold::Key(key) => write!(f, "has key {}", Shown(key)),
+        }
+    }
+}
+
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let idle = if self.idle { " to be idle" } else { "" };
-        write!(f, "{}{idle}", self.domain)
+        match self {
+            Goal::Turn(domain) => write!(f, "{domain}"),
+            Goal::Idle(domain) => write!(f, "{domain} to be idle"),
+            Goal::Key(key) => write!(f, "key {}", Shown(key)),
+        }
     }
 }
 
@@ -345,6 +365,10 @@ fn ended_while_away(ticket: Ticket, code: ErrorCode, f: &mut fmt::Formatter<'_>)
         ErrorCode::Expired => write!(f, "the lease of ticket {ticket} was over meanwhile: stop working under it"),
         _ => write!(f, "the turn of ticket {ticket} was taken away meanwhile: stop working under it"),
     }
+}
+
+fn other_key(request_id: &RequestId, ticket: Ticket, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "request id {request_id} belongs to ticket {ticket}, for another key or command: use another one")
 }
 
 fn not_found(which: &Which, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -23,6 +23,14 @@ impl Sequencer {
         }
         let id = request.request_id.as_ref();
         let known = id.and_then(|id| request.lines().find_map(|domain| self.lines.get(domain)?.ids.get(id).copied()));
+        // Who would not take up a turn of the same name waits for its outcome, if it has the same key.
+        let is_turn_of_same_key =
+            |ticket: &Ticket| self.holder(*ticket).is_some() && self.key_of(*ticket) == request.key_name().as_ref();
+        let known = known.filter(|ticket| !request.fresh || request.key.is_none() || !is_turn_of_same_key(ticket));
+        if known.is_none() {
+            let Some(first) = self.first_use(now, request, out) else { return };
+            request = first;
+        }
         let guests = if known.is_none() { self.guests(&request) } else { Vec::new() };
         let refusal = match known {
             Some(ticket) => self.refusal_of_known(ticket, &request),
@@ -112,6 +120,9 @@ impl Sequencer {
         if !entry.is_for_same_lines(request) {
             return Some(Refusal::OtherLines { request_id, ticket });
         }
+        if !self.is_for_same_key(ticket, request) {
+            return Some(Refusal::OtherKey { request_id, ticket });
+        }
         let has_turn = entry.turn().is_some();
         if has_turn && request.fresh {
             return Some(Refusal::AlreadyActive { request_id, ticket, pid: entry.pid });
@@ -137,6 +148,7 @@ impl Sequencer {
 
     /// Gives a new request its place.
     fn enter(&mut self, now: Time, mut request: Enqueue, guests: Vec<Guest>, out: &mut Vec<Effect>) {
+        let key = request.key.take();
         let within = request.wishes.within;
         request.wishes.within = within.filter(|_| self.parent(request.peer.uid, within).is_some());
         let (ticket, request_id) = self.next_ticket_for(&request);
@@ -175,8 +187,11 @@ impl Sequencer {
                 told_at: None,
             }),
         };
-        out.push(Effect::Admitted { ticket });
+        out.push(Effect::Admitted { ticket, follower: None });
         out.push(entry.record(now, Change::Queued));
+        if let Some(ask) = key {
+            self.reserve(&entry, *ask, out);
+        }
         let lines: VecDeque<Domain> = entry.lines().cloned().chain(replaced).collect();
         let has_all_already = entry.lines().next().is_none();
         self.note_waiter(&entry);
@@ -204,7 +219,7 @@ impl Sequencer {
     }
 
     /// How long a request waits that begins to wait now: as it says, or as is usual in its domain.
-    fn wait_until(&self, now: Time, arrival: Arrival<'_>) -> Option<Time> {
+    pub(super) fn wait_until(&self, now: Time, arrival: Arrival<'_>) -> Option<Time> {
         let usual = || arrival.lines().filter_map(|domain| self.policy(domain).default_max_wait).min();
         let max_wait = arrival.request.max_wait.or_else(usual)?;
         Some(now + max_wait)

@@ -58,7 +58,7 @@ impl Sequencer {
             for turn in &turns {
                 let is_parent = newcomer.is_some_and(|newcomer| newcomer.parent == Some(*turn));
                 let waits = is_parent && members.contains(&Who::Newcomer)
-                    || self.families.children(*turn).any(|child| members.contains(&child));
+                    || self.waited_for_within(*turn).any(|child| members.contains(&child));
                 if !waits {
                     members.remove(&Who::Ticket(*turn));
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{Active, Binding, Domain, HolderState, Outcome, Reply, RequestId, Ticket, Token};
+use crate::protocol::{Active, Binding, Domain, HolderState, Key, Outcome, Reply, RequestId, Ticket, Token};
 
 use super::nested::is_guest_in;
 use super::policy::milliseconds_up;
@@ -227,7 +227,7 @@ impl Entry {
     }
 
     /// What a holder is told when its turn comes, or when it takes it up again.
-    pub(super) fn active(&self, turn: Turn, resumed: bool) -> Reply {
+    pub(super) fn active(&self, turn: Turn, key: Option<Key>, resumed: bool) -> Reply {
         Reply::Active(Active {
             domain: self.domain.clone(),
             request_id: self.request_id.clone(),
@@ -235,6 +235,7 @@ impl Entry {
             token: turn.token,
             resumed,
             max_run_ms: turn.max_run.map(milliseconds_up),
+            key,
         })
     }
 

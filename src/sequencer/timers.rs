@@ -8,7 +8,7 @@ use crate::clock::Time;
 use crate::protocol::{Domain, Ticket};
 
 /// Whose time is over. Of those due at one moment the smallest comes first: tickets in order, then `Wait`s in
-/// order, then the grace, then lines by name.
+/// order, then the grace, then lines by name, then those who wait for the outcome of a key, then keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Timer {
     /// A waiter's longest wait, or a holder's lease.
@@ -19,6 +19,10 @@ pub(super) enum Timer {
     Away,
     /// The rest of a line.
     Line(Domain),
+    /// Somebody who waits for the outcome of a key.
+    Follower(u64),
+    /// Keys that have expired are let go of.
+    Keys,
 }
 
 /// At most one deadline for each ticket, each `Wait` and each line.

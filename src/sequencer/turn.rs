@@ -89,11 +89,13 @@ impl Sequencer {
         let turn = Turn { token, active_at: now, lease_until, max_run, is_fresh: true };
         entry.state = State::Active(turn);
         out.push(entry.record(now, Change::Active { token, waited: entry.waited(now) }));
+        self.key_started(&entry, turn, out);
         for domain in entry.lines().filter(|domain| self.rests(domain)) {
             out.push(Effect::Past(PastChange::Started { domain: domain.clone(), at: now }));
         }
+        let key = self.key_of(ticket).map(|name| name.key.clone());
         if let Some(connection) = entry.connection {
-            out.push(Effect::Tell { connection, reply: entry.active(turn, false) });
+            out.push(Effect::Tell { connection, reply: entry.active(turn, key, false) });
         }
         self.tickets.insert(ticket, entry);
     }
@@ -147,6 +149,7 @@ impl Sequencer {
             (None, Some(secret)) => _ = self.unclaimed.remove(&(secret, ticket)),
             (None, None) => {}
         }
+        let outcome_asked = outcome;
         let change = match entry.turn() {
             None => Change::Left { outcome, waited: entry.waited(now) },
             Some(turn) => entry.ended(now, turn, outcome, exit_status),
@@ -172,6 +175,7 @@ impl Sequencer {
         self.forget_waiter(&entry);
         self.leave_family(&entry);
         out.push(entry.record(now, change));
+        self.key_ended(now, &entry, (outcome_asked, change), out);
         for domain in freed.into_iter().filter(|domain| self.rests(domain)) {
             out.push(Effect::Past(PastChange::Ended { domain, at: now }));
         }

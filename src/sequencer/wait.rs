@@ -38,7 +38,7 @@ impl PendingWait {
     /// It stands behind everybody in its line, and nobody waits for it but the turn that it was made within.
     pub(super) fn waiter(&self, who: Who) -> Waiter<'_> {
         let (rank, wishes) = ((Reverse(i8::MIN), who), Wishes::whole());
-        Waiter { rank, wishes, lines: vec![&self.domain], parent: self.parent }
+        Waiter { rank, wishes, lines: vec![&self.domain], follows: None, parent: self.parent }
     }
 }
 

@@ -54,9 +54,26 @@ pub enum Change {
         /// What it says, in the caller's own form; nothing removes it.
         body: Option<Vec<u8>>,
     },
+    /// What the command of a key wrote was recorded, or is not needed any more.
+    Output {
+        /// The id of the key's record.
+        name: String,
+        /// What it wrote, in the caller's own form; nothing removes it.
+        body: Option<Vec<u8>>,
+    },
 }
 
 impl Change {
+    /// Whether both set the same.
+    pub fn is_of_same(&self, other: &Change) -> bool {
+        match (self, other) {
+            (Change::Setting { kind, name, .. }, Change::Setting { kind: other_kind, name: other, .. }) => {
+                kind == other_kind && name == other
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the history has one row more with it.
     pub(super) fn adds_to_history(&self) -> bool {
         matches!(self, Change::Ended { .. } | Change::Left { why: Some(_), .. })

@@ -8,6 +8,7 @@ use super::database::{Database, oldest};
 use super::fault;
 use super::history::{self, PRUNE_ROWS_MAX};
 use super::mark::Summary;
+use super::output;
 use super::problem::{Problem, problem, write_problem};
 use super::row::{LIVE, Row};
 use super::schema;
@@ -154,9 +155,16 @@ impl Database {
                 row.write(connection)?;
             }
             for change in changes {
-                if let Change::Setting { kind, name, body } = change {
-                    fault::write()?;
-                    setting::write(connection, (*kind, name), body.as_deref())?;
+                match change {
+                    Change::Setting { kind, name, body } => {
+                        fault::write()?;
+                        setting::write(connection, (*kind, name), body.as_deref())?;
+                    }
+                    Change::Output { name, body } => {
+                        fault::write()?;
+                        output::write(connection, name, body.as_deref())?;
+                    }
+                    _ => {}
                 }
             }
             // As many as may have come, so that there are never more of them.

@@ -31,8 +31,8 @@ const NEWEST: &str = "SELECT ticket, state, body, sum FROM turns WHERE state > 0
 /// A second way into the database, for a thread that only reads: a long look at the history holds up no turn.
 #[derive(Debug)]
 pub struct History {
-    connection: Connection,
-    path: PathBuf,
+    pub(super) connection: Connection,
+    pub(super) path: PathBuf,
 }
 
 impl History {

@@ -43,7 +43,7 @@ impl<'a> Row<'a> {
             Change::Left { ticket, why: None } => {
                 return Some(Row { ticket: *ticket, state: GONE, domain: "", at_ms: 0, body: &[], sum: 0 });
             }
-            Change::Setting { .. } => return None,
+            Change::Setting { .. } | Change::Output { .. } => return None,
         };
         Some(Row { ticket, state, domain: domain.as_str(), at_ms, body, sum: checksum(ticket, state, body) })
     }

@@ -11,7 +11,7 @@ use super::problem::{Problem, problem};
 pub(super) const APPLICATION_ID: i32 = 0x7365_7164;
 
 /// What makes each version of the schema out of the one before; the first out of an empty database.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     // A live ticket (state 0) and what it ends as, a turn that is over (state 1) or a place that was lost (state 2), are
     // one row, in order of tickets. There is no index: it would be one page more in each commit. The mark says where
     // the live ones begin.
@@ -32,13 +32,19 @@ const MIGRATIONS: [&str; 2] = [
          sum INTEGER NOT NULL,
          PRIMARY KEY (kind, name)
      ) STRICT, WITHOUT ROWID;",
+    // What the commands of keys wrote, by the id of the key's record. It is large, so it is read only when it is asked for.
+    "CREATE TABLE outputs (name TEXT PRIMARY KEY, body BLOB NOT NULL, sum INTEGER NOT NULL) STRICT;",
 ];
 
 /// The tables, and the version that each is there since.
-const TABLES: [(&str, i32); 3] = [("turns", 1), ("facts", 1), ("settings", SETTINGS_VERSION)];
+const TABLES: [(&str, i32); 4] =
+    [("turns", 1), ("facts", 1), ("settings", SETTINGS_VERSION), ("outputs", OUTPUTS_VERSION)];
 
 /// The first version with settings.
 const SETTINGS_VERSION: i32 = 2;
+
+/// The first version with outputs.
+const OUTPUTS_VERSION: i32 = 3;
 
 /// Who used the database last.
 pub(super) struct Before {

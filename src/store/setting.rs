@@ -21,6 +21,8 @@ pub enum SettingKind {
     File = 2,
     /// When the last turns of a domain began, and the last one ended.
     Rest = 3,
+    /// What is known of a run-once key.
+    Key = 4,
 }
 
 /// One setting, as it was found.
@@ -35,15 +37,17 @@ pub struct Setting {
 }
 
 impl SettingKind {
-    const ALL: [SettingKind; 4] = [SettingKind::Policy, SettingKind::Pause, SettingKind::File, SettingKind::Rest];
+    const ALL: [SettingKind; 5] =
+        [SettingKind::Policy, SettingKind::Pause, SettingKind::File, SettingKind::Rest, SettingKind::Key];
 
     fn from_number(number: i64) -> Option<SettingKind> {
         SettingKind::ALL.into_iter().find(|kind| *kind as i64 == number)
     }
 
-    /// Whether whoever gives one out must not be wrong about it after a power cut: it was promised for good.
+    /// Whether the commit waits until not even a power cut takes it, since it was promised for good. For keys
+    /// [`sync`](super::sync) does that, for many at once.
     pub(super) fn is_for_good(self) -> bool {
-        self != SettingKind::Rest
+        !matches!(self, SettingKind::Rest | SettingKind::Key)
     }
 }
 
@@ -87,7 +91,7 @@ pub(super) fn read(connection: &Connection, path: &Path) -> Result<Vec<(Setting,
         let (number, name, body, sum): (i64, String, Vec<u8>, i64) = row.map_err(at)?;
         let Some(kind) = SettingKind::from_number(number) else { continue };
         if checksum(kind, &name, &body) != sum {
-            return Err(Problem::damaged(path, "a policy, or a pause"));
+            return Err(Problem::damaged(path, "a policy, a pause or a key"));
         }
         found.push((Setting { kind, name, body }, sum));
     }

@@ -1,6 +1,7 @@
 //! The database by itself, as it is left and found again.
 
 mod refused;
+mod once;
 
 use std::os::unix::ffi::OsStrExt;
 

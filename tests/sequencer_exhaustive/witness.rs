@@ -25,7 +25,7 @@ impl Witness {
                 Effect::Tell { reply: Reply::Active(active), .. } => {
                     assert_eq!(self.holder_of(active.domain.as_str()), Some(active.ticket), "told before it was so");
                 }
-                Effect::Admitted { ticket } => _ = self.back.insert(*ticket),
+                Effect::Admitted { ticket, .. } => _ = self.back.insert(*ticket),
                 _ => {}
             }
         }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use seq::clock::Time;
 use seq::protocol::{Domain, Outcome, Reply, Ticket, Token};
 use seq::sequencer::{
-    Change, Effect, Input, Limits, PastChange, Pattern, Pause, Policy, PolicyChange, Restored, Sequencer,
+    Change, Effect, Input, KeyName, KeyRecord, Limits, PastChange, Pattern, Pause, Policy, PolicyChange, Restored,
+    Sequencer,
 };
 
 use crate::model::Model;
@@ -24,6 +25,7 @@ pub(crate) struct Disk {
     pub(crate) pauses: BTreeMap<Domain, Pause>,
     /// The starts and the last end of each domain.
     pub(crate) pasts: BTreeMap<Domain, (Vec<Time>, Option<Time>)>,
+    pub(crate) keys: BTreeMap<KeyName, KeyRecord>,
     /// The numbers to go on with.
     pub(crate) next: (Ticket, Token),
 }
@@ -36,6 +38,7 @@ impl Disk {
             policies: BTreeMap::new(),
             pauses: BTreeMap::new(),
             pasts: BTreeMap::new(),
+            keys: BTreeMap::new(),
             next: (Ticket(1), Token(1)),
         }
     }
@@ -70,7 +73,15 @@ impl Disk {
                 Effect::Past(PastChange::Ended { domain, at }) => {
                     self.pasts.entry(domain.clone()).or_default().1 = Some(*at);
                 }
-                Effect::Admitted { .. } | Effect::Tell { .. } => {}
+                Effect::Key(change) => {
+                    self.keys.remove(&change.name);
+                    self.keys.extend(change.record.as_deref().map(|record| (change.name.clone(), record.clone())));
+                }
+                Effect::Admitted { .. }
+                | Effect::Follows { .. }
+                | Effect::Unfollowed { .. }
+                | Effect::TellOutcome { .. }
+                | Effect::Tell { .. } => {}
             }
         }
         for ticket in named {
@@ -114,8 +125,14 @@ impl Disk {
         policies.chain(pauses).chain(pasts).chain(self.ends.iter().cloned()).collect()
     }
 
+    /// What the next daemon is told after it is told of tickets.
+    pub(crate) fn after_tickets(&self) -> Vec<Input> {
+        self.keys.values().map(|record| Input::PastKey(Box::new(record.clone()))).collect()
+    }
+
     /// Whatever lives is written down as it is, except that something which kept it may be gone since.
     pub(crate) fn check(&self, both: &Both) {
+        assert_eq!(both.model.records(), self.keys.values().cloned().collect::<Vec<_>>(), "keys that are written down");
         let saved = both.model.saved();
         assert_eq!(saved.len(), self.live.len(), "tickets that are written down");
         for saved in saved {

@@ -19,8 +19,8 @@ use disk::{Both, Disk};
 use model::Seen;
 use random::{World, found_again};
 use seq::clock::Time;
-use seq::protocol::{HeadWait, Reply};
-use seq::sequencer::{Change, Effect, Input, PastChange, Sequencer};
+use seq::protocol::{ErrorCode, HeadWait, Reply};
+use seq::sequencer::{Change, Effect, Input, KeyChange, KeyRecord, KeyState, PastChange, Sequencer};
 
 /// Operations in one run; each begins anew, with its own limits and names.
 const RUN_OPERATIONS: u64 = 5_000;
@@ -53,7 +53,7 @@ fn the_core_does_what_the_naive_model_does() {
 }
 
 /// What must have happened in a run that is worth something.
-const EVERY_KIND: [&str; 68] = [
+const EVERY_KIND: [&str; 98] = [
     "Admitted",
     "Changed",
     "Active",
@@ -122,6 +122,36 @@ const EVERY_KIND: [&str; 68] = [
     "Left Deadlock",
     "Left Stopped",
     "a step is left over",
+    "Follows",
+    "Following",
+    "Key reserved",
+    "Key running",
+    "Key completed",
+    "Key freed",
+    "Key unknown",
+    "Key learned",
+    "Key as if never used",
+    "Outcome at once of Key completed",
+    "Outcome at last of Key completed",
+    "Outcome at last of Key freed",
+    "KeyConflict",
+    "KeyUnknown",
+    "KeyInUse",
+    "SeveralKeys",
+    "TooManyKeys",
+    "KeyForgotten",
+    "A follower is next",
+    "A follower is superseded",
+    "A follower is timed out",
+    "A follower hears of the unknown",
+    "A follower is left",
+    "A follower has to come again",
+    "Pruned",
+    "A past key has expired",
+    "Expired and used again",
+    "A lost follower is told of a failure",
+    "Lost between daemons",
+    "Known after all",
 ];
 
 fn kind(effect: &Effect) -> String {
@@ -133,6 +163,16 @@ fn kind(effect: &Effect) -> String {
         Effect::Past(PastChange::Started { .. }) => "Past start".to_owned(),
         Effect::Past(PastChange::Moved { .. }) => "Past start moved".to_owned(),
         Effect::Past(PastChange::Ended { .. }) => "Past end".to_owned(),
+        Effect::Follows { .. } => "Follows".to_owned(),
+        Effect::Unfollowed { .. } => "Unfollowed".to_owned(),
+        Effect::Key(change) => match change.record.as_deref() {
+            None => "Key as if never used".to_owned(),
+            Some(record) if record.learned.is_some() => "Key learned".to_owned(),
+            Some(record) => state_of_key(record).to_owned(),
+        },
+        Effect::TellOutcome { told, .. } => {
+            format!("Outcome {} of {}", if told.followed { "at last" } else { "at once" }, state_of_key(&told.record))
+        }
         Effect::Record(record) => match record.change {
             Change::Queued => "Queued".to_owned(),
             Change::Active { .. } if record.had_already.len() > record.also.len() => "Turn again".to_owned(),
@@ -157,6 +197,8 @@ fn kind(effect: &Effect) -> String {
             Reply::PolicyUnset(_) => "PolicyUnsetReply".to_owned(),
             Reply::Paused(_) => "PausedReply".to_owned(),
             Reply::Resumed(_) => "ResumedReply".to_owned(),
+            Reply::Following(_) => "Following".to_owned(),
+            Reply::KeyForgotten(_) => "KeyForgotten".to_owned(),
             Reply::Error(error) => format!("{:?}", error.code),
             other => panic!("the sequencer does not say this: {other:?}"),
         },
@@ -174,6 +216,61 @@ fn kind_of_circle(input: &Input, words: &str) -> Option<&'static str> {
         Input::Sequence(_) => Some("a request that closes a circle through a wait"),
         _ => Some("a policy that closes a circle through a wait"),
     }
+}
+
+fn state_of_key(record: &KeyRecord) -> &'static str {
+    match record.state {
+        KeyState::Reserved => "Key reserved",
+        KeyState::Running { .. } => "Key running",
+        KeyState::Completed(_) => "Key completed",
+        KeyState::Freed(_) => "Key freed",
+        KeyState::Unknown { .. } => "Key unknown",
+    }
+}
+
+/// What happens to keys, where one effect alone does not say it.
+fn kinds_of_keys(input: &Input, effects: &[Effect]) -> Vec<&'static str> {
+    let mut kinds = Vec::new();
+    let freed = |change: &KeyChange| change.record.is_none() && change.hold.is_empty();
+    for (index, effect) in effects.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| &effects[before]);
+        kinds.extend(match (before, effect) {
+            (_, Effect::Admitted { follower: Some(_), .. }) => Some("A follower is next"),
+            (Some(Effect::Unfollowed { .. }), Effect::Tell { reply: Reply::Error(error), .. }) => match error.code {
+                ErrorCode::Superseded => Some("A follower is superseded"),
+                ErrorCode::TimedOut => Some("A follower is timed out"),
+                ErrorCode::KeyUnknown => Some("A follower hears of the unknown"),
+                ErrorCode::Leaving => Some("A follower is left"),
+                ErrorCode::Restarting => Some("A follower has to come again"),
+                _ => None,
+            },
+            (Some(Effect::Record(_)), Effect::Key(_)) => None,
+            (_, Effect::Key(change)) if freed(change) => match input {
+                Input::Tick => Some("Pruned"),
+                Input::PastKey(_) => Some("A past key has expired"),
+                _ => None,
+            },
+            (Some(Effect::Key(change)), Effect::Admitted { .. }) if freed(change) => Some("Expired and used again"),
+            (None, Effect::TellOutcome { told, .. })
+                if told.followed && matches!(told.record.state, KeyState::Freed(_)) =>
+            {
+                Some("A lost follower is told of a failure")
+            }
+            (None, Effect::Key(change)) => match (input, change.record.as_deref()) {
+                (Input::PastKey(_), Some(record)) if matches!(record.state, KeyState::Unknown { .. }) => {
+                    Some("Lost between daemons")
+                }
+                (Input::Done { .. } | Input::KeyLearned { .. }, Some(record))
+                    if matches!(record.state, KeyState::Completed(_)) =>
+                {
+                    Some("Known after all")
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+    }
+    kinds
 }
 
 /// Notes the kinds of what happens, if that is wanted.
@@ -199,6 +296,7 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
             kinds.extend(effects.iter().map(kind));
             let circles = both.circles.iter().filter_map(|words| kind_of_circle(&input, words));
             kinds.extend(circles.map(str::to_owned));
+            kinds.extend(kinds_of_keys(&input, &effects).into_iter().map(str::to_owned));
             if let Input::SetPolicy { .. } = input
                 && effects.iter().filter(|effect| kind(effect) == "Turn").count() > 1
             {
@@ -210,17 +308,25 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
         }
         batch.extend(effects);
         let restored = if let Input::Restore(restored) = &input { both.core.saved(restored.ticket) } else { None };
-        if rng.u8(..4) > 0 || restored.is_some() {
+        let past_key = match &input {
+            Input::PastKey(record) => both.model.records().into_iter().find(|known| *known == **record),
+            _ => None,
+        };
+        if rng.u8(..4) > 0 || restored.is_some() || past_key.is_some() {
             disk.commit(&batch, &both.core);
             batch.clear();
         }
         // Whoever restores it knows of it.
         disk.remember(&input);
         disk.live.extend(restored.map(|restored| (restored.ticket, restored)));
+        disk.keys.extend(past_key.map(|record| (record.name.clone(), record)));
         if operation % 64 == 0 {
             both.core.check_invariants();
             both.model.check_no_cycle();
             assert_eq!(seen(&both.core), both.model.seen(), "lines at operation {operation}");
+            let keys = both.core.keys(None, None, None);
+            let keys: Vec<_> = keys.map(|record| (record.clone(), both.core.followers(&record.name))).collect();
+            assert_eq!(keys, both.model.keys_seen(), "keys at operation {operation}");
             disk.commit(&batch, &both.core);
             batch.clear();
             disk.check(&both);
@@ -246,6 +352,10 @@ fn restore(rng: &mut Rng, both: &mut Both, disk: &mut Disk) {
     }
     for saved in disk.live.values() {
         batch.extend(both.step(&Input::Restore(found_again(rng, saved.clone()))));
+        both.core.check_invariants();
+    }
+    for past in disk.after_tickets() {
+        batch.extend(both.step(&past));
         both.core.check_invariants();
     }
     disk.commit(&batch, &both.core);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use seq::clock::Time;
-use seq::protocol::{Binding, Domain, Outcome, PolicyValue, RequestId, Ticket, Token, ValueSet};
+use seq::clock::{Moment, Time};
+use seq::protocol::{Binding, Domain, Fingerprint, Key, Outcome, PolicyValue, RequestId, Ticket, Token, ValueSet};
 use seq::sequencer::{
-    ConnectionId, Enqueue, FilePolicy, Guest, Input, Limits, Pattern, Pause, Peer, Policy, Rate, Restored,
-    RestoredTurn, Secret, Which, Wishes, Within,
+    ConnectionId, Enqueue, FilePolicy, Guest, Input, KeyAsk, KeyName, KeyOutcome, KeyRecord, KeyState, Limits, Pattern,
+    Pause, Peer, Policy, Rate, Restored, RestoredTurn, Secret, Which, Wishes, Within,
 };
 
 use crate::disk::Disk;
@@ -24,6 +24,8 @@ pub(crate) struct World {
     patterns: Vec<Pattern>,
     /// Whether somebody sets policies.
     has_policies: bool,
+    /// Whether something is to be done once.
+    has_keys: bool,
     connections: u64,
     /// Whether the lines grow long rather than collide: for the steps of position rounds.
     is_crowded: bool,
@@ -40,6 +42,8 @@ impl World {
                 domains: rng.usize(2..6),
                 tickets_per_connection: if is_crowded { 300 } else { rng.usize(2..9) },
                 policies: rng.usize(1..4),
+                keys: rng.usize(2..12),
+                keys_per_user: rng.usize(2..9),
                 idle_domains: rng.usize(0..4),
                 past_runs: rng.usize(0..5),
                 past_ends: rng.usize(0..12),
@@ -47,6 +51,7 @@ impl World {
             },
             patterns: PATTERNS.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
             has_policies: !is_crowded && rng.u8(..4) > 0,
+            has_keys: !is_crowded && rng.u8(..4) > 0,
             domains: names[..rng.usize(domains)].iter().map(|name| Domain::parse(name).unwrap()).collect(),
             connections: if is_crowded { 60 } else { rng.u64(2..7) },
             is_crowded,
@@ -82,12 +87,15 @@ impl World {
         if self.has_policies && rng.u8(..12) == 0 {
             return self.policy_input(rng, now);
         }
+        if self.has_keys && rng.u8(..16) == 0 {
+            return self.key_input(rng, now, ticket, request_id);
+        }
         match roll {
             0..55 | 70..75 => Input::Done {
                 connection,
                 peer: peer(rng),
                 which: self.which(rng, ticket),
-                exit_status: [None, Some(3), Some(76)][rng.usize(..3)],
+                exit_status: [None, Some(0), Some(0), Some(3), Some(76)][rng.usize(..5)],
                 processes: if rng.bool() { vec![pid(rng), pid(rng)] } else { Vec::new() },
                 request_id,
             },
@@ -138,6 +146,70 @@ impl World {
             named_process: rng.u8(..3) == 0,
             wishes: self.wishes(rng, disk),
             confirm: rng.u8(..3) == 0,
+            key: self.key(rng, disk),
+        }
+    }
+
+    /// What may be asked for once; often for a ticket that was followed before.
+    fn key(&self, rng: &mut Rng, disk: &Disk) -> Option<Box<KeyAsk>> {
+        if !self.has_keys || rng.u8(..3) == 0 {
+            return None;
+        }
+        let records: Vec<&KeyRecord> = disk.keys.values().collect();
+        let known = records.get(rng.usize(..records.len().max(1)));
+        Some(Box::new(KeyAsk {
+            key: known.filter(|_| rng.bool()).map_or_else(|| key(rng), |record| record.name.key.clone()),
+            fingerprint: known.filter(|_| rng.bool()).map_or_else(|| fingerprint(rng), |record| record.fingerprint),
+            ttl: ttl(rng),
+            keep_failures: rng.u8(..3) == 0,
+            retry_unknown: rng.u8(..3) == 0,
+            replay: rng.u8(..4) == 0,
+            follows: known.filter(|_| rng.u8(..3) == 0).map(|record| record.ticket),
+        }))
+    }
+
+    fn key_input(&self, rng: &mut Rng, now: Time, ticket: Ticket, request_id: Option<String>) -> Input {
+        match rng.u8(..8) {
+            0..4 => Input::ForgetKey {
+                connection: self.connection(rng),
+                peer: peer(rng),
+                uid: if rng.u8(..4) == 0 { Some(peer(rng).uid) } else { None },
+                domain: rng.bool().then(|| self.domain(rng)),
+                key: key(rng),
+                request_id,
+            },
+            4..7 => Input::KeyLearned { ticket, exit_status: if rng.bool() { 0 } else { 3 } },
+            _ => Input::PastKey(Box::new(self.past_key(rng, now, ticket))),
+        }
+    }
+
+    fn past_key(&self, rng: &mut Rng, now: Time, ticket: Ticket) -> KeyRecord {
+        let (token, exit_status) = (Token(rng.u64(..9)), if rng.bool() { 0 } else { 3 });
+        let earlier = Moment::from_millis(Moment::from(now).as_millis() - rng.i64(..9_000));
+        let outcome = KeyOutcome { exit_status, token, started_at: earlier, ended_at: now.into() };
+        let state = match rng.u8(..5) {
+            0 => KeyState::Reserved,
+            1 => KeyState::Running { token, started_at: earlier },
+            2 => KeyState::Completed(outcome),
+            3 => KeyState::Freed(outcome),
+            _ => KeyState::Unknown { token, started_at: earlier, ended_at: now.into() },
+        };
+        let is_under_way = matches!(state, KeyState::Reserved | KeyState::Running { .. });
+        KeyRecord {
+            name: KeyName { uid: peer(rng).uid, domain: self.domain(rng), key: key(rng) },
+            fingerprint: fingerprint(rng),
+            ttl: ttl(rng),
+            keep_failures: rng.bool(),
+            records_output: rng.bool(),
+            ticket,
+            pid: pid(rng),
+            reserved_at: earlier,
+            state,
+            expires_at: (!is_under_way).then(|| if rng.u8(..4) == 0 { now } else { now + ttl(rng) }),
+            learned: (matches!(state, KeyState::Running { .. }) && rng.bool()).then_some(exit_status),
+            displaced: None,
+            conflicts: 0,
+            conflicting: Vec::new(),
         }
     }
 
@@ -188,6 +260,7 @@ impl World {
             request_id: rng.bool().then(|| old.request_id.clone()),
             peer: Peer { uid: old.uid, ..ask.peer },
             secret: old.secret.or(ask.secret),
+            key: if rng.u8(..4) == 0 { ask.key } else { key_of(*ticket, disk) },
             ..ask
         }
     }
@@ -290,6 +363,32 @@ pub(crate) fn found_again(rng: &mut Rng, saved: Restored) -> Restored {
         processes: if saved.turn.is_some() { processes + is_a_client_there } else { is_a_client_there },
         ..saved
     }
+}
+
+/// What was asked for once by a ticket.
+fn key_of(ticket: Ticket, disk: &Disk) -> Option<Box<KeyAsk>> {
+    let record = disk.keys.values().find(|record| record.ticket == ticket)?;
+    Some(Box::new(KeyAsk {
+        key: record.name.key.clone(),
+        fingerprint: record.fingerprint,
+        ttl: record.ttl,
+        keep_failures: record.keep_failures,
+        retry_unknown: false,
+        replay: record.records_output,
+        follows: None,
+    }))
+}
+
+fn key(rng: &mut Rng) -> Key {
+    Key::parse(["k", "k", "l", "m"][rng.usize(..4)]).unwrap()
+}
+
+fn fingerprint(rng: &mut Rng) -> Fingerprint {
+    Fingerprint([u8::from(rng.u8(..6) == 0); 32])
+}
+
+fn ttl(rng: &mut Rng) -> Duration {
+    Duration::from_millis([1, 500, 1_000, 3_000, 60_000, 3_600_000][rng.usize(..6)])
 }
 
 /// A turn to be within: most are alive.

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use crate::sys::was_sigpipe_ignored;
 use super::super::nested::{TICKET_VARIABLE, TOKEN_VARIABLE, TURN_SOCKET_VARIABLE};
 use super::super::streams::keep_closed;
 use super::keeper::Keeper;
+use super::record::Recorder;
 use super::terminal::Terminal;
 
 /// A command that was started and has not been waited for.
@@ -44,6 +45,8 @@ struct Ours<'a> {
     socket: &'a Path,
     /// The signals that are blocked in it.
     blocked: SigSet,
+    /// What it has in the place of seq's own standard output and error.
+    recorder: Option<&'a Recorder>,
 }
 
 /// Starts the command with everything of seq's own: terminal, directory, environment, standard streams. It may have to
@@ -52,7 +55,7 @@ pub(super) fn start(
     args: &cli::Run,
     longest: Option<Duration>,
     (turn, socket): (&Active, &Path),
-    (keeper, blocked): (Option<&Keeper>, SigSet),
+    ((keeper, recorder), blocked): ((Option<&Keeper>, Option<&Recorder>), SigSet),
 ) -> Result<Running, Error> {
     let terminal = Terminal::of_this_process();
     let shares_group = terminal.is_some();
@@ -65,7 +68,7 @@ pub(super) fn start(
     }
     keep_closed();
     let (program, arguments) = (&args.command[0], &args.command[1..]);
-    let ours = Ours { args, turn, socket, blocked };
+    let ours = Ours { args, turn, socket, blocked, recorder };
     let spawned = match spawn(program, program, arguments, &ours, shares_group) {
         // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
         Err(error) if is(&error, Errno::NOEXEC) => {
@@ -100,7 +103,10 @@ fn spawn(
         attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
     }
     attributes.set_flags(flags)?;
-    let actions = PosixSpawnFileActions::init()?;
+    let mut actions = PosixSpawnFileActions::init()?;
+    for (number, descriptor) in ours.recorder.into_iter().flat_map(Recorder::descriptors) {
+        actions.add_dup2(descriptor.as_raw_fd(), number)?;
+    }
     let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
     let named = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
     let arguments = named.map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
@@ -110,7 +116,7 @@ fn spawn(
 
 /// seq's own environment, and which turn this is.
 fn environment(ours: &Ours<'_>, text: impl Fn(&[u8]) -> io::Result<CString>) -> io::Result<Vec<CString>> {
-    let Ours { args, turn, socket, blocked: _ } = ours;
+    let Ours { args, turn, socket, blocked: _, recorder: _ } = ours;
     let ours: [(&str, OsString); 6] = [
         ("SEQ_DOMAIN", turn.domain.to_string().into()),
         ("SEQ_DOMAINS", normal(&args.domain).join("\n").into()),

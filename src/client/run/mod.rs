@@ -7,6 +7,8 @@ mod tie;
 mod watch;
 mod stop;
 mod done;
+mod once;
+mod record;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use crate::cli;
 use crate::clock::{Time, milliseconds_at_least, show_duration};
 use crate::error::{Error, status};
 use crate::protocol::limits::COMMAND_BYTES_MAX;
-use crate::protocol::{Active, Sequence};
+use crate::protocol::{Active, KeyOutput, Sequence};
 use crate::words;
 
 use super::connect::Daemon;
@@ -25,6 +27,7 @@ use super::turn::{Outcome, take_turn};
 use super::waiting::{Loudness, Waiting};
 use super::wishes::wishes;
 use keeper::Keeper;
+use record::Recorder;
 use tie::Tie;
 
 /// Runs the command under a turn, and gives the status to exit with.
@@ -37,13 +40,18 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
         _ => Loudness::Normal,
     };
     let mut waiting = Waiting::new(&args.domain, loudness);
-    let sequence = request(daemon, args, waiting.is_shown(), keeper.is_some());
+    let key = once::key_wish(args)?;
+    let sequence = Sequence { key, ..request(daemon, args, waiting.is_shown(), keeper.is_some()) };
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
     let asked_of = daemon.for_at_most(args.max_wait);
     match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
         Err(error) => no_turn(args, error),
         Ok(Outcome::Signal(signal)) => Ok(die_of(signal)),
+        Ok(Outcome::Recorded(done)) => {
+            let is_told = !args.quiet && (!done.followed || waiting.is_shown() || once::is_output_missing(args, &done));
+            once::give_back(args, &done, is_told)
+        }
         Ok(Outcome::Turn(link, turn)) => {
             let say = |what: &dyn Fn() -> String| {
                 if args.verbose {
@@ -66,14 +74,21 @@ fn under(
 ) -> Result<u8, Error> {
     let started = Time::now();
     let longest = longest_run(args, turn);
-    let running = match command::start(args, longest, (turn, tie.socket()), (tie.keeper(), signals.blocked_at_start()))
-    {
+    let mut recorder = None;
+    let running = record(args, &mut recorder).and_then(|()| {
+        let inherited = (tie.keeper(), recorder.as_ref());
+        command::start(args, longest, (turn, tie.socket()), (inherited, signals.blocked_at_start()))
+    });
+    let running = match running {
         Ok(running) => running,
         Err(error) => {
-            give_back(args, turn, tie, error.exit_status());
+            give_back(args, turn, tie, (error.exit_status(), None));
             return Err(error);
         }
     };
+    if let Some(recorder) = &mut recorder {
+        recorder.close_commands_ends();
+    }
     let mut watch = watch::Watch::new(args, longest, signals, &running, &mut tie, say);
     let mut exit_status = watch.until_end();
     if args.until_all_exit {
@@ -81,7 +96,8 @@ fn under(
     }
     let killer = watch.killer();
     let ran = Time::now().since(started);
-    give_back(args, turn, tie, exit_status);
+    let output = recorder.map(|recorder| recorder.end(signals));
+    give_back(args, turn, tie, (exit_status, output));
     if let (Some(_), Some(terminal)) = (killer, &running.terminal) {
         terminal.set_back();
     }
@@ -92,6 +108,14 @@ fn under(
     }
 }
 
+/// Begins to record what the command will write, if that is wanted.
+fn record(args: &cli::Run, recorder: &mut Option<Recorder>) -> Result<(), Error> {
+    if args.once.replay {
+        *recorder = Some(Recorder::start()?);
+    }
+    Ok(())
+}
+
 /// How long the command may run: no longer than the domain's policy lets it.
 fn longest_run(args: &cli::Run, turn: &Active) -> Option<Duration> {
     let of_request = args.max_run.filter(|longest| !longest.is_zero());
@@ -100,8 +124,8 @@ fn longest_run(args: &cli::Run, turn: &Active) -> Option<Duration> {
 }
 
 /// Passes the turn on. Where nobody could be told how the command ended, the user is: only the history misses it.
-fn give_back(args: &cli::Run, turn: &Active, tie: Tie<'_>, exit_status: u8) {
-    if let Some(why) = tie.give_back(exit_status)
+fn give_back(args: &cli::Run, turn: &Active, tie: Tie<'_>, (exit_status, output): (u8, Option<KeyOutput>)) {
+    if let Some(why) = tie.give_back(exit_status, output)
         && !args.quiet
     {
         let domain = &turn.domain;
@@ -116,7 +140,7 @@ fn no_turn(args: &cli::Run, error: Error) -> Result<u8, Error> {
         (status::NO_TURN, Some(chosen)) => chosen,
         (usual, _) => usual,
     };
-    let is_failure = error.exit_status() == status::FAILURE;
+    let is_failure = matches!(error.exit_status(), status::FAILURE | status::CONFLICT);
     if args.quiet && !is_failure { Ok(exit_status) } else { Err(Error::new(exit_status, error)) }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::error::Error;
-use crate::protocol::{Active, Done, ErrorCode, ErrorReply, Reply, Request, Sequence};
+use crate::protocol::{Active, Done, ErrorCode, ErrorReply, KeyOutput, OutputRequest, Reply, Request, Sequence};
 
 use super::super::connect::Daemon;
 use super::super::deliver::{deliver, tell_done};
@@ -18,6 +18,7 @@ use super::super::rejoin::{Known, Rejoin, Rejoined, copies, is_no_ticket_of_ours
 use super::command::Running;
 use super::done;
 use super::keeper::Keeper;
+use super::record::pieces;
 
 /// What became of the daemon.
 #[derive(Debug)]
@@ -169,12 +170,15 @@ impl<'a> Tie<'a> {
     /// none is there the word is left in any case, for it says when the command ended, however late that is heard.
     /// Nothing else depends on it: the turn ends with this process, too. Gives the reason when even word cannot be left,
     /// so that the history may not say how the command ended.
-    pub(super) fn give_back(self, exit_status: u8) -> Option<String> {
+    pub(super) fn give_back(self, exit_status: u8, output: Option<KeyOutput>) -> Option<String> {
         let (ticket, ended_at) = (Some(self.turn.ticket.0), Timestamp::now());
         let request = Request::Done(Done { ticket, exit_status: Some(exit_status.into()), ..Done::default() });
         let mut stalled = self.stalled;
         let told = match self.state {
-            State::Linked(mut link) => tell_done(&mut link, &request, &mut stalled),
+            State::Linked(mut link) => {
+                tell_output(&link, self.turn, output);
+                tell_done(&mut link, &request, &mut stalled)
+            }
             State::Returning(_) => Err(LinkError::Closed),
             State::Untied => return None,
         };
@@ -253,5 +257,14 @@ impl<'a> Tie<'a> {
     fn unknown_turn(&self) -> String {
         let (domain, ticket) = (&self.turn.domain, self.turn.ticket);
         format!("the daemon does not know of ticket {ticket} any more, so another command may run in {domain}")
+    }
+}
+
+/// Sends what the command wrote. What cannot be sent is not recorded: that the command has ended is what matters.
+fn tell_output(link: &Link, turn: &Active, output: Option<KeyOutput>) {
+    for output in output.into_iter().flat_map(pieces) {
+        if link.send(&Request::Output(OutputRequest { ticket: turn.ticket.0, output }), &[]).is_err() {
+            return;
+        }
     }
 }

@@ -29,7 +29,11 @@ pub(super) enum Rejoining {
 impl Asker<'_> {
     /// Finds the next daemon, and takes the place in line up again there.
     pub(super) fn rejoin(&mut self) -> Result<Rejoining, Error> {
-        let known = self.known.clone().map_or(Known::Unheard, |(ticket, request_id)| Known::Ticket(ticket, request_id));
+        let known = match (self.known.clone(), self.follows) {
+            (Some((ticket, request_id)), _) => Known::Ticket(ticket, request_id),
+            (None, Some(ticket)) => Known::Follows(ticket),
+            (None, None) => Known::Unheard,
+        };
         if std::mem::take(&mut self.has_been_sent_away) {
             return self.come_back(known, true);
         }
@@ -48,14 +52,14 @@ impl Asker<'_> {
     fn come_back(&mut self, known: Known, was_sent_away: bool) -> Result<Rejoining, Error> {
         // Who would not wait at all does not wait for a daemon either; nor does who was told of no place, where only
         // somebody else can start one.
-        let has_place = matches!(known, Known::Ticket(..));
+        let has_place = matches!(known, Known::Ticket(..) | Known::Follows(_));
         let is_brief = self.sequence.no_wait || (!has_place && !self.daemon.may_start());
         let patience = if is_brief { ANSWER_TIMEOUT } else { RETURN_TIMEOUT };
         let cannot =
             |error: std::io::Error| Error::failure(format_args!("cannot connect to the daemon again: {error}"));
         let descriptors = copies(self.descriptors).map_err(cannot)?;
         let (reporter, mut troubles) = reports().map_err(cannot)?;
-        let is_heard = known != Known::Unsent;
+        let is_heard = !matches!(known, Known::Unsent | Known::Follows(_));
         self.question = Question::None;
         let errand = Rejoin {
             daemon: self.daemon.clone(),

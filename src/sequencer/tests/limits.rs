@@ -7,6 +7,8 @@ fn small() -> Limits {
         waiters_per_domain: 1,
         domains: 2,
         tickets_per_connection: 2,
+        keys: 2,
+        keys_per_user: 1,
         policies: 2,
         idle_domains: 1,
         past_runs: 2,

@@ -22,6 +22,7 @@ mod resting;
 mod together;
 mod within;
 mod deadlocks;
+mod keys;
 
 use std::time::Duration;
 
@@ -148,6 +149,7 @@ fn request(connection: u64, request_id: &str) -> Enqueue {
         named_process: false,
         wishes: Wishes::default(),
         confirm: false,
+        key: None,
     }
 }
 
@@ -193,7 +195,10 @@ fn turn(token: u64) -> RestoredTurn {
 
 fn words(effect: &Effect) -> String {
     match effect {
-        Effect::Admitted { ticket } => format!("#{ticket} admitted"),
+        Effect::Admitted { ticket, follower: None } => format!("#{ticket} admitted"),
+        Effect::Admitted { ticket, follower: Some(follower) } => format!("#{ticket} admitted, follower {follower}"),
+        Effect::Follows { follower } => format!("follower {follower}"),
+        Effect::Unfollowed { follower } => format!("follower {follower} no more"),
         Effect::Changed { ticket } => format!("#{ticket} changed"),
         Effect::Record(record) => recorded(record),
         Effect::Policy(change) => policy_changed(change),
@@ -205,6 +210,8 @@ fn words(effect: &Effect) -> String {
             format!("{domain} began only at {}ms", to.as_nanos() / 1_000_000)
         }
         Effect::Past(PastChange::Ended { domain, at }) => format!("{domain} ended at {}ms", at.as_nanos() / 1_000_000),
+        Effect::Key(change) => keys::changed(change),
+        Effect::TellOutcome { connection, told } => format!("c{}: {}", connection.0, keys::outcome(told)),
         Effect::Tell { connection, reply } => format!("c{}: {}", connection.0, told(reply)),
     }
 }
@@ -258,6 +265,8 @@ fn told(reply: &Reply) -> String {
         Reply::PolicySet(reply) => format!("set for {}", reply.pattern),
         Reply::PolicyUnset(reply) => format!("unset for {}, {}", reply.pattern, reply.was_set),
         Reply::Paused(reply) => format!("paused {}: {}", reply.domain, reply.reason.as_deref().unwrap_or("-")),
+        Reply::Following(reply) => format!("following #{}", reply.ticket),
+        Reply::KeyForgotten(reply) => format!("{} of {} forgotten", reply.key, reply.domain),
         Reply::Resumed(reply) => format!("resumed {}, {}", reply.domain, reply.was_paused),
         Reply::Error(error) => format!("{}: {}", serde_json::to_string(&error.code).unwrap(), error.message),
         other => format!("{other:?}"),

@@ -103,6 +103,9 @@ impl World {
             };
             self.take(&Input::Restore(found));
         }
+        for past in self.disk.after_tickets() {
+            self.take(&past);
+        }
         let batch = std::mem::take(&mut self.batch);
         self.disk.commit(&batch, &self.both.core);
         self.disk.live.extend(self.both.model.saved().into_iter().map(|saved| (saved.ticket, saved)));

@@ -108,7 +108,7 @@ impl World {
         let effects = self.both.step(input);
         for effect in &effects {
             match effect {
-                Effect::Admitted { ticket } => self.admit(*ticket),
+                Effect::Admitted { ticket, .. } => self.admit(*ticket),
                 Effect::Record(record) => {
                     self.witness.record(record);
                     self.check_patience(record);

@@ -15,6 +15,7 @@ impl Model {
                 && request.secret == ask.secret
                 && are_same(&request.domains(), &named(&ask.domain, &ask.wishes))
                 && request.uid == ask.peer.uid
+                && self.is_for_the_same(request.ticket, ask)
                 && ask.request_id.as_ref().is_none_or(|id| *id == request.id)
         };
         self.requests.iter().find(is_it).map(|request| request.ticket)
@@ -58,12 +59,13 @@ impl Model {
     pub(super) fn take_up(&mut self, index: usize, ask: Enqueue, deadline: Option<Time>) {
         let old = self.requests[index].clone();
         let ticket = Ticket(old.ticket);
-        self.out.push(Effect::Admitted { ticket });
+        self.out.push(Effect::Admitted { ticket, follower: None });
         self.out.push(Effect::Changed { ticket });
         if old.connection.is_none() {
             self.grace.0 = self.grace.1.min(self.now + SECOND * 10);
         }
         let processes = u32::from(ask.binding == Binding::Process);
+        let key = self.key_of(old.ticket).map(|record| record.name.key);
         let request = &mut self.requests[index];
         request.connection = Some(ask.connection);
         request.pid = ask.pid;
@@ -76,7 +78,7 @@ impl Model {
             request.secret = ask.secret.or(old.secret);
             let (domain, request_id, token) = (old.domain, old.id, Token(token));
             let max_run_ms = old.max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
-            let reply = Active { domain, request_id, ticket, token, resumed: true, max_run_ms };
+            let reply = Active { domain, request_id, ticket, token, resumed: true, max_run_ms, key };
             self.tell(ask.connection, Reply::Active(reply));
             if old.superseded.is_some() {
                 let holder = self.requests[index].clone();

@@ -20,7 +20,10 @@ impl Model {
         let id = ask.request_id.as_ref().map(RequestId::to_string);
         let domains = named(&ask.domain, &ask.wishes);
         let by_id = |id: &RequestId| domains.iter().find_map(|domain| self.by_id(domain, id));
-        let before = ask.request_id.as_ref().and_then(by_id);
+        let before = ask.request_id.as_ref().and_then(by_id).filter(|index| !self.would_do_it_again(*index, &ask));
+        if before.is_none() && !self.is_first_use(&ask) {
+            return;
+        }
         let code = self.why_not(&ask, before);
         if let Some(code) = code {
             let ticket = before.filter(|_| code == ErrorCode::AlreadyActive).map(|index| self.requests[index].ticket);
@@ -43,6 +46,7 @@ impl Model {
             return match request.turn {
                 _ if request.uid != ask.peer.uid => Some(ErrorCode::RequestIdTaken),
                 _ if !are_same(&request.domains(), &domains) => Some(ErrorCode::RequestIdTaken),
+                _ if !self.is_for_the_same(request.ticket, ask) => Some(ErrorCode::RequestIdTaken),
                 Some(_) if ask.fresh => Some(ErrorCode::AlreadyActive),
                 None if ask.no_wait => Some(ErrorCode::Busy),
                 _ if request.connection != Some(ask.connection) && is_full => Some(ErrorCode::TooManyRequests),
@@ -126,8 +130,9 @@ impl Model {
                 self.places_changed(domain);
             }
         }
-        self.out.push(Effect::Admitted { ticket: Ticket(ticket) });
+        self.out.push(Effect::Admitted { ticket: Ticket(ticket), follower: None });
         self.record(&self.requests[index].clone(), Change::Queued);
+        self.reserve(&ask, ticket);
         if lines.is_empty() {
             self.reenter(index);
         }
@@ -255,6 +260,7 @@ impl Model {
             _ => self.find(which).into_iter().collect(),
         };
         if meant.is_empty() {
+            self.done_late(connection, peer, ticket, exit_status);
             let ticket = ticket.map(Ticket);
             return self.tell(connection, Reply::Done(DoneReply { domain, request_id: id, ticket, released: false }));
         }
@@ -353,6 +359,7 @@ impl Model {
 
     pub(super) fn disconnected(&mut self, connection: ConnectionId) {
         self.waits.retain(|wait| wait.connection != connection);
+        self.followers_gone(connection);
         while let Some(index) = self.attached(connection, false) {
             let ended = self.end(index, Outcome::Gone, None);
             self.settle_all(ended.domains());

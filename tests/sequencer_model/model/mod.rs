@@ -10,6 +10,7 @@ mod policies;
 mod supersede;
 mod rests;
 mod nested;
+mod keys;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,11 @@ use seq::protocol::{
     Binding, Counts, Domain, ErrorCode, ErrorReply, HeadWait, HolderState, Outcome, Reply, RequestId, Ticket, Token,
 };
 use seq::sequencer::{
-    Change, ConnectionId, Effect, Guest, Input, Limits, Pause, Record, Secret, Successor, Which, Wishes, Within,
+    Change, ConnectionId, Effect, Guest, Input, KeyName, KeyRecord, Limits, Pause, Record, Secret, Successor, Which,
+    Wishes, Within,
 };
 
+use keys::Follower;
 use policies::Rule;
 use rests::Past;
 
@@ -118,6 +121,14 @@ pub(crate) struct Model {
     rules: Vec<Rule>,
     pauses: Vec<(Domain, Pause)>,
     pasts: Vec<Past>,
+    keys: Vec<KeyRecord>,
+    /// Before this no expired key is looked for.
+    prune_from: Time,
+    /// Who waits for the outcome of a key, in order.
+    followers: Vec<Follower>,
+    next_follower: u64,
+    /// Keys that are free, and for which somebody may wait.
+    vacant: Vec<KeyName>,
     /// Lines that somebody has left, and that are not looked at yet.
     unsettled: Vec<Domain>,
     /// When which line is looked at again.
@@ -146,6 +157,11 @@ impl Model {
             rules: Vec::new(),
             pauses: Vec::new(),
             pasts: Vec::new(),
+            keys: Vec::new(),
+            prune_from: Time::ZERO,
+            followers: Vec::new(),
+            next_follower: 0,
+            vacant: Vec::new(),
             unsettled: Vec::new(),
             wakes: Vec::new(),
             out: Vec::new(),
@@ -163,7 +179,11 @@ impl Model {
         }
         while let Some((due, kind, number)) = self.first_deadline().filter(|(due, ..)| *due <= now) {
             self.now = self.now.max(due);
-            if kind == 3 {
+            if kind == 5 {
+                self.prune_keys();
+            } else if kind == 4 {
+                self.follower_due(number);
+            } else if kind == 3 {
                 let (_, domain) = self.wakes.iter().min().cloned().unwrap();
                 self.wakes.retain(|(_, woken)| *woken != domain);
                 self.settle(&domain);
@@ -182,10 +202,12 @@ impl Model {
                 self.tell_owner(&ended, code);
                 self.settle_all(ended.domains());
             }
+            self.fill_vacant_keys();
         }
         self.now = now;
         self.forget_pasts();
         self.take(input);
+        self.fill_vacant_keys();
         self.step_round();
         self.forget_pasts();
         self.check_wakes();
@@ -307,19 +329,26 @@ impl Model {
                 self.pauses.push((domain.clone(), pause));
                 self.settle_if_used(&domain);
             }
+            Input::ForgetKey { connection, peer, uid, domain, key, request_id } => {
+                self.forget_key((connection, peer), (uid, domain), &key, request_id);
+            }
+            Input::PastKey(record) => self.past_key(*record),
+            Input::KeyLearned { ticket, exit_status } => self.key_learned(ticket.0, exit_status, Vec::new()),
             Input::Leave { keep_places: true } => self.freeze(),
             Input::Leave { keep_places: false } => self.leave(),
             Input::Overslept { .. } | Input::Tick => {}
         }
     }
 
-    /// Of tickets, then of `Wait`s, then of whoever is away.
+    /// Of tickets, then of `Wait`s, of whoever is away, of lines, of followers, of keys.
     fn first_deadline(&self) -> Option<(Time, u8, u64)> {
         let tickets = self.requests.iter().filter_map(|request| Some((request.deadline?, 0, request.ticket)));
         let waits = self.waits.iter().filter_map(|wait| Some((wait.deadline?, 1, wait.number)));
         let away = self.requests.iter().find(|request| request.is_away()).map(|_| (self.grace.0, 2, 0));
         let wakes = self.wakes.iter().map(|(until, _)| (*until, 3, 0));
-        tickets.chain(waits).chain(away).chain(wakes).min()
+        let followers = self.followers.iter().filter_map(|follower| Some((follower.deadline?, 4, follower.number)));
+        let keys = self.prune_due().map(|due| (due, 5, 0));
+        tickets.chain(waits).chain(away).chain(wakes).chain(followers).chain(keys).min()
     }
 
     fn index(&self, ticket: u64) -> Option<usize> {
@@ -372,7 +401,8 @@ impl Model {
 
     fn hanging_on(&self, connection: ConnectionId) -> usize {
         let tickets = self.requests.iter().filter(|request| request.connection == Some(connection)).count();
-        tickets + self.waits.iter().filter(|wait| wait.connection == connection).count()
+        let followers = self.followers.iter().filter(|follower| follower.ask.connection == connection).count();
+        tickets + followers + self.waits.iter().filter(|wait| wait.connection == connection).count()
     }
 
     fn place(&self, index: usize) -> (u64, u64) {

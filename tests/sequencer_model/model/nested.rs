@@ -130,11 +130,12 @@ impl Model {
     }
 
     /// Whoever can go on is taken away, again and again; these are left.
-    fn stuck(&self) -> (Vec<Request>, Vec<Waiting>) {
+    pub(super) fn stuck(&self) -> (Vec<Request>, Vec<Waiting>) {
         let mut left = self.clone();
         let is_within = |request: &Request| request.wishes.within.is_some() || !request.guests.is_empty();
         let is_wait_within = |wait: &Waiting| wait.within.1.is_some();
-        if !left.requests.iter().any(is_within) && !left.waits.iter().any(is_wait_within) {
+        let has_followers = self.has_nested_followers();
+        if !left.requests.iter().any(is_within) && !left.waits.iter().any(is_wait_within) && !has_followers {
             return (Vec::new(), Vec::new());
         }
         loop {
@@ -152,7 +153,10 @@ impl Model {
         if request.turn.is_some() {
             let is_child = |other: &Request| self.parent(other.uid, other.wishes.within) == Some(index);
             let is_wait_of = |wait: &Waiting| self.parent(wait.within.0, wait.within.1) == Some(index);
-            return !self.requests.iter().any(is_child) && !self.waits.iter().any(is_wait_of);
+            let mut followed = self.followed_within(index).into_iter();
+            return !self.requests.iter().any(is_child)
+                && !self.waits.iter().any(is_wait_of)
+                && !followed.any(|(_, ticket)| self.index(ticket).is_some());
         }
         request.lines().iter().all(|domain| {
             self.waiters(domain).first() == Some(&index) && self.room_waits(domain, &request.wishes).is_none()
@@ -178,6 +182,9 @@ impl Model {
             };
             let mut newest_first = stuck.iter().rev().filter(is_nested);
             let Some(refused) = newest_first.find(|request| self.is_in_a_circle(request.ticket, &stuck, &waits)) else {
+                if self.refuse_stuck_follower(&stuck) {
+                    continue;
+                }
                 return assert!(stuck.is_empty(), "nobody is refused of {stuck:?}");
             };
             let ended = self.end(self.index(refused.ticket).unwrap(), Outcome::Deadlock, None);
@@ -228,7 +235,8 @@ impl Model {
     fn waits_for(&self, one: &Request, other: &Request, stuck: &[Request]) -> bool {
         let index = self.index(one.ticket).unwrap();
         if one.turn.is_some() {
-            return self.parent(other.uid, other.wishes.within) == Some(index);
+            return self.parent(other.uid, other.wishes.within) == Some(index)
+                || self.followed_within(index).iter().any(|(_, ticket)| *ticket == other.ticket);
         }
         let mut only_stuck = self.clone();
         only_stuck.requests = stuck.to_vec();

@@ -35,13 +35,15 @@ impl Model {
         let (token, active_at) = request.turn.unwrap();
         let waited = active_at.since(request.queued_at);
         self.record(request, Change::Active { token: Token(token), waited });
+        self.key_started(request);
         for domain in request.lines() {
             self.note_start(&domain);
         }
         let max_run_ms = request.max_run.map(|max_run| u64::try_from(max_run.as_millis()).unwrap());
         let (domain, ticket) = (request.domain.clone(), Ticket(request.ticket));
         let (request_id, token) = (request.id.clone(), Token(token));
-        let reply = Active { domain, request_id, ticket, token, resumed: false, max_run_ms };
+        let key = self.key_of(request.ticket).map(|record| record.name.key);
+        let reply = Active { domain, request_id, ticket, token, resumed: false, max_run_ms, key };
         self.tell(request.connection.unwrap(), Reply::Active(reply));
     }
 
@@ -140,6 +142,7 @@ impl Model {
         self.unsettled.extend(domains.clone());
         let change = self.end_of(&request, outcome, exit_status);
         self.record(&request, change);
+        self.key_ended(&request, outcome, change);
         for domain in &ended {
             self.note_end(domain);
         }

@@ -169,6 +169,7 @@ impl Model {
         for wait in std::mem::take(&mut self.waits) {
             self.error(wait.connection, ErrorCode::Restarting, Some(wait.domain), wait.id, None);
         }
+        self.dismiss_followers(ErrorCode::Restarting);
         self.frozen = true;
     }
 
@@ -199,12 +200,16 @@ impl Model {
             | Input::Resume { connection, domain, request_id, .. } => {
                 self.error(connection, code, Some(domain), request_id, None);
             }
+            Input::ForgetKey { connection, domain, request_id, .. } => {
+                self.error(connection, code, domain, request_id, None);
+            }
             _ => {}
         }
     }
 
     pub(super) fn leave(&mut self) {
         self.leaving = true;
+        self.dismiss_followers(ErrorCode::Leaving);
         let mut left = Vec::new();
         while let Some(index) = self.requests.iter().position(|request| request.turn.is_none()) {
             let request = self.end(index, Outcome::Stopped, None);
