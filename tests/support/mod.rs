@@ -12,9 +12,11 @@ mod socket;
 mod processes;
 mod terminal;
 mod signals;
+mod keys;
 
 pub use gate::Gate;
 pub use home::{Home, daemon_pid};
+pub use keys::{DOMAIN, without_age};
 pub use processes::{Process, is_alive, of_home, signal};
 pub use running::{Ended, Running};
 pub use socket::Wire;
