@@ -13,6 +13,11 @@ const PART: &str = "one run";
 /// What is run by seq.
 const RUN: [&str; 5] = ["run", "-d", "x", "--", "true"];
 
+/// The same with a key, which is forgotten again before the next round.
+const KEYED_RUN: [&str; 9] = ["run", "-d", "x", "--key", "k", "--key-ttl", "1ms", "--", "true"];
+
+const SEQ_KEYED: &str = "seq run --key";
+
 /// The same by an earlier version.
 const SEQ_BEFORE: &str = "seq run before";
 
@@ -77,6 +82,9 @@ pub(crate) fn measure(report: &mut Report, before: Option<&Path>, blocks: usize)
     if let (Some(seq), Some(flock)) = (of("seq run"), of("flock")) {
         report.marked(PART, "seq run to flock", (ratio(seq, flock), "times"), Mark::AtMost(1.0));
     }
+    if let (Some(keyed), Some(seq)) = (of(SEQ_KEYED), of("seq run")) {
+        report.add(PART, "seq run --key to seq run", ratio(keyed, seq), "times");
+    }
     if let (Some(seq), Some(before)) = (of("seq run"), of(SEQ_BEFORE)) {
         report.add(PART, "seq run to before", ratio(seq, before), "times");
     }
@@ -90,6 +98,7 @@ fn ways(stage: &Stage, etcd: Option<&str>) -> Vec<Way> {
         Way::new("true", 1, one("true", &[])),
         Way::new("flock", 1, one("flock", &["lock", "true"])),
         Way::new("seq run", 1, one(SEQ, &RUN)),
+        Way::new(SEQ_KEYED, 1, one(SEQ, &KEYED_RUN)),
         Way::new("sem --fg", 40, one("sem", &["--fg", "--id", "x", "true"])),
         Way::new("tsp -f", 4, one("tsp", &["-f", "true"])),
         Way::new("nq, nq -w", 4, vec![stage.command("nq", &["true"]), stage.command("nq", &["-w"])]),
