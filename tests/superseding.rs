@@ -2,6 +2,10 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::thread;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{Gate, Home, Running};
@@ -200,4 +204,39 @@ fn a_turn_of_a_shell_that_is_given_back_ended_well_though_it_was_to_make_way() {
     let shown = home.seq(&["log"]).stdout();
     assert!(shown.lines().nth(1).is_some_and(|line| line.contains("  given back  ")), "{shown}");
     home.seq(&["log", "--failed"]).says(0, "no turn has ended\n", "");
+}
+
+#[test]
+fn a_turn_that_is_to_make_way_as_soon_as_it_comes_does() {
+    let home = Home::new();
+    let socket = home.out().with_extension("sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    let daemon = thread::spawn(move || {
+        let (client, _) = listener.accept().expect("a client");
+        for line in BufReader::new(&client).lines().map_while(Result::ok) {
+            let request: Value = serde_json::from_str(&line).expect("JSON");
+            let request_id = &request["request_id"];
+            let replies = match request["op"].as_str().expect("an operation") {
+                "hello" => vec![json!({"type": "hello", "protocol": 1, "version": "1", "pid": 1})],
+                // Both at once, so that they are read together.
+                "sequence" => vec![
+                    json!({"type": "active", "domain": "foo.com", "request_id": "r", "ticket": 1, "token": 1}),
+                    json!({"type": "error", "code": "superseded", "message": "ticket 1 is to make way", "ticket": 1}),
+                ],
+                "done" => {
+                    let done = json!({"type": "done", "domain": "foo.com", "request_id": request_id, "released": true});
+                    _ = (&client).write_all(format!("{done}\n").as_bytes());
+                    return request["exit_status"].clone();
+                }
+                _ => Vec::new(),
+            };
+            let lines: Vec<String> = replies.iter().map(|reply| format!("{reply}\n")).collect();
+            (&client).write_all(lines.concat().as_bytes()).expect("a client that reads");
+        }
+        Value::Null
+    });
+    let arguments = ["run", "--close", "-d", "foo.com", "--supersede", "--", "sleep", "60"];
+    let ended = home.finish(home.seq_command(&arguments).env("SEQ_SOCKET", &socket));
+    ended.says(76, "", "seq: ticket 1 is to make way: stopping the command\n");
+    assert_eq!(daemon.join().expect("the thread"), 76);
 }

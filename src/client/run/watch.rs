@@ -71,6 +71,8 @@ impl<'a, 't> Watch<'a, 't> {
         let mut watch = Watch { args, longest, signals, running, tie, say, stopping, ended: None, is_childless: false };
         let news = watch.tie.tell_started(running);
         watch.tell(news);
+        // What came together with the turn has been read already, and nothing more may come that wakes anybody.
+        watch.listen();
         watch
     }
 
