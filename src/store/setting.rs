@@ -45,7 +45,7 @@ impl SettingKind {
     }
 
     /// Whether the commit waits until not even a power cut takes it, since it was promised for good. For keys
-    /// [`sync`](super::sync) does that, for many at once.
+    /// [`sync`](super::sync()) does that, for many at once.
     pub(super) fn is_for_good(self) -> bool {
         !matches!(self, SettingKind::Rest | SettingKind::Key)
     }
