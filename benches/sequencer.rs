@@ -342,6 +342,7 @@ fn ask(client: u64, domain: &Domain, positions: bool) -> Enqueue {
         named_process: false,
         wishes: Wishes::default(),
         confirm: false,
+        says_started: false,
         key: None,
     }
 }

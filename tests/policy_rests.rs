@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::process::Signal;
 use serde_json::Value;
 use support::{Home, Running};
 
@@ -136,6 +137,42 @@ fn starts_are_as_far_apart_as_the_domain_says() {
         quietly(&home, "run -d foo.com -- true");
     }
     assert!(before.elapsed() >= Duration::from_millis(600), "{:?}", before.elapsed());
+}
+
+#[test]
+fn starts_are_apart_also_where_one_begins_late() {
+    let home = Home::new();
+    quietly(&home, "policy set foo.com --concurrency 2 --min-interval 1s");
+    quietly(&home, "pause foo.com");
+    let begin = |name| home.start(&["run", "-d", "foo.com", "--", "sh", "-c", &format!("date +%s%N > {name}")]);
+    let late = begin("late");
+    home.await_waiters("foo.com", 1);
+    let other = begin("other");
+    home.await_waiters("foo.com", 2);
+    late.signal(Signal::STOP);
+    quietly(&home, "resume foo.com");
+    home.await_status("foo.com", "the stopped one has its turn", |line| {
+        line["holders"].as_array().is_some_and(|holders| holders.len() == 1)
+    });
+    let waits = |line: &Value| line["head"]["waits_for"] == "start" && line["head"]["left_ms"].is_null();
+    let status = home.await_status("foo.com", "the other waits for it to begin", waits);
+    assert_eq!(status["holders"][0]["pid"], late.pid(), "{status}");
+    let page = home.seq(&["status", "-d", "foo.com"]).stdout();
+    assert!(page.contains("the 1st waits until the turn given before it begins"), "{page}");
+    let refused = home.seq(&["run", "-d", "foo.com", "-w", "10ms", "--", "true"]);
+    let sentence = format!("(pid {}) was given its turn and has to begin first", late.pid());
+    refused.complains(75, &sentence);
+    // As it must be also for the next daemon.
+    home.kill_daemon();
+    home.await_status("foo.com", "the other waits for it to begin", waits);
+    assert!(!home.file("late").exists() && !home.file("other").exists());
+    late.signal(Signal::CONT);
+    late.wait().is_silent(0);
+    other.wait().is_silent(0);
+    let began = |name| home.read(name).trim().parse::<u64>().expect("nanoseconds");
+    let apart = Duration::from_nanos(began("other") - began("late"));
+    // What each shell takes to look at its clock differs.
+    assert!(apart > Duration::from_millis(900), "{apart:?}");
 }
 
 #[test]

@@ -120,9 +120,13 @@ fn obstacle(status: &DomainStatus) -> Option<String> {
         return rests(rest.waits_for, rest);
     }
     let head = status.head.as_ref()?;
+    if head.waits_for == HeadWait::Start {
+        return Some("the turn given before has to begin first".to_owned());
+    }
     let other = printable(head.line.as_ref()?.as_str());
     let why = match head.line_waits_for {
         Some(HeadWait::Resume) => Some("is paused".to_owned()),
+        Some(HeadWait::Start) => Some("waits for a turn to begin".to_owned()),
         Some(wait) => rests(wait, head),
         None => None,
     };

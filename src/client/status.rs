@@ -181,6 +181,7 @@ impl Page<'_> {
                 let why = self.elsewhere(head).map(|why| format!(": {why}")).unwrap_or_default();
                 self.say(&format!("the 1st waits for {}, too{why}", printable(other.as_str())));
             }
+            Some((_, HeadWait::Start, _)) => self.say("the 1st waits until the turn given before it begins"),
             Some((_, HeadWait::Slots, _)) => self.say("the 1st waits until enough slots are free at once"),
             _ => {}
         }
@@ -192,6 +193,7 @@ impl Page<'_> {
             HeadWait::Ahead => Some("others are ahead of it there".to_owned()),
             HeadWait::Resume => Some("it is paused".to_owned()),
             HeadWait::Holders => Some("others have the turn there".to_owned()),
+            HeadWait::Start => Some("the turn given before has to begin there".to_owned()),
             HeadWait::Slots => Some("not enough slots are free there at once".to_owned()),
             wait => self.rest(&HeadStatus { waits_for: wait, ..head.clone() }),
         }

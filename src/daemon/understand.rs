@@ -258,6 +258,7 @@ impl Caller<'_> {
             pipe: sequence.binding == Binding::Connection && descriptor.is_some(),
             named_process: sequence.named_process,
             confirm: sequence.confirm,
+            says_started: sequence.says_started || sequence.confirm,
             secret,
             resume: sequence.resume.map(Ticket),
             key: sequence.key.as_ref().map(key_ask).transpose()?.map(Box::new),

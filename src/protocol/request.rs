@@ -108,6 +108,10 @@ pub struct Sequence {
     /// so that no turn is left that nobody knows of.
     #[serde(default, skip_serializing_if = "super::is_false")]
     pub confirm: bool,
+    /// Whether `started` will come, once what the turn is for runs: it begins only then, where the policy of a domain
+    /// counts starts, and so lets none come too near. As if said with `confirm`, where `confirm` says so, too.
+    #[serde(default, skip_serializing_if = "super::is_false")]
+    pub says_started: bool,
     /// Something that only this client knows, at most 255 bytes: what it takes the request up again with. The daemon
     /// keeps its SHA-256 only.
     #[serde(default, skip_serializing_if = "Option::is_none")]

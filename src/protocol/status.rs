@@ -98,6 +98,8 @@ pub enum HeadWait {
     Cooldown,
     /// For the rate of starts to allow one more.
     Rate,
+    /// For a turn that was given to begin: by `min_interval`, or `rate`, none may begin so soon before or after it.
+    Start,
     /// For another line in which it stands as well.
     Line,
     /// In that other line: for those ahead of it.

@@ -37,6 +37,7 @@ impl Sequencer {
             assert!(fits, "{takes} slots of {domain} are not free: {} of {slots} are taken", line.used);
         }
         assert!(!self.pauses.contains_key(domain), "{domain} is paused");
+        assert_eq!(line.past.awaited_start(&line.policy), None, "a turn in {domain} has to begin first");
         assert_eq!(line.rest(self.present), None, "{domain} rests");
         assert_eq!(line.order.head(), Some(ticket), "ticket {ticket} would pass the head of {domain}");
         let is_larger = line.last_token.is_none_or(|last| last < self.next_token);
@@ -75,6 +76,9 @@ impl Sequencer {
             self.check_line(domain);
             self.check_order(domain, line);
             self.check_slots(domain, line);
+            let own = line.holders.iter().filter_map(|(_, holder)| self.tickets.get(holder));
+            let own = own.filter(|entry| entry.is_to_begin() && entry.lines().any(|name| name == domain));
+            line.past.check(own.map(|entry| entry.ticket).collect());
             let inner = line.waits.iter().filter(|wait| self.waits.get(wait).is_some_and(|it| it.parent.is_some()));
             assert_eq!(line.inner_waits, inner.count(), "waits within turns are counted");
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");

@@ -67,6 +67,10 @@ pub struct Enqueue {
     /// Whether the turn ends with the connection, too, until it is confirmed. A turn that is taken up again stays
     /// confirmed, or unconfirmed if this is set.
     pub confirm: bool,
+    /// Whether its client says (`Started`, `Confirm`) when what it has the turn for begins. Until then, no other turn is
+    /// given that may not begin so soon before or after it, by `min_interval` or `rate`. A turn that ends, or loses its
+    /// client, has begun.
+    pub says_started: bool,
     /// What is asked for is to be done once. Where that is done already, or is being done, this is no request for a turn:
     /// it is told the outcome (`TellOutcome`), at once or when there is one (`following` first; it counts like a
     /// ticket of its connection), or refused with `key_conflict`, `key_unknown`, or `busy` if it has `no_wait`. One that

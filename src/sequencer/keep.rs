@@ -32,8 +32,13 @@ impl Sequencer {
         if self.is_orphan(ticket)
             && let Some(entry) = self.tickets.get_mut(&ticket)
         {
+            // Its client itself has the pipe as long as it has started nothing.
+            let has_begun = entry.is_to_begin() && entry.pid != pid;
             entry.pid = pid;
             out.push(Effect::Changed { ticket });
+            if has_begun {
+                self.goes_on(ticket, out);
+            }
         }
     }
 
@@ -47,13 +52,10 @@ impl Sequencer {
         out.push(Effect::Tell { connection, reply });
     }
 
-    /// The client of a turn says that what it has the turn for begins; the first time counts.
+    /// What a client has the turn for begins, and whoever waits for that is looked at.
     fn goes_on(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
-        let Some(State::Active(turn)) = self.tickets.get_mut(&ticket).map(|entry| &mut entry.state) else { return };
-        if std::mem::take(&mut turn.is_fresh) {
-            let granted = turn.active_at;
-            self.move_start(ticket, granted, out);
-        }
+        self.begins(ticket, out);
+        self.settle_all(self.lines_of(ticket).into(), out);
     }
 
     /// The holder with this ticket, if it hangs on this connection; otherwise the connection is refused.
@@ -118,8 +120,14 @@ impl Sequencer {
         }
         if !entry.is_kept() || entry.hangs_on_its_client() {
             self.lose(now, ticket, out);
-        } else if let (Binding::Connection, Some(turn)) = (entry.keepers.binding, entry.turn()) {
+            return;
+        }
+        if let (Binding::Connection, Some(turn)) = (entry.keepers.binding, entry.turn()) {
             out.push(entry.record(now, Change::Orphaned { token: turn.token }));
+        }
+        if entry.is_to_begin() {
+            out.push(Effect::Changed { ticket });
+            self.goes_on(ticket, out);
         }
     }
 

@@ -24,6 +24,8 @@ pub enum Obstacle {
         /// How many are free.
         free: u32,
     },
+    /// For this turn to begin, which was given before.
+    Start(Ticket),
     /// For the line to have rested.
     Rest(Rest),
     /// For its own client to come back after a restart.
@@ -47,6 +49,7 @@ impl From<Obstacle> for HeadWait {
             Obstacle::Line => HeadWait::Line,
             Obstacle::Held => HeadWait::Holders,
             Obstacle::Slots { .. } => HeadWait::Slots,
+            Obstacle::Start(_) => HeadWait::Start,
             Obstacle::Rest(Rest { why: PolicyValue::MinInterval, .. }) => HeadWait::MinInterval,
             Obstacle::Rest(Rest { why: PolicyValue::Cooldown, .. }) => HeadWait::Cooldown,
             Obstacle::Rest(_) => HeadWait::Rate,
@@ -80,7 +83,9 @@ impl Sequencer {
         if self.pauses.contains_key(domain) {
             return Some(Obstacle::Paused);
         }
-        line.want_of_room(wishes).or_else(|| line.rest(self.present).map(Obstacle::Rest))
+        let room = line.want_of_room(wishes);
+        let start = || line.past.awaited_start(&line.policy).map(Obstacle::Start);
+        room.or_else(start).or_else(|| line.rest(self.present).map(Obstacle::Rest))
     }
 
     /// Whose turn it is in a line.
@@ -142,6 +147,9 @@ impl Sequencer {
         }
         if let Obstacle::Rest(Rest { until, why }) = obstacle {
             return Some(Refusal::Resting { domain, why, left: until.since(self.now) });
+        }
+        if let Obstacle::Start(ticket) = obstacle {
+            return self.tickets.get(&ticket).map(|entry| Refusal::Unbegun { domain, ticket, pid: entry.pid });
         }
         let line = line?;
         // Slots may be left to a request that waits for other lines.

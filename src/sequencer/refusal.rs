@@ -17,6 +17,7 @@ pub(super) enum Refusal {
     Busy { domain: Domain, holder: Ticket, pid: u32, held: Duration },
     Paused { domain: Domain, reason: Option<Arc<str>> },
     Resting { domain: Domain, why: PolicyValue, left: Duration },
+    Unbegun { domain: Domain, ticket: Ticket, pid: u32 },
     TakeTooLarge { domain: Domain, take: u32, slots: u32 },
     TimedOut { domains: Vec<Domain>, waited: Duration, longest: Option<Duration>, obstacle: Option<Box<Refusal>> },
     StillInUse { domain: Domain, waited: Duration },
@@ -91,6 +92,7 @@ impl Refusal {
             | Refusal::Awaited { .. }
             | Refusal::Ahead { .. }
             | Refusal::Resting { .. }
+            | Refusal::Unbegun { .. }
             | Refusal::Paused { .. } => ErrorCode::Busy,
             Refusal::Superseded { .. } | Refusal::TurnSuperseded { .. } => ErrorCode::Superseded,
             Refusal::TakeTooLarge { .. } | Refusal::TakesMoreThanOuter { .. } => ErrorCode::TakeTooLarge,
@@ -143,6 +145,9 @@ impl fmt::Display for Refusal {
             Refusal::Paused { domain, reason } => paused(domain, reason.as_deref(), f),
             Refusal::Resting { domain, why, left } => {
                 write!(f, "{domain} is busy: its {why} lets no turn begin for another {}", show_duration(*left))
+            }
+            Refusal::Unbegun { domain, ticket, pid } => {
+                write!(f, "{domain} is busy: ticket {ticket} (pid {pid}) was given its turn and has to begin first")
             }
             Refusal::TakeTooLarge { domain, take, slots } => {
                 let slot = if *slots == 1 { "slot" } else { "slots" };

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::Domain;
 use crate::protocol::limits::KNOWN_STARTS;
+use crate::protocol::{Domain, Ticket};
 
 use super::policy::{Policy, PolicyValue, Rate};
 use super::timers::Timer;
@@ -28,12 +28,24 @@ pub(super) struct Past {
     /// The last starts, the oldest first: as many as the rate counts, and a few for one that is set later.
     starts: VecDeque<Time>,
     last_end: Option<Time>,
+    /// The turns that have to begin still, by the word of their clients. Their starts were when they were given, until
+    /// it is known when they are.
+    to_begin: BTreeMap<Ticket, ToBegin>,
+}
+
+/// A turn that has to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ToBegin {
+    given_at: Time,
+    /// Whether one of the starts is its own.
+    is_counted: bool,
 }
 
 impl Past {
-    fn new(mut starts: Vec<Time>, last_end: Option<Time>, policy: &Policy) -> Past {
+    /// As this is, but with other starts and another last end.
+    fn replaced(self, mut starts: Vec<Time>, last_end: Option<Time>, policy: &Policy) -> Past {
         starts.sort_unstable();
-        let mut past = Past { starts: starts.into(), last_end };
+        let mut past = Past { starts: starts.into(), last_end, ..self };
         past.forget(policy);
         past
     }
@@ -43,12 +55,68 @@ impl Past {
         self.forget(policy);
     }
 
+    /// This turn, given at `given_at`, has to begin still.
+    pub(super) fn expect(&mut self, ticket: Ticket, given_at: Time) {
+        self.to_begin.insert(ticket, ToBegin { given_at, is_counted: false });
+        self.count();
+    }
+
+    /// A turn that was expected to begin does so; whether the start that it had before is one that counts still.
+    pub(super) fn begun(&mut self, ticket: Ticket, to: Time, policy: &Policy) -> Option<Time> {
+        let before = self.to_begin.remove(&ticket).filter(|turn| turn.is_counted).map(|turn| turn.given_at);
+        match before {
+            Some(from) => _ = self.moved(ticket, from, to),
+            None => self.started(to, policy),
+        }
+        before
+    }
+
     /// A start was at `to`, later than it was said to be; whether it is one that counts still.
-    pub(super) fn moved(&mut self, from: Time, to: Time) -> bool {
-        let Some(index) = self.starts.iter().rposition(|start| *start == from) else { return false };
-        self.starts.remove(index);
-        self.starts.insert(self.starts.partition_point(|start| *start <= to), to);
-        true
+    pub(super) fn moved(&mut self, ticket: Ticket, from: Time, to: Time) -> bool {
+        if let Some(turn) = self.to_begin.get_mut(&ticket) {
+            turn.given_at = to;
+        }
+        let index = self.starts.iter().rposition(|start| *start == from);
+        if let Some(index) = index {
+            self.starts.remove(index);
+            self.starts.insert(self.starts.partition_point(|start| *start <= to), to);
+        }
+        self.count();
+        index.is_some()
+    }
+
+    /// Finds out which of the starts are those of turns that have to begin.
+    fn count(&mut self) {
+        let mut counted = BTreeMap::new();
+        for turn in self.to_begin.values_mut() {
+            let at = turn.given_at;
+            let starts =
+                self.starts.partition_point(|start| *start <= at) - self.starts.partition_point(|start| *start < at);
+            let others = counted.entry(at).or_insert(0);
+            turn.is_counted = *others < starts;
+            *others += usize::from(turn.is_counted);
+        }
+    }
+
+    /// The turn that has to begin before another one may be given.
+    pub(super) fn awaited_start(&self, policy: &Policy) -> Option<Ticket> {
+        let (oldest, _) = self.to_begin.first_key_value()?;
+        let is_full = |rate: Rate| self.to_begin.len() >= rate.starts as usize;
+        (policy.min_interval.is_some() || policy.rate.is_some_and(is_full)).then_some(*oldest)
+    }
+
+    /// When the last starts began but for `number`, of those that have begun.
+    fn begun_before(&self, number: usize) -> Option<Time> {
+        let counted = self.to_begin.values().filter(|turn| turn.is_counted);
+        let mut to_begin: Vec<Time> = counted.map(|turn| turn.given_at).collect();
+        to_begin.sort_unstable();
+        let mut passed = number;
+        let start = |passed: usize| self.starts.get(self.starts.len().checked_sub(passed + 1)?).copied();
+        while start(passed).is_some_and(|start| to_begin.last().is_some_and(|last| *last >= start)) {
+            to_begin.pop();
+            passed += 1;
+        }
+        start(passed)
     }
 
     pub(super) fn ended(&mut self, at: Time) {
@@ -59,15 +127,17 @@ impl Past {
         while self.starts.len() > policy.known_starts() {
             self.starts.pop_front();
         }
+        self.count();
     }
 
     /// The rest that lasts longest, over or not.
     fn rest(&self, policy: &Policy) -> Option<Rest> {
         let interval = policy.min_interval.and_then(|interval| Some(*self.starts.back()? + interval));
         let cooldown = policy.cooldown.and_then(|cooldown| Some(self.last_end? + cooldown));
+        // One that has to begin may do so at any time: it counts until then, and long enough after it.
         let rate = policy.rate.and_then(|rate| {
-            let first = self.starts.len().checked_sub(rate.starts as usize)?;
-            Some(*self.starts.get(first)? + rate.window())
+            let others = (rate.starts as usize).checked_sub(self.to_begin.len() + 1)?;
+            Some(self.begun_before(others)? + rate.window())
         });
         let all = [(rate, PolicyValue::Rate), (cooldown, PolicyValue::Cooldown), (interval, PolicyValue::MinInterval)];
         let rests = all.into_iter().filter_map(|(until, why)| Some(Rest { until: until?, why }));
@@ -89,6 +159,15 @@ impl Past {
             after(self.last_end, policy.cooldown),
         ];
         until.into_iter().flatten().max()
+    }
+
+    /// Whether it is these turns that have to begin.
+    pub(super) fn check(&self, to_begin: BTreeSet<Ticket>) {
+        assert_eq!(
+            self.to_begin.keys().copied().collect::<BTreeSet<_>>(),
+            to_begin,
+            "turns that have to begin are known"
+        );
     }
 
     /// All that is known, to be written down.
@@ -185,13 +264,13 @@ impl Sequencer {
         let now = self.now;
         let policy = self.policy(domain);
         let starts = starts.into_iter().map(|start| start.min(now)).collect();
-        let past = Past::new(starts, last_end.map(|end| end.min(now)), &policy);
+        let last_end = last_end.map(|end| end.min(now));
         if let Some(line) = self.lines.get_mut(domain) {
-            line.past = past;
+            line.past = std::mem::take(&mut line.past).replaced(starts, last_end, &policy);
             self.settle(domain, out);
         } else {
             self.resting.take(domain);
-            self.keep_past(domain, past, &policy);
+            self.keep_past(domain, Past::default().replaced(starts, last_end, &policy), &policy);
         }
     }
 

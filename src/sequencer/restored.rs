@@ -37,6 +37,9 @@ pub struct Restored {
     /// Whether its turn, or the one to come, ends with its client until that has confirmed it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unconfirmed: bool,
+    /// Whether its client says when what it has the turn for begins; see [`says_started`](super::Enqueue::says_started).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub says_started: bool,
     /// While it waits: when it is refused with `timed_out`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_until: Option<Time>,

@@ -302,6 +302,7 @@ pub(super) fn keepers(request: &Enqueue) -> Keepers {
         lease: request.lease,
         named_process: request.named_process,
         unconfirmed: request.confirm,
+        says_started: request.says_started,
         pipes: u32::from(request.pipe),
         processes: u32::from(request.binding == Binding::Process),
     }

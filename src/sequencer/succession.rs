@@ -26,6 +26,7 @@ impl Sequencer {
             lease: entry.keepers.lease,
             named_process: entry.keepers.named_process,
             unconfirmed: entry.keepers.unconfirmed,
+            says_started: entry.keepers.says_started,
             wait_until: match &entry.state {
                 State::Waiting(waiting) => waiting.deadline,
                 State::Active(_) => None,
@@ -111,7 +112,12 @@ impl Sequencer {
             let line = self.line_in_use(domain);
             line.ids.insert(entry.request_id.clone(), ticket);
             match entry.turn() {
-                Some(turn) => line.hold(turn.token, ticket, entry.wishes()),
+                Some(turn) => {
+                    line.hold(turn.token, ticket, entry.wishes());
+                    if entry.is_to_begin() {
+                        line.past.expect(ticket, turn.active_at);
+                    }
+                }
                 None => line.order.enter(ticket, entry.wishes().priority),
             }
             self.groups.enter(domain, entry.uid, entry.wishes(), ticket);
@@ -177,6 +183,7 @@ fn entry(restored: Restored) -> Entry {
             lease: restored.lease,
             named_process: restored.named_process,
             unconfirmed: restored.unconfirmed,
+            says_started: restored.says_started,
             pipes: restored.pipes,
             processes: restored.processes,
         },

@@ -53,6 +53,8 @@ pub(super) struct Keepers {
     pub(super) named_process: bool,
     /// Whether its client, too, keeps the turn until it has confirmed it.
     pub(super) unconfirmed: bool,
+    /// Whether its client says when what it has the turn for begins.
+    pub(super) says_started: bool,
     /// Pipes that are watched and not closed. More than one when the request was taken up again.
     pub(super) pipes: u32,
     /// Processes that are watched and not gone.
@@ -154,6 +156,11 @@ impl Entry {
     /// How long it waited, or has waited by `now`.
     pub(super) fn waited(&self, now: Time) -> Duration {
         self.turn().map_or(now, |turn| turn.active_at).since(self.queued_at)
+    }
+
+    /// Whether it has its turn, and its client has still to say that what that is for begins.
+    pub(super) fn is_to_begin(&self) -> bool {
+        self.keepers.says_started && self.turn().is_some_and(|turn| turn.is_fresh)
     }
 
     /// Whether a holder still has what keeps its turn.

@@ -73,6 +73,9 @@ impl Sequencer {
             if let Some(line) = self.lines.get_mut(domain) {
                 line.hold(token, ticket, entry.wishes());
                 line.past.started(now, &line.policy);
+                if entry.keepers.says_started {
+                    line.past.expect(ticket, now);
+                }
             }
         }
         for guest in entry.guests() {
@@ -119,17 +122,43 @@ impl Sequencer {
     }
 
     /// The start of a turn is now, and not when it was before.
-    pub(super) fn move_start(&mut self, ticket: Ticket, from: Time, out: &mut Vec<Effect>) {
+    fn move_start(&mut self, ticket: Ticket, from: Time, out: &mut Vec<Effect>) {
         let to = self.present;
-        let lines: Vec<Domain> =
-            self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines()).cloned().collect();
-        for domain in lines {
+        for domain in self.lines_of(ticket) {
             let Some(line) = self.lines.get_mut(&domain) else { continue };
-            if line.past.moved(from, to) && line.policy.rests() {
+            if line.past.moved(ticket, from, to) && line.policy.rests() {
                 out.push(Effect::Past(PastChange::Moved { domain: domain.clone(), from, to }));
             }
             self.await_rest(&domain);
         }
+    }
+
+    /// What the turn is for begins; only the first time counts. The caller settles its lines: others may have waited for
+    /// that.
+    pub(super) fn begins(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+        let Some(entry) = self.tickets.get_mut(&ticket) else { return };
+        let State::Active(turn) = &mut entry.state else { return };
+        let (granted, is_awaited) = (turn.active_at, entry.keepers.says_started);
+        if !std::mem::take(&mut turn.is_fresh) {
+            return;
+        }
+        if !is_awaited {
+            return self.move_start(ticket, granted, out);
+        }
+        let to = self.present;
+        for domain in self.lines_of(ticket) {
+            let Some(line) = self.lines.get_mut(&domain) else { continue };
+            let before = line.past.begun(ticket, to, &line.policy);
+            if line.policy.rests() {
+                let started = PastChange::Started { domain: domain.clone(), at: to };
+                let moved = before.map(|from| PastChange::Moved { domain, from, to });
+                out.push(Effect::Past(moved.unwrap_or(started)));
+            }
+        }
+    }
+
+    pub(super) fn lines_of(&self, ticket: Ticket) -> Vec<Domain> {
+        self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines()).cloned().collect()
     }
 
     /// Ends a ticket, whether it waits or has a turn, and writes that down. The caller tells those who must know, and
@@ -142,6 +171,9 @@ impl Sequencer {
         exit_status: Option<i32>,
         out: &mut Vec<Effect>,
     ) -> Option<Box<Entry>> {
+        if self.tickets.get(&ticket).is_some_and(|entry| entry.is_to_begin()) {
+            self.begins(ticket, out);
+        }
         let entry = self.tickets.remove(&ticket)?;
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
         match (entry.connection, entry.secret) {

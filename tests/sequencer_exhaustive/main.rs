@@ -428,6 +428,7 @@ fn ask(client: u64, domain: &str, options: Options) -> Enqueue {
         named_process: false,
         wishes: Wishes::default(),
         confirm: false,
+        says_started: false,
         key: None,
     }
 }

@@ -20,7 +20,7 @@ use model::Seen;
 use random::{World, found_again};
 use seq::clock::Time;
 use seq::protocol::{ErrorCode, HeadWait, Reply};
-use seq::sequencer::{Change, Effect, Input, KeyChange, KeyRecord, KeyState, PastChange, Sequencer};
+use seq::sequencer::{Change, Effect, Input, KeyChange, KeyRecord, KeyState, Obstacle, PastChange, Sequencer};
 
 /// Operations in one run; each begins anew, with its own limits and names.
 const RUN_OPERATIONS: u64 = 5_000;
@@ -90,6 +90,7 @@ const EVERY_KIND: [&str; 98] = [
     "Past start moved",
     "Past end",
     "several let in at once",
+    "a turn has to begin first",
     "TooManyRequests",
     "Cancelled",
     "Released",
@@ -301,6 +302,10 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
                 && effects.iter().filter(|effect| kind(effect) == "Turn").count() > 1
             {
                 kinds.insert("several let in at once".to_owned());
+            }
+            let lines = both.core.view(None, 1, false);
+            if lines.iter().any(|line| matches!(line.obstacle, Some(Obstacle::Start(_)))) {
+                kinds.insert("a turn has to begin first".to_owned());
             }
             if effects.len() > 64 && both.core.next_timeout() == Some(both.now) {
                 kinds.insert("a step is left over".to_owned());

@@ -146,6 +146,7 @@ impl World {
             named_process: rng.u8(..3) == 0,
             wishes: self.wishes(rng, disk),
             confirm: rng.u8(..3) == 0,
+            says_started: rng.u8(..3) == 0,
             key: self.key(rng, disk),
         }
     }
@@ -229,6 +230,7 @@ impl World {
             lease: duration(rng),
             named_process: rng.bool(),
             unconfirmed: rng.u8(..3) == 0,
+            says_started: rng.u8(..3) == 0,
             wait_until: duration(rng).filter(|_| !is_holder).map(|longest| earlier + longest),
             secret: secret(rng),
             turn: is_holder.then(|| RestoredTurn {

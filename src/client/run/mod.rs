@@ -152,6 +152,7 @@ fn request(daemon: &Daemon, args: &cli::Run, positions: bool, has_keeper: bool) 
         max_wait_ms: args.max_wait.map(milliseconds_at_least),
         secret: secret(),
         fresh: true,
+        says_started: true,
         command: Some(shown(&args.command)),
         descriptors: usize::from(has_keeper),
         ..wishes(daemon, &args.domain, &args.wishes)

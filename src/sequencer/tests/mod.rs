@@ -9,6 +9,7 @@ mod limits;
 mod succession;
 mod away;
 mod resuming;
+mod beginning;
 mod confirming;
 mod crash;
 mod growth;
@@ -149,6 +150,7 @@ fn request(connection: u64, request_id: &str) -> Enqueue {
         named_process: false,
         wishes: Wishes::default(),
         confirm: false,
+        says_started: false,
         key: None,
     }
 }
@@ -177,6 +179,7 @@ fn waiter(ticket: u64, request_id: &str) -> Restored {
         lease: None,
         named_process: false,
         unconfirmed: false,
+        says_started: false,
         wait_until: None,
         secret: Some(Secret([u8::try_from(ticket).unwrap(); 32])),
         turn: None,

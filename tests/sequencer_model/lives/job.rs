@@ -117,6 +117,7 @@ impl Job {
             named_process: false,
             wishes: Wishes::default(),
             confirm: false,
+            says_started: false,
             key: None,
         })
     }

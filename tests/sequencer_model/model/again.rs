@@ -92,6 +92,7 @@ impl Model {
         request.lease = ask.lease;
         request.named = ask.named_process;
         request.unconfirmed = ask.confirm;
+        request.says_started = ask.says_started;
         request.command = ask.command;
         request.secret = ask.secret;
         if old.connection != Some(ask.connection) {

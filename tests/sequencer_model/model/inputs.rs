@@ -186,6 +186,17 @@ impl Model {
         self.goes_on(index);
     }
 
+    pub(super) fn found(&mut self, ticket: Ticket, pid: u32) {
+        let is_orphan =
+            |index: &usize| self.requests[*index].turn.is_some() && self.requests[*index].connection.is_none();
+        let Some(index) = self.index(ticket.0).filter(is_orphan) else { return };
+        let is_another = std::mem::replace(&mut self.requests[index].pid, pid) != pid;
+        self.out.push(Effect::Changed { ticket });
+        if is_another && self.requests[index].is_to_begin() {
+            self.goes_on(index);
+        }
+    }
+
     pub(super) fn begins_now(&mut self, ticket: Ticket) {
         let Some(index) = self.index(ticket.0) else { return };
         let Some((token, before)) = self.requests[index].turn else { return };
@@ -200,9 +211,30 @@ impl Model {
     /// The first time, what is done under the turn starts only now.
     fn goes_on(&mut self, index: usize) {
         let Some((_, active_at)) = self.requests[index].turn else { return };
-        if self.requests[index].is_fresh {
+        if self.requests[index].is_to_begin() {
+            self.begins(index);
+        } else if self.requests[index].is_fresh {
             self.requests[index].is_fresh = false;
             self.move_starts(index, active_at);
+        }
+        self.settle_all(self.requests[index].lines());
+    }
+
+    /// Others wait for what is done under a turn to start, and it does.
+    pub(super) fn begins(&mut self, index: usize) {
+        let (request, at) = (self.requests[index].clone(), self.present);
+        let counted: Vec<Domain> = request
+            .lines()
+            .into_iter()
+            .filter(|domain| self.starts_to_come(domain).contains(&request.ticket))
+            .collect();
+        self.requests[index].is_fresh = false;
+        for domain in request.lines() {
+            if counted.contains(&domain) {
+                self.move_start(&domain, request.turn.unwrap().1);
+            } else {
+                self.note_start_at(&domain, at);
+            }
         }
     }
 
@@ -370,6 +402,10 @@ impl Model {
             if !self.end_if_unkept(index) && request.binding == Binding::Connection {
                 self.record(&request, Change::Orphaned { token: Token(request.turn.unwrap().0) });
             }
+            if let Some(index) = self.index(request.ticket).filter(|index| self.requests[*index].is_to_begin()) {
+                self.out.push(Effect::Changed { ticket: Ticket(request.ticket) });
+                self.goes_on(index);
+            }
         }
     }
 
@@ -403,6 +439,7 @@ impl Request {
             lease: ask.lease,
             named: ask.named_process,
             unconfirmed: ask.confirm,
+            says_started: ask.says_started,
             pipes: u32::from(ask.pipe),
             processes: u32::from(ask.binding == Binding::Process),
             secret: ask.secret,

@@ -46,6 +46,8 @@ struct Request {
     named: bool,
     /// Whether it has to be confirmed.
     unconfirmed: bool,
+    /// Whether its client will say when it goes on.
+    says_started: bool,
     pipes: u32,
     processes: u32,
     secret: Option<Secret>,
@@ -274,14 +276,7 @@ impl Model {
             Input::Started { connection, ticket, pid, watched } => self.started(connection, ticket, pid, watched),
             Input::Confirm { connection, ticket } => self.confirm(connection, ticket),
             Input::BeginsNow { ticket } => self.begins_now(ticket),
-            Input::Found { ticket, pid } => {
-                let is_orphan = |request: &&mut Request| request.turn.is_some() && request.connection.is_none();
-                let found = self.requests.iter_mut().find(|request| request.ticket == ticket.0).filter(is_orphan);
-                if let Some(request) = found {
-                    request.pid = pid;
-                    self.out.push(Effect::Changed { ticket });
-                }
-            }
+            Input::Found { ticket, pid } => self.found(ticket, pid),
             Input::Done { connection, peer, which, exit_status, processes, request_id } => {
                 self.done(connection, peer, &which, exit_status, &processes, request_id);
             }
@@ -478,6 +473,11 @@ impl Request {
 
     fn is_in(&self, domain: &Domain) -> bool {
         self.domains().contains(domain)
+    }
+
+    /// Whether others may wait for what is done under its turn to start.
+    fn is_to_begin(&self) -> bool {
+        self.turn.is_some() && self.is_fresh && self.says_started
     }
 
     fn is_away(&self) -> bool {

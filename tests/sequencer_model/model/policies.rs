@@ -85,7 +85,8 @@ impl Model {
         if self.pause_of(domain).is_some() {
             return Some(HeadWait::Resume);
         }
-        self.room_waits(domain, wishes).or(self.rest(domain).map(|(_, why)| why))
+        let start = self.awaits_start(domain).then_some(HeadWait::Start);
+        self.room_waits(domain, wishes).or(start).or(self.rest(domain).map(|(_, why)| why))
     }
 
     /// What one that is the first waits for, as far as those who have a turn are concerned.

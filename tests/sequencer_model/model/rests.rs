@@ -6,7 +6,7 @@ use seq::clock::Time;
 use seq::protocol::{Domain, HeadWait};
 use seq::sequencer::{Effect, PastChange, Policy, Rate};
 
-use super::Model;
+use super::{Model, Request};
 
 /// The starts and the last end of a domain, used or not.
 #[derive(Clone, Debug)]
@@ -35,10 +35,16 @@ impl Model {
         if let (Some(cooldown), Some(end)) = (self.value(domain, |policy| policy.cooldown), past.end) {
             rests.push((end + cooldown, HeadWait::Cooldown));
         }
-        if let Some(rate) = self.value(domain, |policy| policy.rate)
-            && let Some(start) = past.starts.iter().rev().nth(rate.starts as usize - 1)
-        {
-            rests.push((*start + counted_for(rate), HeadWait::Rate));
+        if let Some(rate) = self.value(domain, |policy| policy.rate) {
+            let mut begun = past.starts.clone();
+            for ticket in self.starts_to_come(domain) {
+                let given_at = self.requests[self.index(ticket).unwrap()].turn.unwrap().1;
+                begun.remove(begun.iter().position(|start| *start == given_at).unwrap());
+            }
+            let may_begin = (rate.starts as usize).saturating_sub(self.to_begin(domain).len());
+            if let Some(start) = begun.iter().rev().nth(may_begin.wrapping_sub(1)) {
+                rests.push((*start + counted_for(rate), HeadWait::Rate));
+            }
         }
         let longest = rests.iter().map(|(until, _)| *until).max()?;
         rests.into_iter().find(|(until, _)| *until == longest)
@@ -46,6 +52,33 @@ impl Model {
 
     pub(super) fn rest(&self, domain: &Domain) -> Option<(Time, HeadWait)> {
         self.whole_rest(domain).filter(|(until, _)| *until > self.present)
+    }
+
+    /// Turns in a domain that are given and have not begun.
+    fn to_begin(&self, domain: &Domain) -> Vec<&Request> {
+        self.requests.iter().filter(|request| request.is_to_begin() && request.lines().contains(domain)).collect()
+    }
+
+    /// Those of them that one of the known starts stands for.
+    pub(super) fn starts_to_come(&self, domain: &Domain) -> Vec<u64> {
+        let mut starts =
+            self.pasts.iter().find(|past| past.domain == *domain).map_or(Vec::new(), |past| past.starts.clone());
+        let mut found = Vec::new();
+        for request in self.to_begin(domain) {
+            if let Some(index) = starts.iter().position(|start| *start == request.turn.unwrap().1) {
+                starts.remove(index);
+                found.push(request.ticket);
+            }
+        }
+        found
+    }
+
+    /// Whether a turn has to begin before another may.
+    pub(super) fn awaits_start(&self, domain: &Domain) -> bool {
+        let to_begin = self.to_begin(domain).len();
+        let is_full = |rate: Rate| to_begin >= rate.starts as usize;
+        let by_interval = self.value(domain, |policy| policy.min_interval).is_some();
+        to_begin > 0 && (by_interval || self.value(domain, |policy| policy.rate).is_some_and(is_full))
     }
 
     /// Domains that nobody uses but that rest.
@@ -63,7 +96,10 @@ impl Model {
     }
 
     pub(super) fn note_start(&mut self, domain: &Domain) {
-        let at = self.present;
+        self.note_start_at(domain, self.present);
+    }
+
+    pub(super) fn note_start_at(&mut self, domain: &Domain, at: Time) {
         let known = self.value(domain, |policy| policy.rate).map_or(32, |rate| (rate.starts as usize).max(32));
         let past = self.past_mut(domain);
         past.starts.push(at);

@@ -129,6 +129,9 @@ impl Model {
 
     /// Takes a request out and records it.
     pub(super) fn end(&mut self, index: usize, outcome: Outcome, exit_status: Option<i32>) -> Request {
+        if self.requests[index].is_to_begin() {
+            self.begins(index);
+        }
         let taken_before = |model: &Model, domain: &Domain| model.slots_of(domain).len();
         let before: Vec<usize> =
             self.requests[index].domains().iter().map(|domain| taken_before(self, domain)).collect();

@@ -23,6 +23,7 @@ impl Model {
             lease: request.lease,
             named_process: request.named,
             unconfirmed: request.unconfirmed,
+            says_started: request.says_started,
             wait_until: request.deadline.filter(|_| request.turn.is_none()),
             secret: request.secret,
             turn: request.turn.map(|(token, active_at)| RestoredTurn {
@@ -89,6 +90,7 @@ impl Model {
             lease: old.lease,
             named: old.named_process,
             unconfirmed: old.unconfirmed,
+            says_started: old.says_started,
             pipes: old.pipes,
             processes: old.processes,
             secret: old.secret,
