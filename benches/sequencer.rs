@@ -51,7 +51,7 @@ fn main() -> std::io::Result<()> {
 type Measured = fn(u64) -> u128;
 
 /// What is measured, with what there is beside it.
-const WITH_POLICIES: [(&str, Measured); 9] = [
+const WITH_POLICIES: [(&str, Measured); 10] = [
     ("priority", priority),
     ("slots", slots),
     ("shared", shared),
@@ -60,6 +60,7 @@ const WITH_POLICIES: [(&str, Measured); 9] = [
     ("rests", rests),
     ("two lines", two_lines),
     ("nested", nested),
+    ("chain", chain),
     ("refused", refused),
 ];
 
@@ -165,6 +166,21 @@ fn nested(turns: u64) -> u128 {
         let wishes = Wishes { within: Some(within), ..Wishes::default() };
         Enqueue { wishes, ..ask(client, &domain(outer), false) }
     })
+}
+
+/// Turns within turns, so many deep: one more is given, and ends.
+fn chain(turns: u64) -> u128 {
+    let mut bench = Bench::new(Policy { concurrency: Some(1), ..Policy::default() });
+    let domain = name("foo.com");
+    let within = |outer| {
+        let within = Some(Within { ticket: Ticket(outer), token: Token(1) });
+        Wishes { within, ..Wishes::default() }
+    };
+    bench.take(Input::Sequence(ask(0, &domain, false)));
+    for client in 1..turns {
+        bench.take(Input::Sequence(Enqueue { wishes: within(client), ..ask(client, &domain, false) }));
+    }
+    bench.come_and_go(turns, |client| Enqueue { wishes: within(turns), ..ask(client, &domain, false) })
 }
 
 /// A request that would wait for itself is refused, beside that many turns and waiters that lead nowhere.

@@ -51,9 +51,8 @@ impl Sequencer {
         assert!(!line.is_idle(), "{domain} is kept though nobody uses it");
         assert!(self.due(domain).is_none(), "{domain} has {waiters} waiters beside a free turn");
         assert_eq!(line.writers == 0, line.used == 0, "{domain} has {} turns with {} slots", line.writers, line.used);
-        let guests = line.hosting.values().flat_map(|hosting| &hosting.guests);
-        let waiting_guests = guests.filter(|guest| self.holder(**guest).is_none()).count();
-        assert_eq!(line.ids.len(), holders + waiters + waiting_guests, "{domain} has as many request ids as tickets");
+        let tickets = holders + waiters + line.waiting_guests;
+        assert_eq!(line.ids.len(), tickets, "{domain} has as many request ids as tickets");
         if let Some(holder) = line.oldest_holder() {
             let is_active = self.holder(holder).is_some_and(|(entry, _)| entry.is_kept());
             assert!(is_active, "ticket {holder} holds {domain} without a turn, or without anything that keeps it");
@@ -213,6 +212,9 @@ impl Sequencer {
         assert_eq!((line.readers, line.writers), (readers.len(), others.len()), "turns in {domain} are counted");
         let used: u64 = others.iter().map(|(take, _)| u64::from(*take)).sum();
         assert_eq!(line.used, used, "the slots of {domain} are counted");
+        let guests = line.hosting.values().flat_map(|hosting| &hosting.guests);
+        let waiting = guests.filter(|guest| self.holder(**guest).is_none()).count();
+        assert_eq!(line.waiting_guests, waiting, "guests of {domain} who wait are counted");
         for (host, hosting) in &line.hosting {
             let is_there = self.holder(*host).is_some_and(|(host, _)| host.lines().any(|line| line == domain));
             assert_eq!(hosting.has_host, is_there, "ticket {host} has its slots of {domain}");

@@ -30,6 +30,8 @@ pub(super) struct Line {
     pub(super) writers: usize,
     /// The slots that requests within turns have as well, by whose they were first.
     pub(super) hosting: BTreeMap<Ticket, Hosting>,
+    /// How many of those requests have no turn yet, for they wait elsewhere.
+    pub(super) waiting_guests: usize,
     pub(super) order: Lanes,
     /// Every ticket of this line by its request.
     pub(super) ids: HashMap<RequestId, Ticket, FixedHasher>,
@@ -97,6 +99,7 @@ impl Line {
 
     /// A request has the same slots as its host, who has them still or has left them to others.
     pub(super) fn join(&mut self, ticket: Ticket, guest: &Guest, has_host: bool) {
+        self.waiting_guests += 1;
         if let Some(hosting) = self.hosting.get_mut(&guest.host) {
             hosting.guests.insert(ticket);
             return;
@@ -110,13 +113,17 @@ impl Line {
 
     /// A guest has its turn as well.
     pub(super) fn hold_as_guest(&mut self, token: Token, ticket: Ticket) {
+        self.waiting_guests -= 1;
         self.holders.insert((token, ticket));
         self.last_token = self.last_token.max(Some(token));
     }
 
     /// A guest has ended; whether its slots are free.
     pub(super) fn part(&mut self, (turn, ticket): (Option<Token>, Ticket), guest: &Guest) -> bool {
-        turn.map(|token| self.holders.remove(&(token, ticket)));
+        match turn {
+            Some(token) => _ = self.holders.remove(&(token, ticket)),
+            None => self.waiting_guests -= 1,
+        }
         let Some(hosting) = self.hosting.get_mut(&guest.host) else { return false };
         hosting.guests.remove(&ticket);
         if !hosting.guests.is_empty() {
