@@ -5,7 +5,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -112,8 +111,20 @@ fn assert_same(ours: &Output, theirs: &Output, what: &str) {
     assert_eq!(ours.status, theirs.status, "status of {what}");
 }
 
-fn make_executable(path: &Path) {
-    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+/// Runs a shell script with `words`. What is to be executed is written by another process: a descriptor of this one that
+/// may write to it could be inherited by what another thread starts at that moment, and then it could not be executed
+/// (`ETXTBSY`, `execve(2)`).
+fn sh(script: &str, words: &[&OsStr]) {
+    let status = Command::new("/bin/sh").args(["-c", script, "sh"]).args(words).status().unwrap();
+    assert!(status.success(), "{script}: {words:?}");
+}
+
+fn copy_program(program: &Path, to: &Path) {
+    sh(r#"cp "$1" "$2""#, &[program.as_os_str(), to.as_os_str()]);
+}
+
+fn write_script(path: &Path, text: &str) {
+    sh(r#"printf %s "$2" >"$1" && chmod 755 "$1""#, &[path.as_os_str(), text.as_ref()]);
 }
 
 #[test]
@@ -167,14 +178,13 @@ fn copies_and_links_of_this_program_are_passed_by() {
     };
     std::os::unix::fs::symlink(&hands.ours, path("symlink")).unwrap();
     let copy = path("copy");
-    fs::copy(&hands.ours, &copy).unwrap();
+    copy_program(&hands.ours, &copy);
     fs::hard_link(&copy, path("link")).unwrap();
-    fs::copy(&hands.ours, path("second copy")).unwrap();
+    copy_program(&hands.ours, &path("second copy"));
     fs::create_dir_all(directory.path().join("folder/seq")).unwrap();
     fs::write(path("not executable"), "#!/bin/sh\necho wrong\n").unwrap();
     let script = path("script");
-    fs::write(&script, format!("#!/bin/sh\nexec '{}' \"$@\"\n", copy.display())).unwrap();
-    make_executable(&script);
+    write_script(&script, &format!("#!/bin/sh\nexec '{}' \"$@\"\n", copy.display()));
     let entries = ["symlink", "copy", "link", "second copy", "folder", "not executable", "script", "missing"];
     let ours = entries.map(|entry| directory.path().join(entry).display().to_string()).join(":");
     let (stdout, stderr, status) = hands.run_on(&format!("{ours}:{SYSTEM_PATH}"), &["-s,", "3"]);
@@ -201,8 +211,7 @@ fn a_seq_that_cannot_be_executed_is_named() {
     let hands = Hands::new();
     let directory = TempDir::new().unwrap();
     let broken = directory.path().join("seq");
-    fs::write(&broken, "#!/nowhere/sh\n").unwrap();
-    make_executable(&broken);
+    write_script(&broken, "#!/nowhere/sh\n");
     let (stdout, stderr, status) = hands.run_on(directory.path().to_str().unwrap(), &["3"]);
     let expected = format!(
         "seq: cannot execute {}, which prints numbers: No such file or directory (os error 2)\n",
@@ -249,8 +258,7 @@ fn a_seq_without_permission_to_execute_is_named() {
 fn an_empty_entry_of_the_path_is_the_current_directory() {
     let hands = Hands::new();
     let theirs = hands.home.path().join("seq");
-    fs::write(&theirs, "#!/bin/sh\necho ours\n").unwrap();
-    make_executable(&theirs);
+    write_script(&theirs, "#!/bin/sh\necho ours\n");
     for path in ["", ":/nowhere", "/nowhere:"] {
         let mut command = hands.command(&hands.ours, path.as_ref());
         let output = command.current_dir(hands.home.path()).arg("3").output().unwrap();
