@@ -11,7 +11,10 @@ mod lives;
 
 use std::collections::BTreeSet;
 use std::env;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use fastrand::Rng;
 
@@ -32,24 +35,41 @@ const NOTED_RUNS: u64 = 120;
 fn the_core_does_what_the_naive_model_does() {
     let seed = setting("SEQ_MODEL_SEED").unwrap_or(20_261_121);
     let operations = setting("SEQ_MODEL_OPERATIONS").unwrap_or(1_000_000);
-    let mut kinds = BTreeSet::new();
-    for run in 0..operations.div_ceil(RUN_OPERATIONS) {
-        let seed = seed + run;
-        // What can happen is noted in the first runs only, for that takes time.
-        let mut noted = (run < NOTED_RUNS).then_some(&mut kinds);
-        let compared = AssertUnwindSafe(|| {
-            if run % 3 == 2 { lives::live(seed, RUN_OPERATIONS) } else { compare(seed, RUN_OPERATIONS, &mut noted) }
-        });
-        if let Err(failure) = catch_unwind(compared) {
-            let again = format!("SEQ_MODEL_SEED={seed} SEQ_MODEL_OPERATIONS=1 cargo test --test sequencer_model");
-            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("again: {again}\n").as_bytes());
-            resume_unwind(failure);
+    let runs = operations.div_ceil(RUN_OPERATIONS);
+    // No run knows of another: each processor takes the next one.
+    let next = AtomicU64::new(0);
+    let take_runs = || {
+        let mut kinds = BTreeSet::new();
+        loop {
+            let run = next.fetch_add(1, Ordering::Relaxed);
+            if run >= runs {
+                return kinds;
+            }
+            let seed = seed + run;
+            // What can happen is noted in the first runs only, for that takes time.
+            let mut noted = (run < NOTED_RUNS).then_some(&mut kinds);
+            if let Err(failure) = catch_unwind(AssertUnwindSafe(|| perform(seed, &mut noted))) {
+                next.store(runs, Ordering::Relaxed);
+                let again = format!("SEQ_MODEL_SEED={seed} SEQ_MODEL_OPERATIONS=1 cargo test --test sequencer_model");
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("again: {again}\n").as_bytes());
+                resume_unwind(failure);
+            }
         }
-    }
+    };
+    let kinds: BTreeSet<String> = thread::scope(|scope| {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let threads: Vec<_> = (0..processors).map(|_| scope.spawn(take_runs)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|failure| resume_unwind(failure))).collect()
+    });
     if operations >= NOTED_RUNS * RUN_OPERATIONS {
         let missing: Vec<&&str> = EVERY_KIND.iter().filter(|kind| !kinds.contains(**kind)).collect();
         assert!(missing.is_empty(), "these never happened: {missing:?}");
     }
+}
+
+/// One run. Its seed alone says what it is, so that it can be repeated alone.
+fn perform(seed: u64, kinds: &mut Kinds<'_>) {
+    if seed % 3 == 2 { lives::live(seed, RUN_OPERATIONS) } else { compare(seed, RUN_OPERATIONS, kinds) }
 }
 
 /// What must have happened in a run that is worth something.

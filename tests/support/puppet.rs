@@ -33,7 +33,6 @@ impl Puppet {
     }
 
     /// Its process.
-    #[allow(dead_code, reason = "each test file uses its own part of it")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

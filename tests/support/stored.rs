@@ -1,6 +1,6 @@
 //! The files of a store, as they are copied and compared.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "not every test needs all of it; one that cannot go on says where")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! A daemon of one's own, and clients that speak to it over the bare socket.
 
-#![allow(dead_code, reason = "each test file uses its own part of it")]
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, IoSlice, Read, Write};
