@@ -110,6 +110,8 @@ pub(super) fn start_through<T>(
                     return Err(Error::failure(words).with_cure(Cure::Person));
                 }
                 Answer::Silent(why) => {
+                    // What those before it did says more of why than that time was up for the last one.
+                    let why = last.map_or(why, str::to_owned);
                     return Err(failed(place, spawned_at, &who_has_life(place).unwrap_or(why)));
                 }
                 Answer::Died => {
