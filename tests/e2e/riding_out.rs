@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use crate::support::{Home, Running, size};
+use crate::support::{Home, Running, explain, look_for, size};
 use rustix::process::Signal;
 
 /// Kills the daemon, and waits until all of `domain` are with the next one: one that runs, and so many that wait.
@@ -284,7 +284,8 @@ fn who_waits_says_that_the_next_daemon_cannot_be_executed() {
          until that is done\n",
         own.display()
     );
-    home.await_fact("what has to be done", || (waiter.stderr_so_far() == words).then_some(()));
+    let said = look_for(|| Some(waiter.stderr_so_far()).filter(|said| *said == words));
+    assert_eq!(said.unwrap_or_else(|| waiter.stderr_so_far()), words, "{}", explain(home.path()));
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).expect("a file of ours");
     gate.open();
     assert_eq!(holder.wait().status.code(), Some(0));
