@@ -114,7 +114,7 @@ impl Sequencer {
         let entries: Vec<&Entry> = match which {
             Which::Domain(domain) => {
                 let holders = self.lines.get(domain).into_iter().flat_map(|line| &line.holders);
-                holders.filter_map(|(_, ticket)| self.tickets.get(ticket).map(Box::as_ref)).collect()
+                holders.filter_map(|(_, ticket)| self.tickets.get(ticket)).collect()
             }
             _ => self.find(which).into_iter().collect(),
         };
@@ -139,7 +139,7 @@ impl Sequencer {
     fn find_done(&self, done: &Done) -> Option<&Entry> {
         let Which::Domain(domain) = &done.which else { return self.find(&done.which) };
         let holders = &self.lines.get(domain)?.holders;
-        let mut entries = holders.iter().filter_map(|(_, ticket)| self.tickets.get(ticket).map(Box::as_ref));
+        let mut entries = holders.iter().filter_map(|(_, ticket)| self.tickets.get(ticket));
         let of_caller = entries.find(|entry| refusal_of_done(entry, done).is_none());
         of_caller.or_else(|| self.find(&done.which))
     }
@@ -194,7 +194,7 @@ impl Sequencer {
     fn find(&self, which: &Which) -> Option<&Entry> {
         let ticket = match which {
             Which::Ticket(ticket) | Which::TicketOf(ticket, ..) => *ticket,
-            Which::Request(domain, request_id) => *self.lines.get(domain)?.ids.get(request_id)?,
+            Which::Request(domain, request_id) => self.tickets.of_request(domain, request_id)?,
             Which::Domain(domain) => self.lines.get(domain)?.oldest_holder()?,
         };
         let entry = self.tickets.get(&ticket)?;

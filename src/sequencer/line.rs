@@ -1,19 +1,19 @@
 //! One line: its holders, its waiters, and who wants to know about it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{RequestId, Ticket, Token};
+use crate::protocol::{Ticket, Token};
 
 use super::lanes::Lanes;
 use super::nested::Hosting;
 use super::rest::{Past, Rest};
 use super::rounds::Round;
 use super::ticket::Place;
-use super::{FixedHasher, Guest, Policy, Wishes};
+use super::{Guest, Policy, Wishes};
 
 /// A domain in use: at least one ticket holds or waits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -31,8 +31,6 @@ pub(super) struct Line {
     /// The slots that requests within turns have as well, by whose they were first.
     pub(super) hosting: BTreeMap<Ticket, Hosting>,
     pub(super) order: Lanes,
-    /// Every ticket of this line by its request.
-    pub(super) ids: HashMap<RequestId, Ticket, FixedHasher>,
     /// The `Wait`s to answer once it is idle.
     pub(super) waits: BTreeSet<u64>,
     /// How many of these were made within a turn.

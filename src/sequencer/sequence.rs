@@ -22,7 +22,7 @@ impl Sequencer {
             return;
         }
         let id = request.request_id.as_ref();
-        let known = id.and_then(|id| request.lines().find_map(|domain| self.lines.get(domain)?.ids.get(id).copied()));
+        let known = id.and_then(|id| request.lines().find_map(|domain| self.tickets.of_request(domain, id)));
         // Who would not take up a turn of the same name waits for its outcome, if it has the same key.
         let is_turn_of_same_key =
             |ticket: &Ticket| self.holder(*ticket).is_some() && self.key_of(*ticket) == request.key_name().as_ref();
@@ -158,11 +158,11 @@ impl Sequencer {
         let by = Successor { ticket, pid: request.pid, uid: request.peer.uid };
         let replaced = self.replace(now, by, arrival, out);
         for domain in arrival.lines() {
-            self.take_place((ticket, &request_id), domain, &request.wishes);
+            self.take_place(ticket, domain, &request.wishes);
             self.groups.enter(domain, request.peer.uid, &request.wishes, ticket);
         }
         for guest in &guests {
-            self.join((ticket, &request_id), guest);
+            self.join(ticket, guest);
         }
         self.enter_family(request.peer.uid, request.wishes.within, ticket);
         self.waiting += 1;
@@ -195,7 +195,7 @@ impl Sequencer {
         let lines: VecDeque<Domain> = entry.lines().cloned().chain(replaced).collect();
         let has_all_already = entry.lines().next().is_none();
         self.note_waiter(&entry);
-        self.tickets.insert(ticket, Box::new(entry));
+        self.tickets.insert(Box::new(entry));
         if has_all_already {
             self.grant(ticket, out);
         }
@@ -206,10 +206,9 @@ impl Sequencer {
     }
 
     /// A newcomer stands in a line now. Whoever is behind it is told another place.
-    fn take_place(&mut self, (ticket, request_id): (Ticket, &RequestId), domain: &Domain, wishes: &Wishes) {
+    fn take_place(&mut self, ticket: Ticket, domain: &Domain, wishes: &Wishes) {
         let now = self.now;
         let line = self.line_in_use(domain);
-        line.ids.insert(request_id.clone(), ticket);
         line.order.enter(ticket, wishes.priority);
         if line.order.ahead(wishes.priority) < line.order.len()
             && let Some(Line { round, .. }) = self.lines.get_mut(domain)
@@ -235,8 +234,7 @@ impl Sequencer {
                 return (ticket, request_id.clone());
             }
             let made = RequestId::parse(&format!("t-{ticket}")).expect("a number makes a valid request id");
-            let is_taken = |domain| self.lines.get(domain).is_some_and(|line| line.ids.contains_key(&made));
-            if !request.lines().any(is_taken) {
+            if !request.lines().any(|domain| self.tickets.of_request(domain, &made).is_some()) {
                 return (ticket, made);
             }
         }

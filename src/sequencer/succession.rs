@@ -93,14 +93,13 @@ impl Sequencer {
         }
         let goes_with = |line: &Line| {
             let last = line.order.last(entry.wishes().priority).filter(|_| entry.turn().is_none());
-            last.is_none_or(|last| last < entry.ticket) && !line.ids.contains_key(&entry.request_id)
+            last.is_none_or(|last| last < entry.ticket)
         };
         let mut lines = entry.lines().filter_map(|domain| self.lines.get(domain));
         let goes_with_guests = |line: &Line| !line.hosting.contains_key(&entry.ticket);
-        let mut guest_lines = entry.guests().iter().filter_map(|guest| self.lines.get(&guest.domain));
-        let is_no_guest_twice = guest_lines.all(|line| !line.ids.contains_key(&entry.request_id));
+        let is_new = |domain| self.tickets.of_request(domain, &entry.request_id).is_none();
         lines.clone().all(goes_with_guests)
-            && is_no_guest_twice
+            && entry.names().all(is_new)
             && lines.all(goes_with)
             && !self.tickets.contains_key(&entry.ticket)
     }
@@ -109,7 +108,6 @@ impl Sequencer {
         let ticket = entry.ticket;
         for domain in entry.lines() {
             let line = self.line_in_use(domain);
-            line.ids.insert(entry.request_id.clone(), ticket);
             match entry.turn() {
                 Some(turn) => line.hold(turn.token, ticket, entry.wishes()),
                 None => line.order.enter(ticket, entry.wishes().priority),
@@ -117,7 +115,7 @@ impl Sequencer {
             self.groups.enter(domain, entry.uid, entry.wishes(), ticket);
         }
         for guest in entry.guests() {
-            self.join((ticket, &entry.request_id), guest);
+            self.join(ticket, guest);
             if let (Some(turn), Some(line)) = (entry.turn(), self.lines.get_mut(&guest.domain)) {
                 line.hold_as_guest(turn.token, ticket);
             }
@@ -133,7 +131,7 @@ impl Sequencer {
         if entry.turn().is_none() {
             self.note_waiter(&entry);
         }
-        self.tickets.insert(ticket, Box::new(entry));
+        self.tickets.insert(Box::new(entry));
         self.settle_all(lines, out);
         self.break_cycles_of(ticket, out);
     }

@@ -57,7 +57,7 @@ impl Sequencer {
     pub(super) fn grant(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         // After a suspend what ended the last turn may lie far back: this one has a whole lease before it all the same.
         let now = self.present;
-        let Some(mut entry) = self.tickets.remove(&ticket) else {
+        let Some(mut entry) = self.tickets.lend(&ticket) else {
             panic!("ticket {ticket} is next in a line but not known");
         };
         self.check_grant(&entry);
@@ -97,7 +97,7 @@ impl Sequencer {
         if let Some(connection) = entry.connection {
             out.push(Effect::Tell { connection, reply: entry.active(turn, key, false) });
         }
-        self.tickets.insert(ticket, entry);
+        self.tickets.take_back(entry);
     }
 
     fn rests(&self, domain: &Domain) -> bool {
@@ -188,13 +188,9 @@ impl Sequencer {
         self.groups.leave(domain, entry.uid, entry.wishes(), ticket);
         let Some(turn) = entry.turn() else {
             self.take_out(now, (ticket, entry.wishes().priority), domain);
-            if let Some(line) = self.lines.get_mut(domain) {
-                line.ids.remove(&entry.request_id);
-            }
             return false;
         };
         let Some(line) = self.lines.get_mut(domain) else { return false };
-        line.ids.remove(&entry.request_id);
         let is_free = line.let_go(turn.token, ticket, entry.wishes());
         self.turn_ended(now, domain, is_free)
     }
@@ -202,7 +198,6 @@ impl Sequencer {
     /// Takes a ticket that ends from the slots that it was a guest in; whether a turn has ended there.
     fn part(&mut self, now: Time, entry: &Entry, guest: &Guest) -> bool {
         let Some(line) = self.lines.get_mut(&guest.domain) else { return false };
-        line.ids.remove(&entry.request_id);
         let is_free = line.part((entry.turn().map(|turn| turn.token), entry.ticket), guest);
         self.turn_ended(now, &guest.domain, is_free)
     }
