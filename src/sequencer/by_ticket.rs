@@ -61,6 +61,17 @@ impl<T> ByTicket<T> {
         None
     }
 
+    /// The value of the ticket, which has the default if it had none.
+    pub(crate) fn or_default(&mut self, ticket: Ticket) -> &mut T
+    where
+        T: Default,
+    {
+        if !self.contains_key(&ticket) {
+            self.insert(ticket, T::default());
+        }
+        self.get_mut(&ticket).unwrap_or_else(|| unreachable!("it was just inserted"))
+    }
+
     pub(crate) fn remove(&mut self, ticket: &Ticket) -> Option<T> {
         let number = Stretch::of(ticket.0);
         let block = self.blocks.get_mut(&number)?;

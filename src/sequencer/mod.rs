@@ -299,6 +299,11 @@ impl Sequencer {
         self.connections.of(connection).into_iter().any(is_turn)
     }
 
+    /// Whether this ticket has its turn, and hangs on this connection.
+    pub fn has_turn_on(&self, ticket: Ticket, connection: ConnectionId) -> bool {
+        self.holder(ticket).is_some_and(|(entry, _)| entry.connection == Some(connection))
+    }
+
     /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that
     /// has come already means: at once, after whatever else is ready.
     pub fn next_timeout(&self) -> Option<Time> {
