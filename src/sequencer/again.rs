@@ -79,6 +79,7 @@ impl Sequencer {
         let (before, about) = (entry.connection, entry.about());
         entry.pid = request.pid;
         entry.keepers = keepers(&request);
+        entry.set_lease(request.lease);
         entry.command = request.command;
         let refusal = Refusal::TakenOver { request_id: entry.request_id.clone() };
         self.attach(now, ticket, request.connection);

@@ -148,8 +148,9 @@ impl Line {
 
     /// Where a waiter of this line stands.
     pub(super) fn place(&self, ticket: Ticket, priority: i8) -> Option<Place> {
-        let position = self.order.position(ticket, priority)? as u64;
-        Some(Place { position, total_ahead: position - 1 + self.taken() as u64 })
+        let position = self.order.position(ticket, priority)?;
+        let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(Place { position: narrow(position), total_ahead: narrow(position - 1 + self.taken()) })
     }
 
     pub(super) fn remember_run(&mut self, run: Duration, runs_max: usize) {

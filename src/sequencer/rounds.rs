@@ -140,8 +140,8 @@ impl Sequencer {
             domain: entry.domain.clone(),
             request_id: entry.request_id.clone(),
             ticket,
-            position: place.position,
-            total_ahead: place.total_ahead,
+            position: place.position.into(),
+            total_ahead: place.total_ahead.into(),
         });
         out.push(Effect::Tell { connection, reply });
         false

@@ -180,7 +180,7 @@ impl Sequencer {
             queued_at: now,
             secret: request.secret,
             connection: Some(connection),
-            extra: Extra { wishes: request.wishes, superseded: None, guests }.boxed(),
+            extra: Extra { wishes: request.wishes, guests, lease: request.lease, ..Extra::default() }.boxed(),
             state: State::Waiting(Waiting {
                 deadline: None,
                 told: Place { position: 0, total_ahead: 0 },
@@ -270,8 +270,8 @@ impl Sequencer {
             domain: entry.domain.clone(),
             request_id: entry.request_id.clone(),
             ticket,
-            position: place.position,
-            total_ahead: place.total_ahead,
+            position: place.position.into(),
+            total_ahead: place.total_ahead.into(),
         });
         out.push(Effect::Tell { connection, reply });
     }
@@ -297,7 +297,6 @@ impl Enqueue {
 pub(super) fn keepers(request: &Enqueue) -> Keepers {
     Keepers {
         binding: request.binding,
-        lease: request.lease,
         named_process: request.named_process,
         unconfirmed: request.confirm,
         pipes: u32::from(request.pipe),

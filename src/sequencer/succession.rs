@@ -23,7 +23,7 @@ impl Sequencer {
             command: entry.command.clone(),
             queued_at: entry.queued_at,
             binding: entry.keepers.binding,
-            lease: entry.keepers.lease,
+            lease: entry.lease(),
             named_process: entry.keepers.named_process,
             unconfirmed: entry.keepers.unconfirmed,
             wait_until: match &entry.state {
@@ -31,11 +31,11 @@ impl Sequencer {
                 State::Active(_) => None,
             },
             secret: entry.secret,
-            turn: entry.turn().map(|Turn { token, active_at, lease_until, max_run, is_fresh }| RestoredTurn {
+            turn: entry.turn().map(|Turn { token, active_at, lease_until, is_fresh }| RestoredTurn {
                 token,
                 active_at,
                 lease_until,
-                max_run,
+                max_run: entry.max_run(),
                 is_fresh,
                 superseded: entry.superseded(),
             }),
@@ -156,8 +156,8 @@ fn entry(restored: Restored) -> Entry {
         || Waiting { deadline: restored.wait_until, told: Place { position: 0, total_ahead: 0 }, told_at: None };
     let state = restored.turn.map_or_else(
         || State::Waiting(waiting()),
-        |RestoredTurn { token, active_at, lease_until, max_run, is_fresh, .. }| {
-            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), max_run, is_fresh })
+        |RestoredTurn { token, active_at, lease_until, is_fresh, .. }| {
+            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), is_fresh })
         },
     );
     Entry {
@@ -172,7 +172,6 @@ fn entry(restored: Restored) -> Entry {
         connection: None,
         keepers: Keepers {
             binding: restored.binding,
-            lease: restored.lease,
             named_process: restored.named_process,
             unconfirmed: restored.unconfirmed,
             pipes: restored.pipes,
@@ -182,6 +181,8 @@ fn entry(restored: Restored) -> Entry {
             wishes: restored.wishes,
             superseded: restored.turn.and_then(|turn| turn.superseded),
             guests: restored.guests,
+            lease: restored.lease,
+            max_run: restored.turn.and_then(|turn| turn.max_run),
         }
         .boxed(),
         state,

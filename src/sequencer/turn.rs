@@ -83,10 +83,13 @@ impl Sequencer {
         self.forget_waiter(&entry);
         let max_run = entry.names().filter_map(|domain| self.lines.get(domain)?.policy.max_run).min();
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
-        let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
+        let lease = entry.lease().filter(|_| entry.keepers.binding == Binding::Lease);
         let lease_until = lease.map(|lease| now + max_run.map_or(lease, |max_run| lease.min(max_run)));
         self.timers.set(lease_until, Timer::Ticket(ticket));
-        let turn = Turn { token, active_at: now, lease_until, max_run, is_fresh: true };
+        let turn = Turn { token, active_at: now, lease_until, is_fresh: true };
+        if max_run.is_some() {
+            entry.extra_mut().max_run = max_run;
+        }
         entry.state = State::Active(turn);
         out.push(entry.record(now, Change::Active { token, waited: entry.waited(now) }));
         self.key_started(&entry, turn, out);

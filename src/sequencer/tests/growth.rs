@@ -9,7 +9,7 @@ use crate::sequencer::ticket::Entry;
 
 #[test]
 fn a_waiting_ticket_is_small() {
-    assert!(size_of::<Entry>() <= 224, "{} bytes", size_of::<Entry>());
+    assert!(size_of::<Entry>() <= 176, "{} bytes", size_of::<Entry>());
 }
 
 #[test]
