@@ -147,7 +147,7 @@ impl Sequencer {
     /// How many turns a `release` may mean. Those that have the same slots are one.
     fn turns_named(&self, which: &Which) -> usize {
         let Which::Domain(domain) = which else { return 1 };
-        self.lines.get(domain).map_or(0, Line::taken)
+        self.line(domain).map_or(0, Line::taken)
     }
 
     /// All that a `release` of `entry` ends: with a turn goes whatever has slots by it, or they would not be free. With a
@@ -162,7 +162,7 @@ impl Sequencer {
         let mut all = BTreeSet::new();
         while let Some(ticket) = next.pop() {
             if all.insert(ticket) {
-                let lines = self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines());
+                let lines = self.tickets.get(&ticket).into_iter().flat_map(Entry::lines);
                 next.extend(lines.flat_map(|domain| self.guests_of(ticket, domain)));
             }
         }

@@ -120,8 +120,8 @@ pub struct Sequencer {
     waiting: usize,
     /// Every ticket that waits or has a turn.
     tickets: Tickets,
-    /// Every domain in use: those with a holder or with waiters.
-    lines: HashMap<Domain, Line, FixedHasher>,
+    /// Every domain in use: those with a holder or with waiters. Boxed, for half of a table may be empty.
+    lines: HashMap<Domain, Box<Line>, FixedHasher>,
     policies: Policies,
     /// The domains that are paused, in use or not.
     pauses: BTreeMap<Domain, Pause>,

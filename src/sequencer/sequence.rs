@@ -7,7 +7,6 @@ use crate::protocol::{Binding, Domain, Queued, Reply, RequestId, Ticket};
 
 use super::connections::Attached;
 use super::leaving::Leaving;
-use super::line::Line;
 use super::nested::Arrival;
 use super::refusal::{About, Refusal};
 use super::ticket::{Entry, Extra, Keepers, Place, State, Waiting};
@@ -82,11 +81,11 @@ impl Sequencer {
         }
         let replaced = self.replaced_by(arrival);
         let (domain, obstacle) = arrival.lines().find_map(|domain| {
-            let obstacle = self.obstacle_of_newcomer(domain, self.lines.get(domain), (wishes, &replaced));
+            let obstacle = self.obstacle_of_newcomer(domain, self.line(domain), (wishes, &replaced));
             Some((domain, obstacle?))
         })?;
         if request.no_wait {
-            return self.busy(domain, self.lines.get(domain), obstacle);
+            return self.busy(domain, self.line(domain), obstacle);
         }
         let cycle = self.refusal_of_cycle(arrival, &replaced);
         cycle.or_else(|| arrival.lines().find_map(|domain| self.refusal_of_one_more_waiter(domain, &replaced)))
@@ -211,9 +210,9 @@ impl Sequencer {
         let line = self.line_in_use(domain);
         line.order.enter(ticket, wishes.priority);
         if line.order.ahead(wishes.priority) < line.order.len()
-            && let Some(Line { round, .. }) = self.lines.get_mut(domain)
+            && let Some(line) = self.lines.get_mut(domain)
         {
-            self.rounds.line_changed(now, domain, round);
+            self.rounds.line_changed(now, domain, &mut line.round);
         }
     }
 
@@ -259,7 +258,7 @@ impl Sequencer {
         waiting.deadline = deadline;
         waiting.told = place;
         for domain in entry.lines() {
-            let Some(Line { round, .. }) = self.lines.get_mut(domain) else { continue };
+            let Some(round) = self.lines.get_mut(domain).map(|line| &mut line.round) else { continue };
             if positions {
                 round.subscribers.insert(ticket);
             } else if round.subscribers.remove(&ticket) && round.subscribers.is_empty() {

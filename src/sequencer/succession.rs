@@ -95,7 +95,7 @@ impl Sequencer {
             let last = line.order.last(entry.wishes().priority).filter(|_| entry.turn().is_none());
             last.is_none_or(|last| last < entry.ticket)
         };
-        let mut lines = entry.lines().filter_map(|domain| self.lines.get(domain));
+        let mut lines = entry.lines().filter_map(|domain| self.line(domain));
         let goes_with_guests = |line: &Line| !line.hosting.contains_key(&entry.ticket);
         let is_new = |domain| self.tickets.of_request(domain, &entry.request_id).is_none();
         lines.clone().all(goes_with_guests)

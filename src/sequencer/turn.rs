@@ -44,9 +44,9 @@ impl Sequencer {
         while let Some(ticket) = self.due(domain) {
             self.grant(ticket, out);
             let entry = self.tickets.get(&ticket).into_iter();
-            others.extend(entry.flat_map(|entry| entry.lines()).filter(|other| *other != domain).cloned());
+            others.extend(entry.flat_map(Entry::lines).filter(|other| *other != domain).cloned());
         }
-        if self.lines.get(domain).is_some_and(Line::is_idle) {
+        if self.line(domain).is_some_and(Line::is_idle) {
             self.close(domain, out);
         }
         self.await_rest(domain);
@@ -124,8 +124,7 @@ impl Sequencer {
     /// The start of a turn is now, and not when it was before.
     pub(super) fn move_start(&mut self, ticket: Ticket, from: Time, out: &mut Vec<Effect>) {
         let to = self.present;
-        let lines: Vec<Domain> =
-            self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines()).cloned().collect();
+        let lines: Vec<Domain> = self.tickets.get(&ticket).into_iter().flat_map(Entry::lines).cloned().collect();
         for domain in lines {
             let Some(line) = self.lines.get_mut(&domain) else { continue };
             if line.past.moved(from, to) && line.policy.rests() {
@@ -238,7 +237,7 @@ impl Sequencer {
     pub(super) fn ticket_due(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let turn = self.holder(ticket).map(|(_, turn)| turn);
         let obstacle = self.tickets.get(&ticket).and_then(|entry| self.obstacle_of_waiter(entry)).map(Box::new);
-        let longest = self.tickets.get(&ticket).and_then(|entry| entry.longest_wait());
+        let longest = self.tickets.get(&ticket).and_then(Entry::longest_wait);
         let outcome = if turn.is_some() { Outcome::Expired } else { Outcome::TimedOut };
         let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
         let refusal = if let Some(turn) = turn {
