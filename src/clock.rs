@@ -1,6 +1,7 @@
 //! The one clock that order, deadlines and leases go by.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::Add;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,40 +13,61 @@ use serde::{Deserialize, Serialize};
 /// It never jumps and never goes back while the machine is up. It means nothing on another machine or after a reboot.
 /// It is the same in every time namespace, so that a daemon in a container can go on with what one outside of it wrote
 /// down, and the other way round.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Time(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "u64", into = "u64")]
+pub struct Time(
+    /// One more than the nanoseconds, so that there is room for no moment at all: an `Option<Time>` is as small.
+    NonZeroU64,
+);
 
 impl Time {
     /// The moment the machine started.
-    pub const ZERO: Time = Time(0);
+    pub const ZERO: Time = Time(NonZeroU64::MIN);
 
     /// The present moment. This is the only place that reads the clock.
     pub fn now() -> Time {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
-        Time((seconds * 1_000_000_000 + nanoseconds).saturating_add_signed(-namespace_offset()))
+        Time::from_nanos((seconds * 1_000_000_000 + nanoseconds).saturating_add_signed(-namespace_offset()))
     }
 
     /// What this process's own `CLOCK_BOOTTIME` shows at that moment, in nanoseconds: for a timer of the system.
     pub fn on_own_clock(self) -> u64 {
-        self.0.saturating_add_signed(namespace_offset())
+        self.as_nanos().saturating_add_signed(namespace_offset())
     }
 
     /// The moment `nanoseconds` after the machine started.
     pub const fn from_nanos(nanoseconds: u64) -> Time {
-        Time(nanoseconds)
+        Time(NonZeroU64::MIN.saturating_add(nanoseconds))
     }
 
     /// Nanoseconds since the machine started.
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long ago `earlier` was; zero when it lies ahead.
     pub const fn since(self, earlier: Time) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
+    }
+}
+
+impl Default for Time {
+    fn default() -> Time {
+        Time::ZERO
+    }
+}
+
+impl From<u64> for Time {
+    fn from(nanoseconds: u64) -> Time {
+        Time::from_nanos(nanoseconds)
+    }
+}
+
+impl From<Time> for u64 {
+    fn from(time: Time) -> u64 {
+        time.as_nanos()
     }
 }
 
@@ -101,7 +123,7 @@ impl Add<Duration> for Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
+        write!(f, "{}.{:09}", self.as_nanos() / 1_000_000_000, self.as_nanos() % 1_000_000_000)
     }
 }
 

@@ -340,7 +340,7 @@ impl Owner {
             }
             Ask::Started(ticket, pid, pidfd) => {
                 self.input(Input::Started { connection, ticket, pid, watched: pidfd.is_some() });
-                if self.kept.is_working(ticket, connection)
+                if self.sequencer.has_turn_on(ticket, connection)
                     && let Some(lost) = self.watch(ticket, Role::Worker, pidfd)
                 {
                     self.input(lost);
@@ -411,7 +411,7 @@ impl Owner {
         // What it starts shows where it does.
         let namespace = if client.is_some_and(|link| link.peer.pid != 0) { sight::namespace() } else { 0 };
         // The client is back: what stood for it is needed no more.
-        after.extend(self.kept.admit(ticket, (connection, uid), asker, namespace));
+        after.extend(self.kept.admit(ticket, uid, asker, namespace));
         after.extend(self.watch(ticket, role, descriptor));
     }
 

@@ -20,7 +20,7 @@ impl Sequencer {
         } else if self.holder(ticket).is_some() {
             self.take_up_turn(now, ticket, request, out);
         } else {
-            let deadline = self.tickets.get(&ticket).and_then(|entry| entry.deadline());
+            let deadline = self.tickets.get(&ticket).and_then(Entry::deadline);
             self.take_up_place(now, ticket, deadline, request, out);
         }
     }
@@ -36,7 +36,7 @@ impl Sequencer {
                 && entry.uid == request.peer.uid
                 && self.is_for_same_key(entry.ticket, request)
         };
-        tickets.map(|(_, ticket)| *ticket).find(|ticket| self.tickets.get(ticket).is_some_and(|entry| is_it(entry)))
+        tickets.map(|(_, ticket)| *ticket).find(|ticket| self.tickets.get(ticket).is_some_and(is_it))
     }
 
     fn refusal_of_resume(&self, ticket: Ticket, request: &Enqueue) -> Option<Refusal> {
@@ -79,6 +79,7 @@ impl Sequencer {
         let (before, about) = (entry.connection, entry.about());
         entry.pid = request.pid;
         entry.keepers = keepers(&request);
+        entry.set_lease(request.lease);
         entry.command = request.command;
         let refusal = Refusal::TakenOver { request_id: entry.request_id.clone() };
         self.attach(now, ticket, request.connection);

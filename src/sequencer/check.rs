@@ -47,12 +47,10 @@ impl Sequencer {
     /// After an operation: nobody waits beside a turn that is free, all states agree.
     pub(super) fn check_line(&self, domain: &Domain) {
         let Some(line) = self.lines.get(domain) else { return };
-        let (holders, waiters) = (line.holders.len(), line.order.len());
+        let waiters = line.order.len();
         assert!(!line.is_idle(), "{domain} is kept though nobody uses it");
         assert!(self.due(domain).is_none(), "{domain} has {waiters} waiters beside a free turn");
         assert_eq!(line.writers == 0, line.used == 0, "{domain} has {} turns with {} slots", line.writers, line.used);
-        let tickets = holders + waiters + line.waiting_guests;
-        assert_eq!(line.ids.len(), tickets, "{domain} has as many request ids as tickets");
         if let Some(holder) = line.oldest_holder() {
             let is_active = self.holder(holder).is_some_and(|(entry, _)| entry.is_kept());
             assert!(is_active, "ticket {holder} holds {domain} without a turn, or without anything that keeps it");
@@ -69,8 +67,7 @@ impl Sequencer {
     ///
     /// When anything is wrong.
     pub fn check_invariants(&self) {
-        let (mut deadlines, mut attached, mut steps, mut waiting, mut places, mut known) =
-            (0, self.waits.len(), 0, 0, 0, 0);
+        let (mut deadlines, mut attached, mut steps, mut waiting, mut places) = (0, self.waits.len(), 0, 0, 0);
         for (domain, line) in &self.lines {
             self.check_line(domain);
             self.check_order(domain, line);
@@ -82,7 +79,6 @@ impl Sequencer {
             assert_eq!(line.inner_waits, inner.count(), "waits within turns are counted");
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");
             places += line.order.len();
-            known += line.ids.len();
             let head = line.order.head().and_then(|head| self.tickets.get(&head));
             let rest = match head.and_then(|head| self.obstacle_in(domain, line, head.wishes())) {
                 Some(Obstacle::Rest(rest)) => Some(rest.until),
@@ -149,13 +145,13 @@ impl Sequencer {
         self.keys.check(&self.timers);
         deadlines += self.keys.deadlines();
         attached += self.keys.followers.len();
-        let everybody = self.tickets.keys().map(|ticket| Who::Ticket(*ticket));
+        let everybody = self.tickets.keys().map(Who::Ticket);
         let everybody = everybody.chain(self.waits.keys().map(|wait| Who::Wait(*wait)));
         let nobody = self.stuck(everybody.collect(), None, &[]);
         assert!(nobody.is_empty(), "these wait for each other: {nobody:?}");
         assert_eq!(self.wide.len(), wide, "whoever stands in several lines is known for that");
         assert_eq!(self.families.len(), (children, parents.len(), within), "families are known");
-        assert_eq!(in_lines, known, "every ticket is known in each of its lines, and nowhere else");
+        assert_eq!(in_lines, self.tickets.names(), "every ticket is known in each of its lines, and nowhere else");
         assert_eq!(places, waiting_in_lines, "every waiter stands in each of its lines");
         assert_eq!(self.waiting, waiting, "waiters are counted");
         assert_eq!(self.unclaimed.len(), unclaimed, "every secret without a client belongs to somebody");
@@ -175,7 +171,11 @@ impl Sequencer {
         let Entry { ticket, request_id, .. } = entry;
         for domain in entry.lines() {
             let line = self.lines.get(domain).expect("a ticket has a line");
-            assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
+            assert_eq!(
+                self.tickets.of_request(domain, request_id),
+                Some(*ticket),
+                "request {request_id} leads to its ticket"
+            );
             let holds = entry.turn().is_some_and(|turn| line.holders.contains(&(turn.token, *ticket)));
             let waits = line.order.position(*ticket, entry.wishes().priority).is_some();
             match &entry.state {
@@ -185,7 +185,11 @@ impl Sequencer {
         }
         for guest in entry.guests() {
             let line = self.lines.get(&guest.domain).expect("a guest has a line");
-            assert_eq!(line.ids.get(request_id), Some(ticket), "request {request_id} leads to its ticket");
+            assert_eq!(
+                self.tickets.of_request(&guest.domain, request_id),
+                Some(*ticket),
+                "request {request_id} leads to its ticket"
+            );
             let is_guest = line.hosting.get(&guest.host).is_some_and(|hosting| hosting.guests.contains(ticket));
             assert!(is_guest, "ticket {ticket} is a guest in {}", guest.domain);
             let holds = entry.turn().is_some_and(|turn| line.holders.contains(&(turn.token, *ticket)));
@@ -212,9 +216,6 @@ impl Sequencer {
         assert_eq!((line.readers, line.writers), (readers.len(), others.len()), "turns in {domain} are counted");
         let used: u64 = others.iter().map(|(take, _)| u64::from(*take)).sum();
         assert_eq!(line.used, used, "the slots of {domain} are counted");
-        let guests = line.hosting.values().flat_map(|hosting| &hosting.guests);
-        let waiting = guests.filter(|guest| self.holder(**guest).is_none()).count();
-        assert_eq!(line.waiting_guests, waiting, "guests of {domain} who wait are counted");
         for (host, hosting) in &line.hosting {
             let is_there = self.holder(*host).is_some_and(|(host, _)| host.lines().any(|line| line == domain));
             assert_eq!(hosting.has_host, is_there, "ticket {host} has its slots of {domain}");

@@ -114,7 +114,7 @@ impl Sequencer {
         let entries: Vec<&Entry> = match which {
             Which::Domain(domain) => {
                 let holders = self.lines.get(domain).into_iter().flat_map(|line| &line.holders);
-                holders.filter_map(|(_, ticket)| self.tickets.get(ticket).map(Box::as_ref)).collect()
+                holders.filter_map(|(_, ticket)| self.tickets.get(ticket)).collect()
             }
             _ => self.find(which).into_iter().collect(),
         };
@@ -139,7 +139,7 @@ impl Sequencer {
     fn find_done(&self, done: &Done) -> Option<&Entry> {
         let Which::Domain(domain) = &done.which else { return self.find(&done.which) };
         let holders = &self.lines.get(domain)?.holders;
-        let mut entries = holders.iter().filter_map(|(_, ticket)| self.tickets.get(ticket).map(Box::as_ref));
+        let mut entries = holders.iter().filter_map(|(_, ticket)| self.tickets.get(ticket));
         let of_caller = entries.find(|entry| refusal_of_done(entry, done).is_none());
         of_caller.or_else(|| self.find(&done.which))
     }
@@ -147,7 +147,7 @@ impl Sequencer {
     /// How many turns a `release` may mean. Those that have the same slots are one.
     fn turns_named(&self, which: &Which) -> usize {
         let Which::Domain(domain) = which else { return 1 };
-        self.lines.get(domain).map_or(0, Line::taken)
+        self.line(domain).map_or(0, Line::taken)
     }
 
     /// All that a `release` of `entry` ends: with a turn goes whatever has slots by it, or they would not be free. With a
@@ -162,7 +162,7 @@ impl Sequencer {
         let mut all = BTreeSet::new();
         while let Some(ticket) = next.pop() {
             if all.insert(ticket) {
-                let lines = self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines());
+                let lines = self.tickets.get(&ticket).into_iter().flat_map(Entry::lines);
                 next.extend(lines.flat_map(|domain| self.guests_of(ticket, domain)));
             }
         }
@@ -194,7 +194,7 @@ impl Sequencer {
     fn find(&self, which: &Which) -> Option<&Entry> {
         let ticket = match which {
             Which::Ticket(ticket) | Which::TicketOf(ticket, ..) => *ticket,
-            Which::Request(domain, request_id) => *self.lines.get(domain)?.ids.get(request_id)?,
+            Which::Request(domain, request_id) => self.tickets.of_request(domain, request_id)?,
             Which::Domain(domain) => self.lines.get(domain)?.oldest_holder()?,
         };
         let entry = self.tickets.get(&ticket)?;

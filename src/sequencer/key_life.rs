@@ -148,7 +148,7 @@ impl Sequencer {
     /// What an earlier daemon knew of a key. What became of its ticket is known by now.
     pub(super) fn past_key(&mut self, now: Time, mut record: KeyRecord, out: &mut Vec<Effect>) {
         let ticket = record.ticket;
-        let entry = self.tickets.get(&ticket).map(Box::as_ref);
+        let entry = self.tickets.get(&ticket);
         let is_over = matches!(record.state, KeyState::Completed(_) | KeyState::Freed(_));
         let is_its_own =
             |entry: &Entry| record.is_under_way() && entry.uid == record.name.uid && entry.domain == record.name.domain;

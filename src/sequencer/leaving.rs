@@ -35,11 +35,9 @@ impl Sequencer {
 
     pub(super) fn leave(&mut self, now: Time, out: &mut Vec<Effect>) {
         self.leaving = Leaving::ForGood;
-        let mut tickets: Vec<Ticket> = self.tickets.keys().copied().collect();
-        tickets.sort_unstable();
         // Waiters go first, so that no turn that ends here is given to one of them.
         let (turns, waiters): (Vec<Ticket>, Vec<Ticket>) =
-            tickets.into_iter().partition(|ticket| self.holder(*ticket).is_some());
+            self.tickets.keys().partition(|ticket| self.holder(*ticket).is_some());
         // Before what they wait for ends without an outcome, for none of them is to be the next.
         self.dismiss_followers(&Refusal::Leaving, out);
         let mut left = VecDeque::new();

@@ -1,19 +1,19 @@
 //! One line: its holders, its waiters, and who wants to know about it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::protocol::{RequestId, Ticket, Token};
+use crate::protocol::{Ticket, Token};
 
 use super::lanes::Lanes;
 use super::nested::Hosting;
 use super::rest::{Past, Rest};
 use super::rounds::Round;
 use super::ticket::Place;
-use super::{FixedHasher, Guest, Policy, Wishes};
+use super::{Guest, Policy, Wishes};
 
 /// A domain in use: at least one ticket holds or waits.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -30,11 +30,7 @@ pub(super) struct Line {
     pub(super) writers: usize,
     /// The slots that requests within turns have as well, by whose they were first.
     pub(super) hosting: BTreeMap<Ticket, Hosting>,
-    /// How many of those requests have no turn yet, for they wait elsewhere.
-    pub(super) waiting_guests: usize,
     pub(super) order: Lanes,
-    /// Every ticket of this line by its request.
-    pub(super) ids: HashMap<RequestId, Ticket, FixedHasher>,
     /// The `Wait`s to answer once it is idle.
     pub(super) waits: BTreeSet<u64>,
     /// How many of these were made within a turn.
@@ -99,7 +95,6 @@ impl Line {
 
     /// A request has the same slots as its host, who has them still or has left them to others.
     pub(super) fn join(&mut self, ticket: Ticket, guest: &Guest, has_host: bool) {
-        self.waiting_guests += 1;
         if let Some(hosting) = self.hosting.get_mut(&guest.host) {
             hosting.guests.insert(ticket);
             return;
@@ -113,17 +108,13 @@ impl Line {
 
     /// A guest has its turn as well.
     pub(super) fn hold_as_guest(&mut self, token: Token, ticket: Ticket) {
-        self.waiting_guests -= 1;
         self.holders.insert((token, ticket));
         self.last_token = self.last_token.max(Some(token));
     }
 
     /// A guest has ended; whether its slots are free.
     pub(super) fn part(&mut self, (turn, ticket): (Option<Token>, Ticket), guest: &Guest) -> bool {
-        match turn {
-            Some(token) => _ = self.holders.remove(&(token, ticket)),
-            None => self.waiting_guests -= 1,
-        }
+        turn.map(|token| self.holders.remove(&(token, ticket)));
         let Some(hosting) = self.hosting.get_mut(&guest.host) else { return false };
         hosting.guests.remove(&ticket);
         if !hosting.guests.is_empty() {
@@ -157,8 +148,9 @@ impl Line {
 
     /// Where a waiter of this line stands.
     pub(super) fn place(&self, ticket: Ticket, priority: i8) -> Option<Place> {
-        let position = self.order.position(ticket, priority)? as u64;
-        Some(Place { position, total_ahead: position - 1 + self.taken() as u64 })
+        let position = self.order.position(ticket, priority)?;
+        let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Some(Place { position: narrow(position), total_ahead: narrow(position - 1 + self.taken()) })
     }
 
     pub(super) fn remember_run(&mut self, run: Duration, runs_max: usize) {

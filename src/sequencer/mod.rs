@@ -33,6 +33,9 @@ mod line;
 mod order;
 mod lanes;
 mod ticket;
+mod tickets;
+mod by_ticket;
+mod stretch;
 mod connections;
 mod timers;
 mod idle;
@@ -58,6 +61,7 @@ use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use by_ticket::ByTicket;
 pub use effect::{Change, Effect, PastChange, PolicyChange, Record};
 pub use enqueue::{Enqueue, Wishes};
 pub use follow::KeyTold;
@@ -91,7 +95,7 @@ use nested::Families;
 use rest::Resting;
 use rounds::Rounds;
 use supersede::Groups;
-use ticket::Entry;
+use tickets::Tickets;
 use timers::{Timer, Timers};
 use wait::PendingWait;
 
@@ -115,9 +119,9 @@ pub struct Sequencer {
     /// Tickets that wait.
     waiting: usize,
     /// Every ticket that waits or has a turn.
-    tickets: HashMap<Ticket, Box<Entry>, FixedHasher>,
-    /// Every domain in use: those with a holder or with waiters.
-    lines: HashMap<Domain, Line, FixedHasher>,
+    tickets: Tickets,
+    /// Every domain in use: those with a holder or with waiters. Boxed, for half of a table may be empty.
+    lines: HashMap<Domain, Box<Line>, FixedHasher>,
     policies: Policies,
     /// The domains that are paused, in use or not.
     pauses: BTreeMap<Domain, Pause>,
@@ -155,7 +159,7 @@ impl Sequencer {
             leaving: Leaving::Not,
             turns: 0,
             waiting: 0,
-            tickets: HashMap::default(),
+            tickets: Tickets::default(),
             lines: HashMap::default(),
             policies: Policies::default(),
             pauses: BTreeMap::new(),
@@ -293,6 +297,11 @@ impl Sequencer {
         let is_turn =
             |attached| matches!(attached, connections::Attached::Ticket(ticket) if self.holder(ticket).is_some());
         self.connections.of(connection).into_iter().any(is_turn)
+    }
+
+    /// Whether this ticket has its turn, and hangs on this connection.
+    pub fn has_turn_on(&self, ticket: Ticket, connection: ConnectionId) -> bool {
+        self.holder(ticket).is_some_and(|(entry, _)| entry.connection == Some(connection))
     }
 
     /// When to call [`handle`](Sequencer::handle) with [`Input::Tick`] if no other input comes before. A moment that

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Domain, OuterTurn, RequestId, Ticket, Token};
+use crate::protocol::{Domain, OuterTurn, Ticket, Token};
 
 use super::ticket::{Entry, Turn};
 use super::{Enqueue, Sequencer, Wishes};
@@ -186,10 +186,9 @@ impl Sequencer {
     }
 
     /// A request has slots in a line that others have as well.
-    pub(super) fn join(&mut self, (ticket, request_id): (Ticket, &RequestId), guest: &Guest) {
+    pub(super) fn join(&mut self, ticket: Ticket, guest: &Guest) {
         let has_host = self.host(guest).is_some();
         let line = self.line_in_use(&guest.domain);
-        line.ids.insert(request_id.clone(), ticket);
         line.join(ticket, guest, has_host);
     }
 

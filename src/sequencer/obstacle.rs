@@ -121,7 +121,7 @@ impl Sequencer {
     /// Who is the first of a line when these are gone.
     fn first_but(&self, line: &Line, gone: &[Ticket]) -> Option<&Entry> {
         let first = line.order.iter().find(|ticket| !gone.contains(ticket))?;
-        self.tickets.get(&first).map(Box::as_ref)
+        self.tickets.get(&first)
     }
 
     /// What a waiter is told that will wait no longer: what holds it up in the first of its lines where anything does.

@@ -6,18 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::Ticket;
 
+use super::stretch::Stretch;
+
 /// Slots of a line that has just got its first waiter.
 const SLOTS_MIN: usize = 4;
 
 /// Waiters in order of arrival, which is the order of their tickets.
 ///
-/// Places are counted by a Fenwick tree (Fenwick 1994, "A new data structure for cumulative frequency tables") laid
-/// over a ring of slots, so that leaving and asking for a place cost O(log n). A waiter that leaves from the middle
-/// keeps its slot until the head or the tail passes it. Only entering ever makes room, at O(1) amortised: a turn that
-/// changes hands never pays for it.
+/// A slot has those of one stretch of tickets, so that a long line takes little room. Places are counted by a Fenwick
+/// tree (Fenwick 1994, "A new data structure for cumulative frequency tables") laid over a ring of slots, so that leaving
+/// and asking for a place cost O(log n). A slot in the middle whose waiters have all left stays until the head or the
+/// tail passes it. Only entering ever makes room, at O(1) amortised: a turn that changes hands never pays for it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Order {
-    /// The first and the last one wait, unless there is none.
+    /// Somebody waits in the first and in the last one, unless there is none.
     slots: VecDeque<Slot>,
     /// Where in the ring the first slot is counted.
     start: usize,
@@ -28,8 +30,9 @@ pub(super) struct Order {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Slot {
-    ticket: Ticket,
-    waits: bool,
+    /// The number of its stretch.
+    number: u64,
+    waiters: Stretch,
 }
 
 impl Order {
@@ -40,62 +43,69 @@ impl Order {
 
     /// Who is next.
     pub(super) fn head(&self) -> Option<Ticket> {
-        self.slots.front().map(|slot| slot.ticket)
+        self.slots.front().and_then(|slot| slot.waiters.first(slot.number)).map(Ticket)
     }
 
     /// Who came last.
     pub(super) fn last(&self) -> Option<Ticket> {
-        self.slots.back().map(|slot| slot.ticket)
+        self.slots.back().and_then(|slot| slot.waiters.last(slot.number)).map(Ticket)
     }
 
     /// Those who wait, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Ticket> + '_ {
-        self.slots.iter().filter(|slot| slot.waits).map(|slot| slot.ticket)
+        self.slots.iter().flat_map(|slot| slot.waiters.numbers(slot.number)).map(Ticket)
     }
 
     /// The place of `ticket`, from 1, if it waits here.
     pub(super) fn position(&self, ticket: Ticket) -> Option<usize> {
         let index = self.find(ticket)?;
         let end = self.ring(index);
-        let up_to = self.sum(end + 1);
+        let up_to = self.sum(end);
         let before = self.sum(self.start);
-        Some(if end >= self.start { up_to - before } else { self.waiting - before + up_to })
+        let in_earlier_slots = if end >= self.start { up_to - before } else { self.waiting - before + up_to };
+        Some(in_earlier_slots + self.slots[index].waiters.before(ticket.0) + 1)
     }
 
     /// Adds `ticket` at the end; it must be larger than every earlier one.
     pub(super) fn enter(&mut self, ticket: Ticket) {
-        assert!(self.slots.back().is_none_or(|last| last.ticket < ticket), "ticket {ticket} enters out of order");
-        if self.slots.len() == self.tree.len() {
-            self.make_room();
+        assert!(self.last().is_none_or(|last| last < ticket), "ticket {ticket} enters out of order");
+        let number = Stretch::of(ticket.0);
+        if self.slots.back().is_none_or(|last| last.number != number) {
+            if self.slots.len() == self.tree.len() {
+                self.make_room();
+            }
+            self.slots.push_back(Slot { number, waiters: Stretch::default() });
         }
-        let end = self.ring(self.slots.len());
-        self.slots.push_back(Slot { ticket, waits: true });
+        let last = self.slots.len() - 1;
+        self.slots[last].waiters.insert(ticket.0);
         self.waiting += 1;
-        self.count(end, 1);
+        self.count(self.ring(last), 1);
     }
 
     /// Takes `ticket` out; whether it was there.
     pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
         let Some(index) = self.find(ticket) else { return false };
-        self.slots[index].waits = false;
+        self.slots[index].waiters.remove(ticket.0);
         self.waiting -= 1;
         self.count(self.ring(index), u32::MAX);
-        while self.slots.front().is_some_and(|slot| !slot.waits) {
+        while self.slots.front().is_some_and(|slot| slot.waiters.is_empty()) {
             self.slots.pop_front();
             self.start = self.ring(1);
         }
-        while self.slots.back().is_some_and(|slot| !slot.waits) {
+        while self.slots.back().is_some_and(|slot| slot.waiters.is_empty()) {
             self.slots.pop_back();
         }
         true
     }
 
+    /// The slot in which `ticket` waits.
     fn find(&self, ticket: Ticket) -> Option<usize> {
-        let index = match self.head() {
-            Some(head) if head == ticket => 0,
-            _ => self.slots.binary_search_by_key(&ticket, |slot| slot.ticket).ok()?,
+        let number = Stretch::of(ticket.0);
+        let index = match self.slots.front() {
+            Some(first) if first.number == number => 0,
+            _ => self.slots.binary_search_by_key(&number, |slot| slot.number).ok()?,
         };
-        self.slots[index].waits.then_some(index)
+        self.slots[index].waiters.has(ticket.0).then_some(index)
     }
 
     fn ring(&self, index: usize) -> usize {
@@ -121,13 +131,15 @@ impl Order {
         sum
     }
 
-    /// Drops the slots of those who left, and makes at least as many free ones as there are waiters.
+    /// Drops the slots in which nobody waits any more, and makes at least as many free ones as there are others.
     fn make_room(&mut self) {
-        self.slots.retain(|slot| slot.waits);
+        self.slots.retain(|slot| !slot.waiters.is_empty());
         self.start = 0;
         self.tree.clear();
-        self.tree.resize((2 * self.waiting).next_power_of_two().max(SLOTS_MIN), 0);
-        self.tree[..self.waiting].fill(1);
+        self.tree.resize((2 * self.slots.len()).next_power_of_two().max(SLOTS_MIN), 0);
+        for (node, slot) in self.tree.iter_mut().zip(&self.slots) {
+            *node = slot.waiters.len();
+        }
         for node in 1..=self.tree.len() {
             let parent = node + (node & node.wrapping_neg());
             if parent <= self.tree.len() {

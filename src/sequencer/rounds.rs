@@ -12,7 +12,6 @@ use crate::clock::Time;
 use crate::protocol::limits::POSITION_INTERVAL;
 use crate::protocol::{Domain, QueuePosition, Reply, Ticket};
 
-use super::line::Line;
 use super::ticket::{Entry, Place, State};
 use super::{Effect, Sequencer};
 
@@ -140,8 +139,8 @@ impl Sequencer {
             domain: entry.domain.clone(),
             request_id: entry.request_id.clone(),
             ticket,
-            position: place.position,
-            total_ahead: place.total_ahead,
+            position: place.position.into(),
+            total_ahead: place.total_ahead.into(),
         });
         out.push(Effect::Tell { connection, reply });
         false
@@ -161,8 +160,7 @@ impl Sequencer {
     pub(super) fn take_out(&mut self, now: Time, (ticket, priority): (Ticket, i8), domain: &Domain) {
         let Some(line) = self.lines.get_mut(domain) else { return };
         assert!(line.order.leave(ticket, priority), "waiter {ticket} is not in the line of {domain}");
-        let Line { round, .. } = line;
-        round.subscribers.remove(&ticket);
-        self.rounds.line_changed(now, domain, round);
+        line.round.subscribers.remove(&ticket);
+        self.rounds.line_changed(now, domain, &mut line.round);
     }
 }

@@ -7,7 +7,6 @@ use crate::protocol::{Binding, Domain, Queued, Reply, RequestId, Ticket};
 
 use super::connections::Attached;
 use super::leaving::Leaving;
-use super::line::Line;
 use super::nested::Arrival;
 use super::refusal::{About, Refusal};
 use super::ticket::{Entry, Extra, Keepers, Place, State, Waiting};
@@ -22,7 +21,7 @@ impl Sequencer {
             return;
         }
         let id = request.request_id.as_ref();
-        let known = id.and_then(|id| request.lines().find_map(|domain| self.lines.get(domain)?.ids.get(id).copied()));
+        let known = id.and_then(|id| request.lines().find_map(|domain| self.tickets.of_request(domain, id)));
         // Who would not take up a turn of the same name waits for its outcome, if it has the same key.
         let is_turn_of_same_key =
             |ticket: &Ticket| self.holder(*ticket).is_some() && self.key_of(*ticket) == request.key_name().as_ref();
@@ -82,11 +81,11 @@ impl Sequencer {
         }
         let replaced = self.replaced_by(arrival);
         let (domain, obstacle) = arrival.lines().find_map(|domain| {
-            let obstacle = self.obstacle_of_newcomer(domain, self.lines.get(domain), (wishes, &replaced));
+            let obstacle = self.obstacle_of_newcomer(domain, self.line(domain), (wishes, &replaced));
             Some((domain, obstacle?))
         })?;
         if request.no_wait {
-            return self.busy(domain, self.lines.get(domain), obstacle);
+            return self.busy(domain, self.line(domain), obstacle);
         }
         let cycle = self.refusal_of_cycle(arrival, &replaced);
         cycle.or_else(|| arrival.lines().find_map(|domain| self.refusal_of_one_more_waiter(domain, &replaced)))
@@ -158,11 +157,11 @@ impl Sequencer {
         let by = Successor { ticket, pid: request.pid, uid: request.peer.uid };
         let replaced = self.replace(now, by, arrival, out);
         for domain in arrival.lines() {
-            self.take_place((ticket, &request_id), domain, &request.wishes);
+            self.take_place(ticket, domain, &request.wishes);
             self.groups.enter(domain, request.peer.uid, &request.wishes, ticket);
         }
         for guest in &guests {
-            self.join((ticket, &request_id), guest);
+            self.join(ticket, guest);
         }
         self.enter_family(request.peer.uid, request.wishes.within, ticket);
         self.waiting += 1;
@@ -180,7 +179,7 @@ impl Sequencer {
             queued_at: now,
             secret: request.secret,
             connection: Some(connection),
-            extra: Extra { wishes: request.wishes, superseded: None, guests }.boxed(),
+            extra: Extra { wishes: request.wishes, guests, lease: request.lease, ..Extra::default() }.boxed(),
             state: State::Waiting(Waiting {
                 deadline: None,
                 told: Place { position: 0, total_ahead: 0 },
@@ -195,7 +194,7 @@ impl Sequencer {
         let lines: VecDeque<Domain> = entry.lines().cloned().chain(replaced).collect();
         let has_all_already = entry.lines().next().is_none();
         self.note_waiter(&entry);
-        self.tickets.insert(ticket, Box::new(entry));
+        self.tickets.insert(Box::new(entry));
         if has_all_already {
             self.grant(ticket, out);
         }
@@ -206,15 +205,14 @@ impl Sequencer {
     }
 
     /// A newcomer stands in a line now. Whoever is behind it is told another place.
-    fn take_place(&mut self, (ticket, request_id): (Ticket, &RequestId), domain: &Domain, wishes: &Wishes) {
+    fn take_place(&mut self, ticket: Ticket, domain: &Domain, wishes: &Wishes) {
         let now = self.now;
         let line = self.line_in_use(domain);
-        line.ids.insert(request_id.clone(), ticket);
         line.order.enter(ticket, wishes.priority);
         if line.order.ahead(wishes.priority) < line.order.len()
-            && let Some(Line { round, .. }) = self.lines.get_mut(domain)
+            && let Some(line) = self.lines.get_mut(domain)
         {
-            self.rounds.line_changed(now, domain, round);
+            self.rounds.line_changed(now, domain, &mut line.round);
         }
     }
 
@@ -235,8 +233,7 @@ impl Sequencer {
                 return (ticket, request_id.clone());
             }
             let made = RequestId::parse(&format!("t-{ticket}")).expect("a number makes a valid request id");
-            let is_taken = |domain| self.lines.get(domain).is_some_and(|line| line.ids.contains_key(&made));
-            if !request.lines().any(is_taken) {
+            if !request.lines().any(|domain| self.tickets.of_request(domain, &made).is_some()) {
                 return (ticket, made);
             }
         }
@@ -261,7 +258,7 @@ impl Sequencer {
         waiting.deadline = deadline;
         waiting.told = place;
         for domain in entry.lines() {
-            let Some(Line { round, .. }) = self.lines.get_mut(domain) else { continue };
+            let Some(round) = self.lines.get_mut(domain).map(|line| &mut line.round) else { continue };
             if positions {
                 round.subscribers.insert(ticket);
             } else if round.subscribers.remove(&ticket) && round.subscribers.is_empty() {
@@ -272,8 +269,8 @@ impl Sequencer {
             domain: entry.domain.clone(),
             request_id: entry.request_id.clone(),
             ticket,
-            position: place.position,
-            total_ahead: place.total_ahead,
+            position: place.position.into(),
+            total_ahead: place.total_ahead.into(),
         });
         out.push(Effect::Tell { connection, reply });
     }
@@ -299,7 +296,6 @@ impl Enqueue {
 pub(super) fn keepers(request: &Enqueue) -> Keepers {
     Keepers {
         binding: request.binding,
-        lease: request.lease,
         named_process: request.named_process,
         unconfirmed: request.confirm,
         says_started: request.says_started,

@@ -106,12 +106,17 @@ impl Sequencer {
         self.lines.get(domain).map_or_else(|| self.policies.resolve(domain), |line| line.policy)
     }
 
+    /// The line of a domain, if that is in use.
+    pub(super) fn line(&self, domain: &Domain) -> Option<&Line> {
+        self.lines.get(domain).map(|line| &**line)
+    }
+
     /// The line of a domain that is in use from now on, if it was not.
     pub(super) fn line_in_use(&mut self, domain: &Domain) -> &mut Line {
         self.lines.entry(domain.clone()).or_insert_with(|| {
             let (runs, past) = self.idle.take(domain);
             let past = self.resting.take(domain).unwrap_or(past);
-            Line { runs, policy: self.policies.resolve(domain), past, ..Line::default() }
+            Box::new(Line { runs, policy: self.policies.resolve(domain), past, ..Line::default() })
         })
     }
 }

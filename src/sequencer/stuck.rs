@@ -11,6 +11,7 @@ use crate::protocol::{Domain, Ticket};
 use super::cycle::{Rank, Waiter};
 use super::line::Line;
 use super::nested::Who;
+use super::ticket::Entry;
 use super::{Sequencer, Wishes};
 
 /// What those who are stuck leave of a line.
@@ -116,7 +117,7 @@ impl Sequencer {
         if room.has_readers || room.has_writers {
             let waiters = line.order.iter().filter(|ticket| !replaced.contains(ticket));
             let mut waiters = waiters.filter_map(|ticket| self.tickets.get(&ticket));
-            room.too_large = waiters.find(|entry| !room.fits(entry.wishes())).map(|entry| entry.rank());
+            room.too_large = waiters.find(|entry| !room.fits(entry.wishes())).map(Entry::rank);
         }
         room
     }

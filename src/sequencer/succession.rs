@@ -23,7 +23,7 @@ impl Sequencer {
             command: entry.command.clone(),
             queued_at: entry.queued_at,
             binding: entry.keepers.binding,
-            lease: entry.keepers.lease,
+            lease: entry.lease(),
             named_process: entry.keepers.named_process,
             unconfirmed: entry.keepers.unconfirmed,
             says_started: entry.keepers.says_started,
@@ -32,11 +32,11 @@ impl Sequencer {
                 State::Active(_) => None,
             },
             secret: entry.secret,
-            turn: entry.turn().map(|Turn { token, active_at, lease_until, max_run, is_fresh }| RestoredTurn {
+            turn: entry.turn().map(|Turn { token, active_at, lease_until, is_fresh }| RestoredTurn {
                 token,
                 active_at,
                 lease_until,
-                max_run,
+                max_run: entry.max_run(),
                 is_fresh,
                 superseded: entry.superseded(),
             }),
@@ -94,14 +94,13 @@ impl Sequencer {
         }
         let goes_with = |line: &Line| {
             let last = line.order.last(entry.wishes().priority).filter(|_| entry.turn().is_none());
-            last.is_none_or(|last| last < entry.ticket) && !line.ids.contains_key(&entry.request_id)
+            last.is_none_or(|last| last < entry.ticket)
         };
-        let mut lines = entry.lines().filter_map(|domain| self.lines.get(domain));
+        let mut lines = entry.lines().filter_map(|domain| self.line(domain));
         let goes_with_guests = |line: &Line| !line.hosting.contains_key(&entry.ticket);
-        let mut guest_lines = entry.guests().iter().filter_map(|guest| self.lines.get(&guest.domain));
-        let is_no_guest_twice = guest_lines.all(|line| !line.ids.contains_key(&entry.request_id));
+        let is_new = |domain| self.tickets.of_request(domain, &entry.request_id).is_none();
         lines.clone().all(goes_with_guests)
-            && is_no_guest_twice
+            && entry.names().all(is_new)
             && lines.all(goes_with)
             && !self.tickets.contains_key(&entry.ticket)
     }
@@ -110,7 +109,6 @@ impl Sequencer {
         let ticket = entry.ticket;
         for domain in entry.lines() {
             let line = self.line_in_use(domain);
-            line.ids.insert(entry.request_id.clone(), ticket);
             match entry.turn() {
                 Some(turn) => {
                     line.hold(turn.token, ticket, entry.wishes());
@@ -123,7 +121,7 @@ impl Sequencer {
             self.groups.enter(domain, entry.uid, entry.wishes(), ticket);
         }
         for guest in entry.guests() {
-            self.join((ticket, &entry.request_id), guest);
+            self.join(ticket, guest);
             if let (Some(turn), Some(line)) = (entry.turn(), self.lines.get_mut(&guest.domain)) {
                 line.hold_as_guest(turn.token, ticket);
             }
@@ -139,7 +137,7 @@ impl Sequencer {
         if entry.turn().is_none() {
             self.note_waiter(&entry);
         }
-        self.tickets.insert(ticket, Box::new(entry));
+        self.tickets.insert(Box::new(entry));
         self.settle_all(lines, out);
         self.break_cycles_of(ticket, out);
     }
@@ -164,8 +162,8 @@ fn entry(restored: Restored) -> Entry {
         || Waiting { deadline: restored.wait_until, told: Place { position: 0, total_ahead: 0 }, told_at: None };
     let state = restored.turn.map_or_else(
         || State::Waiting(waiting()),
-        |RestoredTurn { token, active_at, lease_until, max_run, is_fresh, .. }| {
-            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), max_run, is_fresh })
+        |RestoredTurn { token, active_at, lease_until, is_fresh, .. }| {
+            State::Active(Turn { token, active_at, lease_until: lease_until.filter(|_| is_lease), is_fresh })
         },
     );
     Entry {
@@ -180,7 +178,6 @@ fn entry(restored: Restored) -> Entry {
         connection: None,
         keepers: Keepers {
             binding: restored.binding,
-            lease: restored.lease,
             named_process: restored.named_process,
             unconfirmed: restored.unconfirmed,
             says_started: restored.says_started,
@@ -191,6 +188,8 @@ fn entry(restored: Restored) -> Entry {
             wishes: restored.wishes,
             superseded: restored.turn.and_then(|turn| turn.superseded),
             guests: restored.guests,
+            lease: restored.lease,
+            max_run: restored.turn.and_then(|turn| turn.max_run),
         }
         .boxed(),
         state,

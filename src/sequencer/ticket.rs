@@ -42,14 +42,16 @@ pub(super) struct Extra {
     pub(super) superseded: Option<Successor>,
     /// The lines that it has by a turn that it was made within.
     pub(super) guests: Vec<Guest>,
+    /// How long the turn lasts, if its binding is a lease.
+    pub(super) lease: Option<Duration>,
+    /// How long its turn may take by the policy with which that began.
+    pub(super) max_run: Option<Duration>,
 }
 
 /// What keeps a ticket besides its connection.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Keepers {
     pub(super) binding: Binding,
-    /// How long the turn lasts, if its binding is a lease.
-    pub(super) lease: Option<Duration>,
     pub(super) named_process: bool,
     /// Whether its client, too, keeps the turn until it has confirmed it.
     pub(super) unconfirmed: bool,
@@ -83,8 +85,6 @@ pub(super) struct Turn {
     pub(super) token: Token,
     pub(super) active_at: Time,
     pub(super) lease_until: Option<Time>,
-    /// How long it may take by the policy with which it began.
-    pub(super) max_run: Option<Duration>,
     /// Whether its client has not said yet that it goes on.
     pub(super) is_fresh: bool,
 }
@@ -92,8 +92,8 @@ pub(super) struct Turn {
 /// Where a waiter stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
-    pub(super) position: u64,
-    pub(super) total_ahead: u64,
+    pub(super) position: u32,
+    pub(super) total_ahead: u32,
 }
 
 impl Entry {
@@ -125,6 +125,22 @@ impl Entry {
 
     pub(super) fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
+    }
+
+    /// How long the turn lasts, if its binding is a lease.
+    pub(super) fn lease(&self) -> Option<Duration> {
+        self.extra.as_ref()?.lease
+    }
+
+    pub(super) fn set_lease(&mut self, lease: Option<Duration>) {
+        if lease != self.lease() {
+            self.extra_mut().lease = lease;
+        }
+    }
+
+    /// How long its turn may take by the policy with which that began.
+    pub(super) fn max_run(&self) -> Option<Duration> {
+        self.extra.as_ref()?.max_run
     }
 
     /// Who made its client be told `superseded`.
@@ -241,7 +257,7 @@ impl Entry {
             ticket: self.ticket,
             token: turn.token,
             resumed,
-            max_run_ms: turn.max_run.map(milliseconds_up),
+            max_run_ms: self.max_run().map(milliseconds_up),
             key,
         })
     }
@@ -266,7 +282,7 @@ impl Entry {
             active_at: self.turn().map(|turn| turn.active_at),
             wishes: self.wishes(),
             superseded: self.superseded(),
-            max_run: self.turn().and_then(|turn| turn.max_run),
+            max_run: self.max_run(),
             lease_until: self.turn().and_then(|turn| turn.lease_until),
             is_away: self.is_away(),
             guests: self.guests(),

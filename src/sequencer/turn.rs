@@ -44,9 +44,9 @@ impl Sequencer {
         while let Some(ticket) = self.due(domain) {
             self.grant(ticket, out);
             let entry = self.tickets.get(&ticket).into_iter();
-            others.extend(entry.flat_map(|entry| entry.lines()).filter(|other| *other != domain).cloned());
+            others.extend(entry.flat_map(Entry::lines).filter(|other| *other != domain).cloned());
         }
-        if self.lines.get(domain).is_some_and(Line::is_idle) {
+        if self.line(domain).is_some_and(Line::is_idle) {
             self.close(domain, out);
         }
         self.await_rest(domain);
@@ -57,7 +57,7 @@ impl Sequencer {
     pub(super) fn grant(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         // After a suspend what ended the last turn may lie far back: this one has a whole lease before it all the same.
         let now = self.present;
-        let Some(mut entry) = self.tickets.remove(&ticket) else {
+        let Some(mut entry) = self.tickets.lend(&ticket) else {
             panic!("ticket {ticket} is next in a line but not known");
         };
         self.check_grant(&entry);
@@ -86,10 +86,13 @@ impl Sequencer {
         self.forget_waiter(&entry);
         let max_run = entry.names().filter_map(|domain| self.lines.get(domain)?.policy.max_run).min();
         self.timers.clear(entry.deadline(), Timer::Ticket(ticket));
-        let lease = entry.keepers.lease.filter(|_| entry.keepers.binding == Binding::Lease);
+        let lease = entry.lease().filter(|_| entry.keepers.binding == Binding::Lease);
         let lease_until = lease.map(|lease| now + max_run.map_or(lease, |max_run| lease.min(max_run)));
         self.timers.set(lease_until, Timer::Ticket(ticket));
-        let turn = Turn { token, active_at: now, lease_until, max_run, is_fresh: true };
+        let turn = Turn { token, active_at: now, lease_until, is_fresh: true };
+        if max_run.is_some() {
+            entry.extra_mut().max_run = max_run;
+        }
         entry.state = State::Active(turn);
         out.push(entry.record(now, Change::Active { token, waited: entry.waited(now) }));
         self.key_started(&entry, turn, out);
@@ -100,7 +103,7 @@ impl Sequencer {
         if let Some(connection) = entry.connection {
             out.push(Effect::Tell { connection, reply: entry.active(turn, key, false) });
         }
-        self.tickets.insert(ticket, entry);
+        self.tickets.take_back(entry);
     }
 
     fn rests(&self, domain: &Domain) -> bool {
@@ -158,7 +161,7 @@ impl Sequencer {
     }
 
     pub(super) fn lines_of(&self, ticket: Ticket) -> Vec<Domain> {
-        self.tickets.get(&ticket).into_iter().flat_map(|entry| entry.lines()).cloned().collect()
+        self.tickets.get(&ticket).into_iter().flat_map(Entry::lines).cloned().collect()
     }
 
     /// Ends a ticket, whether it waits or has a turn, and writes that down. The caller tells those who must know, and
@@ -220,13 +223,9 @@ impl Sequencer {
         self.groups.leave(domain, entry.uid, entry.wishes(), ticket);
         let Some(turn) = entry.turn() else {
             self.take_out(now, (ticket, entry.wishes().priority), domain);
-            if let Some(line) = self.lines.get_mut(domain) {
-                line.ids.remove(&entry.request_id);
-            }
             return false;
         };
         let Some(line) = self.lines.get_mut(domain) else { return false };
-        line.ids.remove(&entry.request_id);
         let is_free = line.let_go(turn.token, ticket, entry.wishes());
         self.turn_ended(now, domain, is_free)
     }
@@ -234,7 +233,6 @@ impl Sequencer {
     /// Takes a ticket that ends from the slots that it was a guest in; whether a turn has ended there.
     fn part(&mut self, now: Time, entry: &Entry, guest: &Guest) -> bool {
         let Some(line) = self.lines.get_mut(&guest.domain) else { return false };
-        line.ids.remove(&entry.request_id);
         let is_free = line.part((entry.turn().map(|turn| turn.token), entry.ticket), guest);
         self.turn_ended(now, &guest.domain, is_free)
     }
@@ -272,7 +270,7 @@ impl Sequencer {
     pub(super) fn ticket_due(&mut self, now: Time, ticket: Ticket, out: &mut Vec<Effect>) {
         let turn = self.holder(ticket).map(|(_, turn)| turn);
         let obstacle = self.tickets.get(&ticket).and_then(|entry| self.obstacle_of_waiter(entry)).map(Box::new);
-        let longest = self.tickets.get(&ticket).and_then(|entry| entry.longest_wait());
+        let longest = self.tickets.get(&ticket).and_then(Entry::longest_wait);
         let outcome = if turn.is_some() { Outcome::Expired } else { Outcome::TimedOut };
         let Some(entry) = self.end(now, ticket, outcome, None, out) else { return };
         let refusal = if let Some(turn) = turn {

@@ -10,7 +10,6 @@ use crate::protocol::{Domain, Idle, Reply, Ticket};
 use super::connections::Attached;
 use super::cycle::Waiter;
 use super::leaving::Leaving;
-use super::line::Line;
 use super::nested::Who;
 use super::refusal::{About, Refusal};
 use super::ticket::Entry;
@@ -104,9 +103,9 @@ impl Sequencer {
         let wait = self.waits.remove(&id)?;
         self.timers.clear(wait.deadline, Timer::Wait(id));
         self.connections.detach(wait.connection, Attached::Wait(id));
-        if let Some(Line { waits, inner_waits, .. }) = self.lines.get_mut(&wait.domain) {
-            waits.remove(&id);
-            *inner_waits -= usize::from(wait.parent.is_some());
+        if let Some(line) = self.lines.get_mut(&wait.domain) {
+            line.waits.remove(&id);
+            line.inner_waits -= usize::from(wait.parent.is_some());
         }
         if let Some(parent) = wait.parent {
             self.end_inner_wait(parent, id);

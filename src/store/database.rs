@@ -1,6 +1,5 @@
 //! The database: every ticket that lives, and how each turn ended.
 
-use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -21,6 +20,7 @@ use super::numbers::Known;
 use super::problem::{Problem, problem, write_problem};
 use super::setting::{Setting, SettingSums};
 use crate::protocol::{Ticket, Token};
+use crate::sequencer::ByTicket;
 
 /// The open database. There is one for a daemon, and it is the only writer.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Database {
     /// What the file and its log are, wherever they are by now.
     pub(super) identities: Identities,
     /// The checksums of the rows that live, those in the journal too.
-    pub(super) sums: BTreeMap<Ticket, i64>,
+    pub(super) sums: ByTicket<i64>,
     /// The checksums of the settings.
     pub(super) setting_sums: SettingSums,
     /// All of them in one.
@@ -192,8 +192,8 @@ impl Database {
 }
 
 /// The first ticket that lives; beyond all of them when none does.
-pub(super) fn oldest(sums: &BTreeMap<Ticket, i64>) -> Ticket {
-    sums.first_key_value().map_or(Ticket(i64::MAX.cast_unsigned()), |(ticket, _)| *ticket)
+pub(super) fn oldest(sums: &ByTicket<i64>) -> Ticket {
+    sums.first().unwrap_or(Ticket(i64::MAX.cast_unsigned()))
 }
 
 /// Removes a file that may be there.

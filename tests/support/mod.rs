@@ -15,7 +15,7 @@ mod signals;
 mod keys;
 
 pub use gate::Gate;
-pub use home::{Home, daemon_pid};
+pub use home::{Home, daemon_pid, explain};
 pub use keys::{DOMAIN, without_age};
 pub use processes::{Process, is_alive, of_home, signal};
 pub use running::{Ended, Running};
