@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -160,6 +160,8 @@ impl Door {
         {
             return turn_away(&stream, ErrorCode::TooManyConnections, words);
         }
+        // The connection's own task has the system tell it less than the listener would.
+        let Ok(stream) = stream.into_std().map(OwnedFd::from) else { return };
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         let link = Rc::new(Link::new(id, peer, stream, Rc::clone(&self.open)));

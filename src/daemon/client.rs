@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
 use super::descriptors::{Budget, Pending};
-use super::link::Link;
+use super::link::{Events, Link};
 use super::understand::{understand, unfinished};
 use super::wake::Wake;
 use crate::protocol::LineBuffer;
@@ -26,18 +26,23 @@ pub(super) type ReadBuffer = Rc<RefCell<Box<[u8]>>>;
 pub(super) async fn serve(link: Rc<Link>, owner: Sender<Wake>, buffer: ReadBuffer, budget: Budget) {
     let descriptors = Pending::new(budget);
     let mut reader = Reader { lines: LineBuffer::default(), descriptors, buffer, bytes_kept: 0 };
-    // An error of the socket and the end of what the client says are the same: it asks for nothing more.
-    let _ = reader.run(&link, &owner).await;
+    let mut events = Events::of(&link);
+    if let Ok(events) = &mut events {
+        // An error of the socket and the end of what the client says are the same: it asks for nothing more.
+        let _ = reader.run(&link, events, &owner).await;
+    }
     drop(reader);
     // The owner is gone only when the whole daemon is.
     let _ = owner.send(Wake::Closed(link.id)).await;
-    let _ = tokio::time::timeout(LINGER, drain(&link)).await;
+    if let Ok(mut events) = events {
+        let _ = tokio::time::timeout(LINGER, drain(&link, &mut events)).await;
+    }
 }
 
 /// Writes until the outbox is empty and nothing more will come.
-async fn drain(link: &Link) -> io::Result<()> {
+async fn drain(link: &Link, events: &mut Events) -> io::Result<()> {
     while !link.is_closing() || link.outbox_bytes() > 0 {
-        link.ready(false).await?;
+        events.ready(false).await?;
         link.write_on();
     }
     Ok(())
@@ -53,15 +58,11 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(&mut self, link: &Link, owner: &Sender<Wake>) -> io::Result<()> {
+    async fn run(&mut self, link: &Link, events: &mut Events, owner: &Sender<Wake>) -> io::Result<()> {
         while !link.is_closing() {
             while !link.must_pause() {
                 let Some(framed) = self.lines.next_line() else { break };
                 let ask = understand(&framed, &link.peer, link.id, &mut self.descriptors);
-                // Here, and not only where it would be done: whatever a client has left behind, its end is found at once.
-                if ask.needs_hearer() && link.is_hung_up() {
-                    continue;
-                }
                 link.is_owed_snapshot.set(ask.is_for_snapshot());
                 if owner.send(Wake::Asked(link.id, ask)).await.is_err() {
                     return Ok(());
@@ -69,13 +70,13 @@ impl Reader {
             }
             self.shrink();
             let reads = !link.must_pause();
-            link.ready(reads).await?;
+            events.ready(reads).await?;
             link.write_on();
             if link.is_lagging.get() && link.outbox_bytes() == 0 {
                 link.is_lagging.set(false);
                 let _ = owner.send(Wake::CaughtUp(link.id)).await;
             }
-            if reads && self.read(link)? == Some(0) {
+            if reads && self.read(events)? == Some(0) {
                 if self.lines.is_unfinished() {
                     let _ = owner.send(Wake::Asked(link.id, unfinished())).await;
                 }
@@ -86,9 +87,9 @@ impl Reader {
     }
 
     /// How many bytes were read; nothing when none are there yet.
-    fn read(&mut self, link: &Link) -> io::Result<Option<usize>> {
+    fn read(&mut self, events: &Events) -> io::Result<Option<usize>> {
         let mut buffer = self.buffer.borrow_mut();
-        let count = match link.read(&mut buffer, &mut self.descriptors) {
+        let count = match events.read(&mut buffer, &mut self.descriptors) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(None),
             result => result?,

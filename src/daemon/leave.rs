@@ -76,7 +76,7 @@ impl Owner {
 /// Waits until all is written. Each connection's own task writes too, so that a slow one holds up no other.
 async fn flush(links: &[Rc<Link>]) {
     for link in links {
-        while link.outbox_bytes() > 0 && link.ready(false).await.is_ok() {
+        while link.outbox_bytes() > 0 && link.room().await.is_ok() {
             link.write_on();
         }
     }

@@ -3,12 +3,14 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
-use tokio::io::Interest;
-use tokio::net::UnixStream;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
 use tokio::sync::Notify;
 
 use super::descriptors::Pending;
@@ -18,6 +20,7 @@ use crate::protocol::limits::{DESCRIPTORS_PENDING_MAX, OUTBOX_BYTES_MAX};
 use crate::protocol::{Reply, encode};
 use crate::sequencer::{ConnectionId, Peer};
 use crate::store::ProcessIdentity;
+use crate::sys;
 
 /// Bytes that one read takes at most. The buffer for it is shared by all connections.
 pub(super) const READ_BYTES_MAX: usize = 64 * 1024;
@@ -31,7 +34,7 @@ const OUTBOX_BYTES_KEPT: usize = 1024;
 pub(super) struct Link {
     pub(super) id: ConnectionId,
     pub(super) peer: Peer,
-    stream: UnixStream,
+    stream: Rc<OwnedFd>,
     /// The peer's process, once somebody needs to know it.
     identity: OnceCell<Option<Rc<ProcessIdentity>>>,
     outbox: RefCell<Outbox>,
@@ -71,11 +74,11 @@ struct Outbox {
 
 impl Link {
     /// A connection that has just been accepted; `open` is cloned once for each.
-    pub(super) fn new(id: ConnectionId, peer: Peer, stream: UnixStream, open: Rc<()>) -> Link {
+    pub(super) fn new(id: ConnectionId, peer: Peer, stream: OwnedFd, open: Rc<()>) -> Link {
         Link {
             id,
             peer,
-            stream,
+            stream: Rc::new(stream),
             identity: OnceCell::new(),
             outbox: RefCell::default(),
             is_dirty: Cell::new(false),
@@ -94,7 +97,7 @@ impl Link {
 
     /// The process at the other end, as the next daemon would find it; nothing once it has ended. Looked up once.
     pub(super) fn identity(&self) -> Option<Rc<ProcessIdentity>> {
-        self.identity.get_or_init(|| process::identify_peer(&self.stream, self.peer.pid).map(Rc::new)).clone()
+        self.identity.get_or_init(|| process::identify_peer(&*self.stream, self.peer.pid).map(Rc::new)).clone()
     }
 
     /// Puts a reply into the outbox.
@@ -169,23 +172,6 @@ impl Link {
         self.is_owed_snapshot.get() || self.is_closing.get() || self.outbox_bytes() > OUTBOX_BYTES_MAX
     }
 
-    /// Waits until something can be done: room to write, bytes to read if `reads`, or a change by the owner.
-    pub(super) async fn ready(&self, reads: bool) -> io::Result<()> {
-        let interest = match (self.is_blocked.get(), reads) {
-            (false, false) => {
-                self.changed.notified().await;
-                return Ok(());
-            }
-            (true, true) => Interest::READABLE | Interest::WRITABLE,
-            (true, false) => Interest::WRITABLE,
-            (false, true) => Interest::READABLE,
-        };
-        tokio::select! {
-            result = self.stream.ready(interest) => result.map(drop),
-            () = self.changed.notified() => Ok(()),
-        }
-    }
-
     /// Writes on, if there was no room before.
     pub(super) fn write_on(&self) {
         if self.is_blocked.get() {
@@ -193,13 +179,119 @@ impl Link {
         }
     }
 
+    /// Waits until more of the outbox may be written, beside the connection's own task, which [`Events`] tell the same.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to tell.
+    pub(super) async fn room(&self) -> io::Result<()> {
+        if !self.is_blocked.get() {
+            self.changed.notified().await;
+            return Ok(());
+        }
+        let again = sys::watched(Rc::new(self.stream.try_clone()?), Interest::WRITABLE)?;
+        again.writable().await.map(drop)
+    }
+
+    /// Whether the client has said something that is not read yet.
+    pub(super) fn has_unread(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.stream, &mut [0; 1], flags).is_ok_and(|(_, bytes)| bytes > 0)
+    }
+
+    fn write(&self) {
+        let mut outbox = self.outbox.borrow_mut();
+        while outbox.written < outbox.released {
+            let rest = &outbox.bytes[outbox.written..outbox.released];
+            match send(&self.stream, rest, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(count) => outbox.written += count,
+                Err(Errno::AGAIN) => {
+                    self.is_blocked.set(true);
+                    return outbox.compact();
+                }
+                Err(Errno::INTR) => {}
+                // Nobody reads any more; the reading side will find out.
+                Err(_) => break,
+            }
+        }
+        self.is_blocked.set(false);
+        outbox.clear();
+    }
+}
+
+/// What wakes a connection's task. The system tells of room to write only while that is waited for: otherwise each answer
+/// that a client takes would wake this process for nothing.
+#[derive(Debug)]
+pub(super) struct Events {
+    link: Rc<Link>,
+    /// What it tells of.
+    interest: Interest,
+    /// None once the system would not tell any more.
+    told: Option<AsyncFd<Rc<OwnedFd>>>,
+}
+
+impl Events {
+    /// Those of this connection. Only within the runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub(super) fn of(link: &Rc<Link>) -> io::Result<Events> {
+        let mut events = Events { link: Rc::clone(link), interest: Interest::READABLE, told: None };
+        events.tell_of(Interest::READABLE)?;
+        Ok(events)
+    }
+
+    /// Waits until something can be done: room to write, bytes to read if `reads`, or a change by the owner.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to tell.
+    pub(super) async fn ready(&mut self, reads: bool) -> io::Result<()> {
+        let is_blocked = self.link.is_blocked.get();
+        let told = if is_blocked { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        if self.interest != told {
+            self.tell_of(told)?;
+        }
+        let interest = match (is_blocked, reads) {
+            (false, false) => {
+                self.link.changed.notified().await;
+                return Ok(());
+            }
+            (true, false) => Interest::WRITABLE,
+            (_, true) => told,
+        };
+        let happened = self.told()?.ready(interest);
+        tokio::select! {
+            guard = happened => {
+                // Room is used up before it is waited for again.
+                guard?.clear_ready_matching(Ready::WRITABLE);
+                Ok(())
+            }
+            () = self.link.changed.notified() => Ok(()),
+        }
+    }
+
+    fn tell_of(&mut self, interest: Interest) -> io::Result<()> {
+        // The system takes each descriptor once only.
+        self.told = None;
+        self.told = Some(sys::watched(Rc::clone(&self.link.stream), interest)?);
+        self.interest = interest;
+        Ok(())
+    }
+
+    fn told(&self) -> io::Result<&AsyncFd<Rc<OwnedFd>>> {
+        self.told.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
     /// Reads what is there, without waiting, into `buffer`, and the descriptors that came with it into `descriptors`.
     pub(super) fn read(&self, buffer: &mut [u8], descriptors: &mut Pending) -> io::Result<usize> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PENDING_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let buffer_bytes = buffer.len();
-        let received = self.stream.try_io(Interest::READABLE, || {
-            Ok(recvmsg(&self.stream, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC)?)
+        let (buffer_bytes, told) = (buffer.len(), self.told()?);
+        let received = told.try_io(Interest::READABLE, |stream| {
+            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+            Ok(recvmsg(stream, &mut [IoSliceMut::new(buffer)], &mut control, flags)?)
         })?;
         let mut found = Vec::new();
         for message in control.drain() {
@@ -212,38 +304,14 @@ impl Link {
             // That was all: descriptors alone end a read before there is nothing more. What comes later tells the
             // runtime, so the kernel need not be asked once more now.
             let would_block = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-            _ = self.stream.try_io(Interest::READABLE, would_block);
+            _ = told.try_io(Interest::READABLE, |_| would_block());
         }
         // With all that there is room for, it was the client that sent too many.
         let are_lost = is_cut && found.len() < DESCRIPTORS_PENDING_MAX;
         descriptors.extend(found.into_iter(), are_lost);
-        self.heard_at.set(Time::now());
-        self.has_spoken.set(true);
+        self.link.heard_at.set(Time::now());
+        self.link.has_spoken.set(true);
         Ok(received.bytes)
-    }
-
-    /// Whether the client has said something that is not read yet.
-    pub(super) fn has_unread(&self) -> bool {
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        rustix::net::recv(&self.stream, &mut [0; 1], flags).is_ok_and(|(_, bytes)| bytes > 0)
-    }
-
-    fn write(&self) {
-        let mut outbox = self.outbox.borrow_mut();
-        while outbox.written < outbox.released {
-            match self.stream.try_write(&outbox.bytes[outbox.written..outbox.released]) {
-                Ok(count) => outbox.written += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.is_blocked.set(true);
-                    return outbox.compact();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Nobody reads any more; the reading side will find out.
-                Err(_) => break,
-            }
-        }
-        self.is_blocked.set(false);
-        outbox.clear();
     }
 }
 

@@ -70,25 +70,31 @@ pub(super) fn serve(beginning: Beginning) -> Result<(), Error> {
     let failed = |error: io::Error| Error::failure(format_args!("cannot start to serve: {error}"));
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).map_err(failed)?;
     runtime.block_on(async {
-        let (sender, mut wakes) = mpsc::channel(WAKES_MAX);
-        let (mut owner, door) = begin(beginning, &sender)?;
-        let stop = Rc::new(Notify::new());
-        let door = tokio::task::spawn_local(door.run(Rc::clone(&stop)));
-        // If it must not go on nobody is told anything any more: what was decided last is not written down.
-        let reason = owner.run(&mut wakes).await?;
-        notify(NotifyState::Stopping);
-        // From here on nothing that comes is heard; without this the door could wait for ever to be heard.
-        drop(wakes);
-        stop.notify_one();
-        let door = door.await;
-        let stopped_at = (reason == Leaving::Client).then(|| owner.next_ticket());
-        let left = owner.leave(reason).await;
-        if let Ok(door) = door {
-            // Where that could not be written, those who wait have their places still.
-            door.close(stopped_at.filter(|_| left.is_ok()));
-        }
-        left
+        // A task as the others are: before each round of what it blocks on, the runtime asks the system for events.
+        let all = tokio::task::spawn_local(serve_until_end(beginning)).await;
+        all.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     })
+}
+
+async fn serve_until_end(beginning: Beginning) -> Result<(), Error> {
+    let (sender, mut wakes) = mpsc::channel(WAKES_MAX);
+    let (mut owner, door) = begin(beginning, &sender)?;
+    let stop = Rc::new(Notify::new());
+    let door = tokio::task::spawn_local(door.run(Rc::clone(&stop)));
+    // If it must not go on nobody is told anything any more: what was decided last is not written down.
+    let reason = owner.run(&mut wakes).await?;
+    notify(NotifyState::Stopping);
+    // From here on nothing that comes is heard; without this the door could wait for ever to be heard.
+    drop(wakes);
+    stop.notify_one();
+    let door = door.await;
+    let stopped_at = (reason == Leaving::Client).then(|| owner.next_ticket());
+    let left = owner.leave(reason).await;
+    if let Ok(door) = door {
+        // Where that could not be written, those who wait have their places still.
+        door.close(stopped_at.filter(|_| left.is_ok()));
+    }
+    left
 }
 
 /// Puts everything in its place; nobody is let in before the turns of earlier are taken up again.
