@@ -87,6 +87,8 @@ pub(super) struct Batch {
     wall_clock: Option<WallClock>,
     /// Those with something in their outbox.
     pub(super) dirty: Vec<Rc<Link>>,
+    /// Those with nothing in it but where they stand.
+    pub(super) placed: Vec<Rc<Link>>,
     /// What followed from the input at hand; empty between inputs, here only to be used again.
     effects: Vec<Effect>,
     /// Turns that were given and of which nobody has been told: the batch is not written yet.
@@ -209,7 +211,9 @@ impl Owner {
         self.batch.done.clear();
         self.make_durable();
         // The last first: whoever has a turn now has more to do than who gave it back, and was put behind that one.
-        for link in self.batch.dirty.drain(..).rev().filter(|link| self.durable.lets_tell(link)) {
+        // Those who only wait on are many, and have time.
+        let told = self.batch.placed.drain(..).chain(self.batch.dirty.drain(..)).rev();
+        for link in told.filter(|link| self.durable.lets_tell(link)) {
             fault_point();
             link.flush();
         }

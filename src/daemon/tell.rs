@@ -41,7 +41,8 @@ impl Owner {
         let is_dispensable = matches!(reply, Reply::QueuePosition(_));
         if !is_dispensable || link.outbox_bytes() <= OUTBOX_BYTES_MAX / 2 {
             link.push(reply);
-            mark(&mut self.batch.dirty, link);
+            let told = if is_dispensable { &mut self.batch.placed } else { &mut self.batch.dirty };
+            mark(told, link);
         }
     }
 

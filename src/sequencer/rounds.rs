@@ -15,8 +15,8 @@ use crate::protocol::{Domain, QueuePosition, Reply, Ticket};
 use super::ticket::{Entry, Place, State};
 use super::{Effect, Sequencer};
 
-/// Waiters looked at in one step.
-const STEP_WAITERS: usize = 64;
+/// Waiters looked at in one step: each is told by a system call of its own, and a turn may come due meanwhile.
+const STEP_WAITERS: usize = 16;
 
 /// Where a line is with its rounds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

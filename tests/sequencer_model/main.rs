@@ -327,7 +327,7 @@ fn compare(seed: u64, operations: u64, kinds: &mut Kinds<'_>) {
             if lines.iter().any(|line| matches!(line.obstacle, Some(Obstacle::Start(_)))) {
                 kinds.insert("a turn has to begin first".to_owned());
             }
-            if effects.len() > 64 && both.core.next_timeout() == Some(both.now) {
+            if effects.len() > 16 && both.core.next_timeout() == Some(both.now) {
                 kinds.insert("a step is left over".to_owned());
             }
         }

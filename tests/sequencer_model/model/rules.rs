@@ -8,6 +8,9 @@ use seq::sequencer::Change;
 
 use super::{Model, Request, Round, SECOND, Waiting};
 
+/// Waiters that one step of a round comes to.
+const STEP: usize = 16;
+
 impl Model {
     /// One that has all already is given its turn.
     pub(super) fn reenter(&mut self, index: usize) {
@@ -220,7 +223,7 @@ impl Model {
         let (reached, mut again) = (round.reached, round.again);
         let mut rest = self.listeners(&domain);
         rest.retain(|index| reached.is_none_or(|reached| self.requests[*index].ticket > reached));
-        for index in rest.iter().take(64).copied() {
+        for index in rest.iter().take(STEP).copied() {
             let (position, total_ahead) = self.place(index);
             let request = self.requests[index].clone();
             if request.told == (position, total_ahead) {
@@ -236,7 +239,7 @@ impl Model {
             let reply = QueuePosition { domain: request.domain, request_id, ticket, position, total_ahead };
             self.tell(request.connection.unwrap(), Reply::QueuePosition(reply));
         }
-        let last = (rest.len() > 64).then(|| self.requests[rest[63]].ticket);
+        let last = (rest.len() > STEP).then(|| self.requests[rest[STEP - 1]].ticket);
         let round = self.round(&domain);
         round.reached = last;
         round.again = again && last.is_some();
