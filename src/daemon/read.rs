@@ -51,10 +51,27 @@ pub(super) fn read(line: &[u8]) -> Result<Request, Refusal> {
     if !line.starts_with('{') {
         return Err(Refusal::bad("a request is one JSON object on one line, such as {\"op\":\"status\"}"));
     }
+    if let Some(request) = read_common(line) {
+        return Ok(request);
+    }
     match serde_json::from_str(line) {
         Ok(Request::Unknown) => Err(unknown_operation(line)),
         Ok(request) => Ok(request),
         Err(error) => Err(wrong_shape(line, &error)),
+    }
+}
+
+/// The requests that come most often, if they begin with their operation: to find that wherever it is, all other fields
+/// would be kept until then. What is wrong with one is found out by reading it once more.
+fn read_common(line: &str) -> Option<Request> {
+    let rest = line.strip_prefix(r#"{"op":""#)?;
+    if rest.contains(r#""op""#) {
+        return None;
+    }
+    match rest.split_once('"')?.0 {
+        "sequence" => serde_json::from_str(line).ok().map(Request::Sequence),
+        "done" => serde_json::from_str(line).ok().map(Request::Done),
+        _ => None,
     }
 }
 
@@ -181,6 +198,17 @@ mod tests {
             assert_eq!(said(line), format!("{words}: see seq-protocol(7)"), "{line}");
         }
         assert!(said(r#"{"op":"status""#).starts_with("the line is not one JSON object: EOF"));
+    }
+
+    #[test]
+    fn a_request_is_the_same_wherever_its_operation_stands() {
+        let fields = r#""domain":"x","request_id":"r","exit_status":0,"priority":1,"unknown":{"op":[1]}"#;
+        for operation in ["sequence", "done"] {
+            let [first, last] =
+                [format!(r#"{{"op":"{operation}",{fields}}}"#), format!(r#"{{{fields},"op":"{operation}"}}"#)];
+            assert_eq!(read(first.as_bytes()).unwrap(), read(last.as_bytes()).unwrap());
+        }
+        assert!(said(r#"{"op":"done","domain":"x","op":"done"}"#).starts_with("op is there more than once"));
     }
 
     #[test]
