@@ -74,7 +74,7 @@ impl Sequencer {
             self.check_slots(domain, line);
             let own = line.holders.iter().filter_map(|(_, holder)| self.tickets.get(holder));
             let own = own.filter(|entry| entry.is_to_begin() && entry.lines().any(|name| name == domain));
-            line.past.check(own.map(|entry| entry.ticket).collect());
+            line.past.check(&own.map(|entry| entry.ticket).collect());
             let inner = line.waits.iter().filter(|wait| self.waits.get(wait).is_some_and(|it| it.parent.is_some()));
             assert_eq!(line.inner_waits, inner.count(), "waits within turns are counted");
             assert_eq!(line.policy, self.policies.resolve(domain), "the policy of {domain} is in force");

@@ -143,12 +143,8 @@ impl fmt::Display for Refusal {
                 write!(f, "{domain} is still in use after {waited}: allow a longer wait, or see `seq status`")
             }
             Refusal::Paused { domain, reason } => paused(domain, reason.as_deref(), f),
-            Refusal::Resting { domain, why, left } => {
-                write!(f, "{domain} is busy: its {why} lets no turn begin for another {}", show_duration(*left))
-            }
-            Refusal::Unbegun { domain, ticket, pid } => {
-                write!(f, "{domain} is busy: ticket {ticket} (pid {pid}) was given its turn and has to begin first")
-            }
+            Refusal::Resting { domain, why, left } => resting(domain, *why, *left, f),
+            Refusal::Unbegun { domain, ticket, pid } => unbegun(domain, (*ticket, *pid), f),
             Refusal::TakeTooLarge { domain, take, slots } => {
                 let slot = if *slots == 1 { "slot" } else { "slots" };
                 write!(
@@ -330,6 +326,14 @@ fn paused(domain: &Domain, reason: Option<&str>, f: &mut fmt::Formatter<'_>) -> 
     write!(f, "{domain} is paused")?;
     reason.iter().try_for_each(|reason| write!(f, " ({reason})"))?;
     write!(f, ": `seq resume {domain}` lets turns begin again")
+}
+
+fn unbegun(domain: &Domain, (ticket, pid): (Ticket, u32), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{domain} is busy: ticket {ticket} (pid {pid}) was given its turn and has to begin first")
+}
+
+fn resting(domain: &Domain, why: PolicyValue, left: Duration, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{domain} is busy: its {why} lets no turn begin for another {}", show_duration(left))
 }
 
 fn queue_full(domain: &Domain, waiters: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {

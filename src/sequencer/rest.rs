@@ -162,12 +162,8 @@ impl Past {
     }
 
     /// Whether it is these turns that have to begin.
-    pub(super) fn check(&self, to_begin: BTreeSet<Ticket>) {
-        assert_eq!(
-            self.to_begin.keys().copied().collect::<BTreeSet<_>>(),
-            to_begin,
-            "turns that have to begin are known"
-        );
+    pub(super) fn check(&self, to_begin: &BTreeSet<Ticket>) {
+        assert!(self.to_begin.keys().eq(to_begin), "turns that have to begin are known");
     }
 
     /// All that is known, to be written down.

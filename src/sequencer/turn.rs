@@ -174,7 +174,7 @@ impl Sequencer {
         exit_status: Option<i32>,
         out: &mut Vec<Effect>,
     ) -> Option<Box<Entry>> {
-        if self.tickets.get(&ticket).is_some_and(|entry| entry.is_to_begin()) {
+        if self.tickets.get(&ticket).is_some_and(Entry::is_to_begin) {
             self.begins(ticket, out);
         }
         let entry = self.tickets.remove(&ticket)?;

@@ -19,7 +19,7 @@ fn apart() -> Policy {
 }
 
 fn rate(starts: u32) -> Policy {
-    Policy { rate: Some(Rate { starts, per: Duration::from_secs(60) }), ..Policy::default() }
+    Policy { rate: Some(Rate { starts, per: Duration::from_mins(1) }), ..Policy::default() }
 }
 
 impl Story {
