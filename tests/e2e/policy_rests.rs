@@ -167,8 +167,8 @@ fn starts_are_apart_also_where_one_begins_late() {
     late.signal(Signal::CONT);
     late.wait().is_silent(0);
     other.wait().is_silent(0);
-    let began = |name| home.read(name).trim().parse::<u64>().expect("nanoseconds");
-    let apart = Duration::from_nanos(began("other") - began("late"));
+    let at = |name| home.read(name).trim().parse::<u64>().expect("nanoseconds");
+    let apart = Duration::from_nanos(at("other") - at("late"));
     // What each shell takes to look at its clock differs.
     assert!(apart > Duration::from_millis(900), "{apart:?}");
 }
