@@ -80,6 +80,9 @@ pub(super) fn forbid_start(place: &Place) -> Result<File, Error> {
     Ok(lock)
 }
 
+/// What became of a daemon that ended too early.
+const DIED: &str = "it ended before it was ready";
+
 /// As [`start`], through a lock that is open already, and may be this client's.
 pub(super) fn start_through<T>(
     lock: &File,
@@ -110,12 +113,12 @@ pub(super) fn start_through<T>(
                     return Err(Error::failure(words).with_cure(Cure::Person));
                 }
                 Answer::Silent(why) => {
-                    // What those before it did says more of why than that time was up for the last one.
-                    let why = last.map_or(why, str::to_owned);
+                    // That those before it died says more of why than that time was up for the last one.
+                    let why = last.filter(|last| *last == DIED).map_or(why, str::to_owned);
                     return Err(failed(place, spawned_at, &who_has_life(place).unwrap_or(why)));
                 }
                 Answer::Died => {
-                    last = Some("it ended before it was ready");
+                    last = Some(DIED);
                     thread::sleep(pause_after_death.min(deadline.since(Time::now())));
                     pause_after_death *= 2;
                 }

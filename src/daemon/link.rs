@@ -40,6 +40,8 @@ pub(super) struct Link {
     outbox: RefCell<Outbox>,
     /// Whether the owner has put something into the outbox since it was last flushed.
     pub(super) is_dirty: Cell<bool>,
+    /// Whether that is only where it stands.
+    pub(super) is_placed: Cell<bool>,
     /// Whether the kernel took less than it was given: the task is to write when there is room again.
     is_blocked: Cell<bool>,
     /// The batch that must survive a power cut before anything more is told; zero for none.
@@ -82,6 +84,7 @@ impl Link {
             identity: OnceCell::new(),
             outbox: RefCell::default(),
             is_dirty: Cell::new(false),
+            is_placed: Cell::new(false),
             is_blocked: Cell::new(false),
             held_for: Cell::new(0),
             is_owed_snapshot: Cell::new(false),

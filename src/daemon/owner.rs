@@ -87,7 +87,7 @@ pub(super) struct Batch {
     wall_clock: Option<WallClock>,
     /// Those with something in their outbox.
     pub(super) dirty: Vec<Rc<Link>>,
-    /// Those with nothing in it but where they stand.
+    /// Those who had nothing in it but where they stand; it is so still where they are marked `is_placed`.
     pub(super) placed: Vec<Rc<Link>>,
     /// What followed from the input at hand; empty between inputs, here only to be used again.
     effects: Vec<Effect>,
@@ -212,7 +212,8 @@ impl Owner {
         self.make_durable();
         // The last first: whoever has a turn now has more to do than who gave it back, and was put behind that one.
         // Those who only wait on are many, and have time.
-        let told = self.batch.placed.drain(..).chain(self.batch.dirty.drain(..)).rev();
+        let placed = self.batch.placed.drain(..).filter(|link| link.is_placed.replace(false));
+        let told = placed.chain(self.batch.dirty.drain(..)).rev();
         for link in told.filter(|link| self.durable.lets_tell(link)) {
             fault_point();
             link.flush();

@@ -41,8 +41,12 @@ impl Owner {
         let is_dispensable = matches!(reply, Reply::QueuePosition(_));
         if !is_dispensable || link.outbox_bytes() <= OUTBOX_BYTES_MAX / 2 {
             link.push(reply);
-            let told = if is_dispensable { &mut self.batch.placed } else { &mut self.batch.dirty };
-            mark(told, link);
+            if !is_dispensable {
+                mark(&mut self.batch.dirty, link);
+            } else if !link.is_dirty.replace(true) {
+                link.is_placed.set(true);
+                self.batch.placed.push(Rc::clone(link));
+            }
         }
     }
 
@@ -62,8 +66,9 @@ impl Owner {
     }
 }
 
+/// Sees to it that a link with something in its outbox is written to, and not only after all others.
 pub(super) fn mark(dirty: &mut Vec<Rc<Link>>, link: &Rc<Link>) {
-    if !link.is_dirty.replace(true) {
+    if !link.is_dirty.replace(true) || link.is_placed.replace(false) {
         dirty.push(Rc::clone(link));
     }
 }

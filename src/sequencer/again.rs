@@ -118,6 +118,9 @@ impl Sequencer {
         // It may have been told over a connection that was lost.
         let superseded = entry.superseded().map(|by| Refusal::TurnSuperseded { ticket, by });
         out.extend(superseded.map(|refusal| refusal.tell(request.connection, entry.about())));
+        if entry.is_to_begin() && !added.says_started {
+            self.goes_on(ticket, out);
+        }
     }
 
     /// Makes `connection` the one that `ticket` hangs on.

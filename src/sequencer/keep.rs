@@ -53,7 +53,7 @@ impl Sequencer {
     }
 
     /// What a client has the turn for begins, and whoever waits for that is looked at.
-    fn goes_on(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
+    pub(super) fn goes_on(&mut self, ticket: Ticket, out: &mut Vec<Effect>) {
         self.begins(ticket, out);
         self.settle_all(self.lines_of(ticket).into(), out);
     }
@@ -106,6 +106,11 @@ impl Sequencer {
                 let Some(entry) = self.end(now, ticket, Outcome::Gone, None, out) else { return };
                 out.extend(told);
                 self.settle_lines_of(&entry, out);
+            }
+            // Nobody is left to say when it begins: without its client, that is what was watched.
+            State::Active(_) if entry.connection.is_none() && entry.is_to_begin() => {
+                out.push(Effect::Changed { ticket });
+                self.goes_on(ticket, out);
             }
             _ => {}
         }

@@ -62,7 +62,8 @@ impl Stretch {
 
     /// All that are there, in order.
     pub(super) fn numbers(self, stretch: u64) -> impl Iterator<Item = u64> {
-        (0..LENGTH).filter(move |index| self.has(*index)).map(move |index| stretch * LENGTH + index)
+        let rest = std::iter::successors(Some(self.0), |bits| Some(bits & bits.wrapping_sub(1)));
+        rest.take_while(|bits| *bits != 0).map(move |bits| stretch * LENGTH + u64::from(bits.trailing_zeros()))
     }
 }
 

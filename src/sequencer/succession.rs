@@ -55,6 +55,7 @@ impl Sequencer {
             self.next_token = self.next_token.max(Token(last.0 + 1));
         }
         let mut entry = entry(restored);
+        entry.keepers.says_started &= entry.may_say_started();
         self.find_family(&mut entry);
         if !self.can_be(&entry) {
             return;

@@ -179,6 +179,12 @@ impl Entry {
         self.keepers.says_started && self.turn().is_some_and(|turn| turn.is_fresh)
     }
 
+    /// Whether its client may still come back after a restart to say so.
+    pub(super) fn may_say_started(&self) -> bool {
+        let is_waited_for = self.keepers.binding == Binding::Connection || self.keepers.unconfirmed;
+        self.secret.is_some() && is_waited_for
+    }
+
     /// Whether a holder still has what keeps its turn.
     pub(super) fn is_kept(&self) -> bool {
         match self.keepers.binding {

@@ -119,3 +119,33 @@ fn the_next_daemon_waits_for_it_as_well() {
     assert_eq!(told, ["#1 changed", "foo.com began only at 5000ms"]);
     assert_eq!(next.waits_for(), (Some(HeadWait::MinInterval), Some(10_000)));
 }
+
+#[test]
+fn the_next_daemon_waits_no_longer_than_there_is_a_client_to_say_so() {
+    let fresh = Some(RestoredTurn { is_fresh: true, ..turn(1) });
+    let given = Restored { says_started: true, pipes: 1, pid: 101, turn: fresh, ..waiter(1, "r1") };
+    let mut next = slots(apart());
+    next.take(Input::Restore(given.clone()));
+    assert!(!next.ask_to_begin(2));
+    assert_eq!(next.take(Input::ProcessGone { ticket: Ticket(1) }), ["#1 changed", "foo.com began at 0ms"]);
+    assert_eq!(next.waits_for(), (Some(HeadWait::MinInterval), Some(10_000)));
+    for silent in [
+        Restored { secret: None, ..given.clone() },
+        Restored { binding: Binding::Process, ..given.clone() },
+        Restored { binding: Binding::Lease, ..given },
+    ] {
+        let mut next = slots(apart());
+        next.take(Input::Restore(silent));
+        assert!(next.ask_to_begin(2));
+    }
+}
+
+#[test]
+fn whoever_takes_a_turn_up_and_will_not_say_when_it_begins_has_begun() {
+    let mut story = slots(apart());
+    assert!(story.ask_to_begin(1) && !story.ask_to_begin(2));
+    story.pass(5_000);
+    let told = story.ask(3, "r1").join(" ");
+    assert!(told.contains("active again #1") && told.contains("began only at 5000ms"), "{told}");
+    assert_eq!(story.waits_for(), (Some(HeadWait::MinInterval), Some(10_000)));
+}

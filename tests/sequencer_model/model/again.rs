@@ -84,6 +84,9 @@ impl Model {
                 let holder = self.requests[index].clone();
                 self.tell_owner(&holder, ErrorCode::Superseded);
             }
+            if self.requests[index].is_to_begin() && !ask.says_started {
+                self.goes_on(index);
+            }
             return;
         }
         request.pipes = u32::from(ask.pipe);

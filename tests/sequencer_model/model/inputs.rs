@@ -209,7 +209,7 @@ impl Model {
     }
 
     /// The first time, what is done under the turn starts only now.
-    fn goes_on(&mut self, index: usize) {
+    pub(super) fn goes_on(&mut self, index: usize) {
         let Some((_, active_at)) = self.requests[index].turn else { return };
         if self.requests[index].is_to_begin() {
             self.begins(index);
@@ -419,6 +419,13 @@ impl Model {
             let request = self.end(index, Outcome::Gone, None);
             self.tell_owner(&request, ErrorCode::Gone);
             self.settle_all(request.domains());
+            return;
+        }
+        let is_alone =
+            |index: &usize| self.requests[*index].connection.is_none() && self.requests[*index].is_to_begin();
+        if let Some(index) = self.index(ticket.0).filter(is_alone) {
+            self.out.push(Effect::Changed { ticket });
+            self.goes_on(index);
         }
     }
 }

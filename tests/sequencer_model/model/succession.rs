@@ -90,7 +90,10 @@ impl Model {
             lease: old.lease,
             named: old.named_process,
             unconfirmed: old.unconfirmed,
-            says_started: old.says_started,
+            // Without its client nobody says so.
+            says_started: old.says_started
+                && old.secret.is_some()
+                && (old.binding == Binding::Connection || old.unconfirmed),
             pipes: old.pipes,
             processes: old.processes,
             secret: old.secret,
