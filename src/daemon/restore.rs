@@ -59,8 +59,8 @@ impl Owner {
             self.input(Input::PastEnd { ticket, uid, had_turn, outcome });
         }
         let found = tickets.len() as u64;
-        let mut unheard: Vec<(Domain, Time)> =
-            ended.into_iter().map(|(domain, at_ms)| (domain, clock.time(at_ms).min(now))).collect();
+        let unheard = ended.into_iter().map(|(domain, at_ms, given_at)| (domain, clock.time(at_ms).min(now), given_at));
+        let mut unheard: Vec<(Domain, Time, Option<Time>)> = unheard.collect();
         for Recovered { saved, keepers } in tickets {
             let ticket = saved.ticket.ticket;
             self.kept.restore(&saved, keepers.unseen);
@@ -72,13 +72,14 @@ impl Owner {
             } else {
                 info!("ticket {ticket} has ended meanwhile: nothing keeps it");
                 if saved.ticket.turn.is_some() {
-                    unheard.extend(saved.ticket.lines_of_its_own().map(|domain| (domain.clone(), now)));
+                    let given_at = saved.ticket.to_begin_since();
+                    unheard.extend(saved.ticket.lines_of_its_own().map(|domain| (domain.clone(), now, given_at)));
                 }
             }
         }
         self.restore_keys(settings.keys.split_off(0), &told);
-        for (domain, at) in unheard {
-            self.rest_after_all(domain, at, &clock);
+        for (domain, at, given_at) in unheard {
+            self.rest_after_all(domain, at, given_at, &clock);
         }
         if found > 0 {
             let now = self.sequencer.counts();
@@ -87,11 +88,17 @@ impl Owner {
         }
     }
 
-    /// A turn ended while there was no daemon: what its domain does after an end, it does after this one.
-    fn rest_after_all(&mut self, domain: Domain, at: Time, clock: &WallClock) {
+    /// A turn ended while there was no daemon: what its domain does after an end, it does after this one. Where nobody
+    /// had said yet that it began, it may have begun as late as that.
+    fn rest_after_all(&mut self, domain: Domain, at: Time, given_at: Option<Time>, clock: &WallClock) {
         let policy = self.sequencer.policies().resolve(&domain);
         if policy.rests() {
             let keep = policy.known_starts();
+            if let Some(from) = given_at {
+                let moved = PastChange::Moved { domain: domain.clone(), from, to: at };
+                let noted = self.rests.note(&moved, keep, clock);
+                self.ledger.set_all(noted);
+            }
             let noted = self.rests.note(&PastChange::Ended { domain: domain.clone(), at }, keep, clock);
             self.ledger.set_all(noted);
             let past = self.rests.past_starts(domain);

@@ -19,8 +19,9 @@ use crate::store::{
     Change, Database, DoneNote, Found, FoundNote, Machine, Problem, Retention, SavedTicket, read_notes,
 };
 
-/// Domains in which a turn ended, and when, in milliseconds since 1970.
-pub(super) type Ended = Vec<(Domain, i64)>;
+/// Domains in which a turn ended, and when, in milliseconds since 1970; and when it was given if nobody had said yet that
+/// it began.
+pub(super) type Ended = Vec<(Domain, i64, Option<Time>)>;
 
 /// With which statuses turns ended.
 pub(super) type Told = Vec<(Ticket, i32)>;
@@ -108,7 +109,8 @@ fn apply_notes(
         let done = match tickets.iter().position(holds) {
             Some(index) if is_secret(&tickets[index], &note.secret) => {
                 let saved = tickets.remove(index);
-                ended.extend(saved.ticket.lines_of_its_own().map(|domain| (domain.clone(), note.ended_at_ms)));
+                let (at, given_at) = (note.ended_at_ms, saved.ticket.to_begin_since());
+                ended.extend(saved.ticket.lines_of_its_own().map(|domain| (domain.clone(), at, given_at)));
                 ended_without_daemon(&saved, note.ended_at_ms, Outcome::Done, note.exit_status)
             }
             Some(_) => None,

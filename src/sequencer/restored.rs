@@ -72,6 +72,11 @@ impl Restored {
         std::iter::once(&self.domain).chain(&self.wishes.also).filter(move |domain| !is_guest(domain))
     }
 
+    /// When its turn was given, if it has one of which its client has still to say that it begins.
+    pub fn to_begin_since(&self) -> Option<Time> {
+        self.turn.filter(|turn| turn.is_fresh && self.says_started).map(|turn| turn.active_at)
+    }
+
     /// Whether the client that asked keeps the place or the turn.
     pub fn hangs_on_its_client(&self) -> bool {
         self.turn.is_none() || self.unconfirmed || self.binding == Binding::Connection

@@ -174,6 +174,27 @@ fn starts_are_apart_also_where_one_begins_late() {
 }
 
 #[test]
+fn a_start_counts_from_when_it_was_also_where_no_daemon_saw_it() {
+    let home = Home::new();
+    quietly(&home, "policy set foo.com --concurrency 2 --min-interval 5s");
+    quietly(&home, "pause foo.com");
+    let late = home.start(&["run", "-d", "foo.com", "--", "./worker", "late"]);
+    home.await_waiters("foo.com", 1);
+    late.signal(Signal::STOP);
+    quietly(&home, "resume foo.com");
+    home.await_status("foo.com", "the stopped one has its turn", |line| {
+        line["holders"].as_array().is_some_and(|holders| holders.len() == 1)
+    });
+    // So long that it would not matter any more when the turn was given.
+    thread::sleep(Duration::from_secs(6));
+    home.kill_daemon();
+    late.signal(Signal::CONT);
+    assert_eq!(late.wait().status.code(), Some(0));
+    let refused = home.seq(&["run", "-d", "foo.com", "-n", "--", "true"]);
+    refused.complains(75, "its min-interval lets no turn begin for another ");
+}
+
+#[test]
 fn a_turn_that_ended_while_there_was_no_daemon_is_rested_after() {
     let home = Home::new();
     let gate = home.gate("gate");
