@@ -146,14 +146,16 @@ impl Rests {
         match change {
             PastChange::Forgotten { .. } | PastChange::Started { .. } => {}
             PastChange::Moved { from, .. } => {
-                // A turn is mostly the last that began, or one of the last.
-                let Some(index) = past.blocks.iter().rposition(|block| block.contains(from)) else { return Vec::new() };
-                let block = &mut past.blocks[index];
-                if let Some(start) = block.iter_mut().rfind(|start| *start == from) {
-                    *start = at;
+                // A turn is mostly the last that began, or one of the last. If it began so late that the start which it
+                // had before is let go of, this is one like any other.
+                if let Some(index) = past.blocks.iter().rposition(|block| block.contains(from)) {
+                    let block = &mut past.blocks[index];
+                    if let Some(start) = block.iter_mut().rfind(|start| *start == from) {
+                        *start = at;
+                    }
+                    let number = past.first + index as u64;
+                    return vec![set(block_name(domain, number), Some(form(&row(block, None))))];
                 }
-                let number = past.first + index as u64;
-                return vec![set(block_name(domain, number), Some(form(&row(block, None))))];
             }
             PastChange::Ended { .. } => {
                 past.end = past.end.max(Some(at));
@@ -313,6 +315,18 @@ mod tests {
         assert!(end.is_some_and(|end| end <= seconds(1)), "{end:?}");
         let (starts, _) = found(rows, "next", &counting(10, 1), seconds(2));
         assert!(starts.is_empty());
+    }
+
+    #[test]
+    fn a_start_that_moves_after_it_was_let_go_of_is_a_new_one() {
+        let (mut rests, mut rows) = (Rests::new("boot".to_owned()), Vec::new());
+        let (clock, policies) = (clock(seconds(1)), counting(1, 10));
+        apply(&mut rows, rests.note(&PastChange::Started { domain: domain(), at: seconds(1) }, 1, &clock));
+        apply(&mut rows, rests.forget_some(&policies, seconds(20)));
+        assert!(rows.is_empty());
+        let moved = PastChange::Moved { domain: domain(), from: seconds(1), to: seconds(30) };
+        apply(&mut rows, rests.note(&moved, 1, &clock));
+        assert_eq!(found(rows, "boot", &policies, seconds(31)), (vec![seconds(30)], None));
     }
 
     #[test]
