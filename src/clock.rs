@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::small_file;
+
 /// A moment in nanoseconds since the machine started, suspended time included (`CLOCK_BOOTTIME`, `clock_gettime(2)`).
 ///
 /// It never jumps and never goes back while the machine is up. It means nothing on another machine or after a reboot.
@@ -99,17 +101,14 @@ impl From<Time> for Moment {
 pub fn namespace_offset() -> i64 {
     static OFFSET: OnceLock<i64> = OnceLock::new();
     // Before Linux 5.6 there is no such file, and no such namespace.
-    *OFFSET.get_or_init(|| std::fs::read_to_string("/proc/self/timens_offsets").map_or(0, |text| boottime_of(&text)))
+    *OFFSET.get_or_init(|| small_file::parse("/proc/self/timens_offsets", boottime_of).unwrap_or(0))
 }
 
-fn boottime_of(offsets: &str) -> i64 {
-    let find = || {
-        let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
-        let mut fields = line.split_ascii_whitespace().map(str::parse::<i64>);
-        let (seconds, nanoseconds) = (fields.next()?.ok()?, fields.next()?.ok()?);
-        seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
-    };
-    find().unwrap_or(0)
+fn boottime_of(offsets: &str) -> Option<i64> {
+    let line = offsets.lines().find_map(|line| line.strip_prefix("boottime"))?;
+    let mut fields = line.split_ascii_whitespace().map(str::parse::<i64>);
+    let (seconds, nanoseconds) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
 }
 
 impl Add<Duration> for Time {
@@ -189,9 +188,9 @@ mod tests {
     #[test]
     fn the_offset_of_the_time_namespace_is_read() {
         let offsets = "monotonic           0         0\nboottime        86400         7\n";
-        assert_eq!(boottime_of(offsets), 86_400_000_000_007);
-        assert_eq!(boottime_of("monotonic 1 1\nboottime -3600 0\n"), -3_600_000_000_000);
-        assert_eq!(boottime_of(""), 0);
+        assert_eq!(boottime_of(offsets), Some(86_400_000_000_007));
+        assert_eq!(boottime_of("monotonic 1 1\nboottime -3600 0\n"), Some(-3_600_000_000_000));
+        assert_eq!(boottime_of(""), None);
     }
 
     #[test]

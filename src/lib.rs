@@ -11,8 +11,8 @@
 //! | [`sequencer`] | the pure core: lines and turns, without a clock, a socket or a file |
 //! | [`store`] | what must outlive the process |
 //!
-//! [`error`] holds the one error type and the table of exit statuses, [`clock`] the one clock, `estimate` guesses how long a wait will be, [`words`] how sentences
-//! are made and said, [`sys`] the few system calls that no safe library offers.
+//! [`error`] holds the one error type and the table of exit statuses, [`clock`] the one clock, `estimate` guesses how long a wait will be, `small_file` reads
+//! what the system tells in a few words, [`words`] how sentences are made and said, [`sys`] the few system calls that no safe library offers.
 
 pub mod cli;
 pub mod client;
@@ -23,6 +23,8 @@ pub mod store;
 
 pub mod clock;
 mod estimate;
+mod hash;
+mod small_file;
 pub mod error;
 pub mod words;
 #[expect(unsafe_code, reason = "the one file for system calls that no safe library offers")]

@@ -42,6 +42,20 @@ extern "C" fn record_start() {
     SIGPIPE_IGNORED_AT_START.store(is_ignored(Signal::SIGPIPE), Ordering::Relaxed);
 }
 
+/// Does what the standard library does before its own `main`, and what all else here relies on: nothing is opened with the
+/// number of a standard descriptor, and a write that nobody reads fails.
+pub fn prepare() {
+    for descriptor in 0..3 {
+        if was_closed(descriptor) {
+            // The lowest number that is free is this one. It fails only where nothing can be opened at all.
+            // SAFETY: the path ends in a zero, and nothing else is handed over.
+            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+        }
+    }
+    // SAFETY: no handler is installed.
+    _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigIgn) };
+}
+
 /// Whether this process was started with the standard descriptor `descriptor`, 0 to 2, closed.
 pub fn was_closed(descriptor: usize) -> bool {
     CLOSED_AT_START[descriptor].load(Ordering::Relaxed)

@@ -50,7 +50,7 @@ pub(super) fn sequence(daemon: &Daemon, args: &cli::Sequence, out: &mut dyn Writ
     let has_turn = has_turn(&asked_of, args, owner.as_ref())?;
     let request = request(daemon, args, owner.as_ref(), has_turn, waiting.is_shown());
     let descriptors: Vec<_> = owner.iter().map(|owner| owner.pidfd.as_fd()).collect();
-    match take_turn(&asked_of, &request, &descriptors, &signals, &mut waiting)? {
+    match take_turn(&asked_of, &request, &descriptors, &signals, &mut waiting, &|| ())? {
         Outcome::Signal(signal) => Ok(die_of(signal)),
         // It has no key.
         Outcome::Recorded(done) => Err(refused(Reply::KeyDone(*done))),

@@ -72,6 +72,7 @@ struct Asker<'a> {
     descriptors: &'a [BorrowedFd<'a>],
     signals: &'a Signals,
     waiting: &'a mut Waiting,
+    meanwhile: &'a dyn Fn(),
     asked: Time,
     /// What the daemon calls it, once it has said so.
     known: Option<(Ticket, RequestId)>,
@@ -95,7 +96,8 @@ struct Asker<'a> {
 }
 
 /// Asks for a turn and waits for it, as long as it takes, and whatever becomes of the daemon. A signal ends the wait:
-/// the place in line goes with the connection, and a turn that came in the same instant is given back.
+/// the place in line goes with the connection, and a turn that came in the same instant is given back. `meanwhile` is done
+/// as soon as the daemon has the word, each time that it is asked anew.
 ///
 /// # Errors
 ///
@@ -106,6 +108,7 @@ pub(super) fn take_turn(
     descriptors: &[BorrowedFd<'_>],
     signals: &Signals,
     waiting: &mut Waiting,
+    meanwhile: &dyn Fn(),
 ) -> Result<Outcome, Error> {
     let mut request = Asker {
         daemon,
@@ -113,6 +116,7 @@ pub(super) fn take_turn(
         descriptors,
         signals,
         waiting,
+        meanwhile,
         asked: Time::now(),
         known: None,
         follows: None,
@@ -275,6 +279,7 @@ impl Asker<'_> {
         let request = Request::Sequence(self.sequence.clone());
         self.daemon.talk(|link| {
             link.open_with(&request, self.descriptors)?;
+            (self.meanwhile)();
             match first_answer(link, self.signals, self.daemon.patience()) {
                 // It was sent, so it may have been heard.
                 Err(LinkError::Closed) => Ok(Wake::Lost),

@@ -33,6 +33,7 @@ use super::wake::{Ask, Leaving, Signal, Wake};
 use super::watch::{Role, Watcher, identify};
 use crate::clock::Time;
 use crate::error::{Cure, Error};
+use crate::hash::QuickHasher;
 use crate::protocol::{Domain, KeyDone, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
@@ -56,13 +57,13 @@ pub(super) struct Owner {
     pub(super) durable: Durable,
     pub(super) outputs: Outputs,
     /// What came along with requests that wait for the outcome of a key, by their numbers.
-    waiting: HashMap<u64, Brought>,
+    waiting: HashMap<u64, Brought, QuickHasher>,
     timer: Timer,
     pub(super) watcher: Watcher,
     pub(super) facts: Facts,
     pub(super) config: Config,
     pub(super) rests: Rests,
-    pub(super) clients: HashMap<ConnectionId, Rc<Link>>,
+    pub(super) clients: HashMap<ConnectionId, Rc<Link>, QuickHasher>,
     pub(super) placeless: Placeless,
     pub(super) kept: Kept,
     pub(super) audience: Audience,
@@ -130,13 +131,13 @@ impl Owner {
             librarian,
             durable,
             outputs,
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             timer,
             watcher,
             facts,
             config,
             rests: Rests::new(Machine::this().boot_id),
-            clients: HashMap::new(),
+            clients: HashMap::default(),
             placeless: Placeless::default(),
             kept: Kept::default(),
             audience: Audience::default(),

@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::sight::{self, Sight};
 use crate::clock::{Time, namespace_offset};
+use crate::small_file;
 use crate::store::ProcessIdentity;
 
 /// Where pidfds have inodes of their own (`PID_FS_MAGIC`, Linux 6.9 and later).
@@ -18,10 +19,7 @@ const PIDFS_MAGIC: u64 = 0x5049_4446;
 /// The process that a pidfd stands for, as this process sees it: zero in a pid namespace out of sight, nothing when
 /// it is no pidfd or its process has been reaped.
 pub(super) fn pid_of(pidfd: impl AsFd) -> Option<u32> {
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
-    let information = std::fs::read_to_string(path).ok()?;
-    let pid = information.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    pid.trim().parse().ok()
+    with_pid_line(pidfd, |pid| pid.trim().parse().ok())
 }
 
 /// A process and those it descends from, as far as this pid namespace shows them. Nothing for a process out of sight,
@@ -52,8 +50,13 @@ pub(super) fn is_there_since(pid: u32, moment: Time) -> bool {
 
 /// Whether a descriptor is a pidfd, of a process alive or not.
 pub(super) fn is_pidfd(descriptor: impl AsFd) -> bool {
+    with_pid_line(descriptor, |_| Some(())).is_some()
+}
+
+/// What the system tells of a descriptor has this line where that is a pidfd (`pidfd_open(2)`).
+fn with_pid_line<T>(descriptor: impl AsFd, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let path = format!("/proc/self/fdinfo/{}", descriptor.as_fd().as_raw_fd());
-    std::fs::read_to_string(path).is_ok_and(|information| information.lines().any(|line| line.starts_with("Pid:")))
+    small_file::parse(path, |information| read(information.lines().find_map(|line| line.strip_prefix("Pid:"))?))
 }
 
 /// A handle on the process that has this pid now.
@@ -68,19 +71,23 @@ pub(super) fn identify(pidfd: impl AsFd) -> Option<ProcessIdentity> {
     let shown = pid_of(pidfd)?;
     // Where `/proc` is of a namespace around this one its numbers are not those that a process is opened by.
     let pid = if sight::is_proc_our_own() { shown } else { 0 };
-    let namespace = Some(sight::namespace());
+    let namespace = sight::namespace();
     let identity = match inode_of(pidfd) {
-        Some(inode) => ProcessIdentity { pid, namespace, inode: Some(inode), started: None },
-        None => ProcessIdentity { pid, namespace, inode: None, started: started(shown) },
+        Some(inode) => ProcessIdentity::by_inode(pid, namespace, inode),
+        None => ProcessIdentity { pid, namespace: Some(namespace), inode: None, started: started(shown) },
     };
     // Only now is it known that what was read by pid was about the same process.
     is_alive(pidfd).then_some(identity)
 }
 
-/// The process at the other end of a connection, which must be open still; nothing once it has ended.
+/// The process at the other end of a connection, which must be open still; nothing once it has ended. The system has told
+/// its `pid` here, zero when that is out of sight.
 pub(super) fn identify_peer(stream: impl AsFd, pid: u32) -> Option<ProcessIdentity> {
     match getsockopt(&stream, sockopt::PeerPidfd) {
-        Ok(pidfd) => identify(pidfd),
+        Ok(pidfd) => match inode_of(&pidfd) {
+            Some(inode) => is_alive(&pidfd).then(|| ProcessIdentity::by_inode(pid, sight::namespace(), inode)),
+            None => identify(pidfd),
+        },
         // Before Linux 6.5. What has the pid now is the peer, unless that ended within the moment since it connected.
         Err(Errno::ENOPROTOOPT) if pid != 0 => identify(open(pid).ok()?),
         Err(_) => None,
@@ -179,9 +186,10 @@ fn stat_state(pid: u32) -> Option<char> {
 }
 
 fn with_stat<T>(pid: u32, number: usize, read: impl Fn(&str) -> Option<T>) -> Option<T> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    read(after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?)
+    small_file::parse(format!("/proc/{pid}/stat"), |stat| {
+        let (_, after_name) = stat.rsplit_once(')')?;
+        read(after_name.split_ascii_whitespace().nth(number.checked_sub(3)?)?)
+    })
 }
 
 #[cfg(test)]

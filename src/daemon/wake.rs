@@ -109,7 +109,9 @@ impl Ask {
     /// is an answer and nothing else. The end of a turn is no such thing: it has happened.
     pub(super) fn needs_hearer(&self) -> bool {
         match self {
-            Ask::Sequence(..) | Ask::Other(_) => true,
+            Ask::Sequence(..) => true,
+            // A greeting does no harm.
+            Ask::Other(other) => !matches!(**other, Other::Hello(_)),
             Ask::Input(input) => {
                 matches!(input, Input::Release { .. } | Input::Cancel { .. } | Input::Wait { .. })
             }

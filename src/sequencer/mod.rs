@@ -55,9 +55,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +78,7 @@ pub use supersede::Successor;
 pub use view::{LineView, TicketView};
 
 use crate::clock::Time;
+use crate::hash::QuickHasher;
 use crate::protocol::{Domain, Ticket, Token};
 
 use away::Away;
@@ -98,9 +97,6 @@ use supersede::Groups;
 use tickets::Tickets;
 use timers::{Timer, Timers};
 use wait::PendingWait;
-
-/// Hashes alike in every process. Where an order would show, maps are not iterated, or sorted first.
-type FixedHasher = BuildHasherDefault<DefaultHasher>;
 
 /// The lines of all domains.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,7 +117,7 @@ pub struct Sequencer {
     /// Every ticket that waits or has a turn.
     tickets: Tickets,
     /// Every domain in use: those with a holder or with waiters. Boxed, for half of a table may be empty.
-    lines: HashMap<Domain, Box<Line>, FixedHasher>,
+    lines: HashMap<Domain, Box<Line>, QuickHasher>,
     policies: Policies,
     /// The domains that are paused, in use or not.
     pauses: BTreeMap<Domain, Pause>,

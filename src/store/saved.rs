@@ -53,3 +53,10 @@ pub struct ProcessIdentity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<u64>,
 }
+
+impl ProcessIdentity {
+    /// A process whose pidfd has this inode.
+    pub fn by_inode(pid: u32, namespace: u64, inode: u64) -> ProcessIdentity {
+        ProcessIdentity { pid, namespace: Some(namespace), inode: Some(inode), started: None }
+    }
+}

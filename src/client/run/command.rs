@@ -37,22 +37,57 @@ pub(super) struct Running {
     pidfd: Option<OwnedFd>,
 }
 
-/// What the command is told of its turn.
+/// What a command is started with whatever its turn is: there is time to make it while the daemon has the word.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The program, as it was named.
+    program: CString,
+    /// What it is called, and its arguments.
+    words: Vec<CString>,
+    /// seq's own environment, but for what tells which turn this is.
+    environment: Vec<CString>,
+}
+
+impl Prepared {
+    /// The command of a run.
+    ///
+    /// # Errors
+    ///
+    /// When something holds a zero, which nothing that the system handed over does.
+    pub(super) fn new(args: &cli::Run) -> io::Result<Prepared> {
+        let words = args.command.iter().map(|word| text(&[word.as_bytes()])).collect::<io::Result<Vec<_>>>()?;
+        let inherited = std::env::vars_os().filter(|(name, _)| OURS.iter().all(|ours| name != ours));
+        let environment = inherited.map(|(name, value)| variable(&name, &value)).collect::<io::Result<_>>()?;
+        Ok(Prepared { program: words[0].clone(), words, environment })
+    }
+
+    /// `program` instead, with what it is called and what it is to run.
+    fn by(self, program: &OsStr, name: &OsStr, script: &OsStr) -> io::Result<Prepared> {
+        let mut words = vec![text(&[name.as_bytes()])?, text(&[script.as_bytes()])?];
+        words.extend(self.words.into_iter().skip(1));
+        Ok(Prepared { program: text(&[program.as_bytes()])?, words, environment: self.environment })
+    }
+}
+
+/// What a command is started with besides.
 struct Ours<'a> {
-    args: &'a cli::Run,
-    turn: &'a Active,
-    /// Where the daemon is that the turn is of.
-    socket: &'a Path,
     /// The signals that are blocked in it.
     blocked: SigSet,
     /// What it has in the place of seq's own standard output and error.
     recorder: Option<&'a Recorder>,
+    /// Whether it stays in seq's own process group.
+    shares_group: bool,
 }
+
+/// The variables that tell a command which turn it has.
+const OURS: [&str; 6] =
+    ["SEQ_DOMAIN", "SEQ_DOMAINS", "SEQ_REQUEST_ID", TICKET_VARIABLE, TOKEN_VARIABLE, TURN_SOCKET_VARIABLE];
 
 /// Starts the command with everything of seq's own: terminal, directory, environment, standard streams. It may have to
 /// be stopped when it has run for the `longest` time, or is superseded.
 pub(super) fn start(
     args: &cli::Run,
+    prepared: io::Result<Prepared>,
     longest: Option<Duration>,
     (turn, socket): (&Active, &Path),
     ((keeper, recorder), blocked): ((Option<&Keeper>, Option<&Recorder>), SigSet),
@@ -67,16 +102,18 @@ pub(super) fn start(
         keeper.let_inherit().map_err(|errno| cannot_run(&args.command[0], errno))?;
     }
     keep_closed();
-    let (program, arguments) = (&args.command[0], &args.command[1..]);
-    let ours = Ours { args, turn, socket, blocked, recorder };
-    let spawned = match spawn(program, program, arguments, &ours, shares_group) {
-        // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
-        Err(error) if is(&error, Errno::NOEXEC) => {
-            let script = find(program).into_os_string();
-            spawn(OsStr::new("/bin/sh"), OsStr::new("sh"), &[&[script], arguments].concat(), &ours, shares_group)
+    let program = &args.command[0];
+    let ours = Ours { blocked, recorder, shares_group };
+    let spawned = prepared.and_then(|mut prepared| {
+        tell_of_turn(&mut prepared.environment, args, turn, socket)?;
+        match spawn(&prepared, &ours) {
+            // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
+            Err(error) if is(&error, Errno::NOEXEC) => {
+                spawn(&prepared.by(OsStr::new("/bin/sh"), OsStr::new("sh"), find(program).as_os_str())?, &ours)
+            }
+            spawned => spawned,
         }
-        spawned => spawned,
-    };
+    });
     let pid = spawned.map_err(|error| cannot_start(program, &error))?;
     // The child is not waited for yet, so its pid is still its own.
     Ok(Running { pid, terminal, leaves_orphans, pidfd: pidfd_open(pid, PidfdFlags::empty()).ok() })
@@ -84,13 +121,7 @@ pub(super) fn start(
 
 /// Starts a program with those signals blocked that seq was started with. Those that seq takes as events are blocked in
 /// seq itself, and the standard library's `Command` would hand that on, so that the command could not even be stopped.
-fn spawn(
-    program: &OsStr,
-    name: &OsStr,
-    arguments: &[OsString],
-    ours: &Ours<'_>,
-    shares_group: bool,
-) -> io::Result<Pid> {
+fn spawn(command: &Prepared, ours: &Ours<'_>) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
     let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
     attributes.set_sigmask(&ours.blocked)?;
@@ -98,7 +129,7 @@ fn spawn(
         // Rust ignores it from the start, and nobody else may expect that.
         attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
     }
-    if !shares_group {
+    if !ours.shares_group {
         flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
         attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
     }
@@ -107,33 +138,32 @@ fn spawn(
     for (number, descriptor) in ours.recorder.into_iter().flat_map(Recorder::descriptors) {
         actions.add_dup2(descriptor.as_raw_fd(), number)?;
     }
-    let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::from);
-    let named = std::iter::once(name).chain(arguments.iter().map(OsString::as_os_str));
-    let arguments = named.map(|argument| text(argument.as_bytes())).collect::<io::Result<Vec<_>>>()?;
-    let pid = posix_spawnp(&text(program.as_bytes())?, &actions, &attributes, &arguments, &environment(ours, text)?)?;
+    let pid = posix_spawnp(&command.program, &actions, &attributes, &command.words, &command.environment)?;
     Pid::from_raw(pid.as_raw()).ok_or_else(|| io::Error::from(Errno::SRCH))
 }
 
-/// seq's own environment, and which turn this is.
-fn environment(ours: &Ours<'_>, text: impl Fn(&[u8]) -> io::Result<CString>) -> io::Result<Vec<CString>> {
-    let Ours { args, turn, socket, blocked: _, recorder: _ } = ours;
-    let ours: [(&str, OsString); 6] = [
-        ("SEQ_DOMAIN", turn.domain.to_string().into()),
-        ("SEQ_DOMAINS", normal(&args.domain).join("\n").into()),
-        ("SEQ_REQUEST_ID", turn.request_id.to_string().into()),
-        (TICKET_VARIABLE, turn.ticket.to_string().into()),
-        (TOKEN_VARIABLE, turn.token.to_string().into()),
-        (TURN_SOCKET_VARIABLE, socket.into()),
+/// Puts into the `environment` which turn this is.
+fn tell_of_turn(environment: &mut Vec<CString>, args: &cli::Run, turn: &Active, socket: &Path) -> io::Result<()> {
+    let values: [OsString; OURS.len()] = [
+        turn.domain.to_string().into(),
+        normal(&args.domain).join("\n").into(),
+        turn.request_id.to_string().into(),
+        turn.ticket.to_string().into(),
+        turn.token.to_string().into(),
+        socket.into(),
     ];
-    let inherited = std::env::vars_os().filter(|(name, _)| ours.iter().all(|(our, _)| name != our));
-    let mut all = Vec::new();
-    for (name, value) in inherited {
-        all.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
+    for (name, value) in OURS.into_iter().zip(&values) {
+        environment.push(variable(OsStr::new(name), value)?);
     }
-    for (name, value) in &ours {
-        all.push(text(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
-    }
-    Ok(all)
+    Ok(())
+}
+
+fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
+    text(&[name.as_bytes(), b"=", value.as_bytes()])
+}
+
+fn text(parts: &[&[u8]]) -> io::Result<CString> {
+    CString::new(parts.concat()).map_err(io::Error::from)
 }
 
 /// Domains in their normal form, each once.

@@ -10,7 +10,9 @@ mod done;
 mod once;
 mod record;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
+use std::io;
 use std::time::Duration;
 
 use crate::cli;
@@ -26,6 +28,7 @@ use super::signals::{Signals, die_of, signal_status};
 use super::turn::{Outcome, take_turn};
 use super::waiting::{Loudness, Waiting};
 use super::wishes::wishes;
+use command::Prepared;
 use keeper::Keeper;
 use record::Recorder;
 use tie::Tie;
@@ -45,7 +48,9 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
     let descriptors: Vec<_> = keeper.iter().map(Keeper::reading_end).collect();
     let asked = Time::now();
     let asked_of = daemon.for_at_most(args.max_wait);
-    match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting) {
+    let prepared = OnceCell::new();
+    let prepare = || Prepared::new(args);
+    match take_turn(&asked_of, &sequence, &descriptors, &signals, &mut waiting, &|| _ = prepared.get_or_init(prepare)) {
         Err(error) => no_turn(args, error),
         Ok(Outcome::Signal(signal)) => Ok(die_of(signal)),
         Ok(Outcome::Recorded(done)) => {
@@ -59,7 +64,8 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
                 }
             };
             say(&|| format!("ticket {} has the turn after {}", turn.ticket, show_duration(Time::now().since(asked))));
-            under(args, &signals, Tie::new(daemon, &sequence, &turn, keeper, link), &turn, &say)
+            let prepared = prepared.into_inner().unwrap_or_else(prepare);
+            under(args, prepared, &signals, Tie::new(daemon, &sequence, &turn, keeper, link), &turn, &say)
         }
     }
 }
@@ -67,6 +73,7 @@ pub(super) fn run(daemon: &Daemon, args: &cli::Run) -> Result<u8, Error> {
 /// Runs the command now that the turn is there.
 fn under(
     args: &cli::Run,
+    prepared: io::Result<Prepared>,
     signals: &Signals,
     mut tie: Tie<'_>,
     turn: &Active,
@@ -77,7 +84,7 @@ fn under(
     let mut recorder = None;
     let running = record(args, &mut recorder).and_then(|()| {
         let inherited = (tie.keeper(), recorder.as_ref());
-        command::start(args, longest, (turn, tie.socket()), (inherited, signals.blocked_at_start()))
+        command::start(args, prepared, longest, (turn, tie.socket()), (inherited, signals.blocked_at_start()))
     });
     let running = match running {
         Ok(running) => running,
