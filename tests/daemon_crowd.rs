@@ -69,6 +69,31 @@ fn an_idle_connection_costs_little() {
 }
 
 #[test]
+fn a_waiting_ticket_costs_little() {
+    const BATCH: usize = 500;
+    let daemon = Daemon::start();
+    let mut client = daemon.connect();
+    client.takes_turn("a");
+    let mut wait = |batch: usize| {
+        let request = |number| {
+            let of_run =
+                format!(r#""request_id":"r{number:06}","secret":"{number:032}","command":"./deploy.sh --all""#);
+            format!(r#"{{"op":"sequence","domain":"a",{of_run}}}"#)
+        };
+        let requests: Vec<String> = (batch * BATCH..(batch + 1) * BATCH).map(request).collect();
+        client.send(&requests.join("\n"));
+        assert!((0..BATCH).all(|_| client.line().contains("queued")));
+    };
+    // What the daemon needs whoever waits is there by then.
+    (0..40).for_each(&mut wait);
+    let before = daemon.memory();
+    (40..80).for_each(&mut wait);
+    let each = (daemon.memory() - before) / (40 * BATCH as u64);
+    println!("a waiting ticket costs {each} bytes of resident memory");
+    assert!(each <= 380, "{each} bytes");
+}
+
+#[test]
 fn too_many_connections_are_turned_away_and_later_ones_are_let_in_again() {
     let home = tempfile::tempdir().unwrap();
     let socket = home.path().join("seq/seqd.sock");

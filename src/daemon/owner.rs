@@ -342,7 +342,7 @@ impl Owner {
             Ask::Sequence(enqueue, descriptor) => {
                 let role = if enqueue.pipe { Role::Pipe } else { Role::Worker };
                 let brought = Brought { connection, uid: enqueue.peer.uid, descriptor, role };
-                self.input_with(Input::Sequence(*enqueue), Some(brought));
+                self.input_with(Input::Sequence(enqueue), Some(brought));
             }
             Ask::Started(ticket, pid, pidfd) => {
                 self.input(Input::Started { connection, ticket, pid, watched: pidfd.is_some() });

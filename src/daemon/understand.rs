@@ -265,7 +265,7 @@ impl Caller<'_> {
             wishes: wishes(sequence, &domain)?,
             domain,
         };
-        Ok(Ask::Sequence(Box::new(enqueue), descriptor))
+        Ok(Ask::Sequence(enqueue, descriptor))
     }
 
     /// The pipe or pidfd that comes with a request for a turn.

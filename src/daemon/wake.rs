@@ -51,12 +51,12 @@ pub(super) enum Wake {
 
 /// A request that has been understood.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most asks are inputs, and each is moved but a few times")]
 pub(super) enum Ask {
     /// For the sequencer as it is.
     Input(Input),
-    /// A turn, with what may keep it: a pipe or a pidfd.
-    Sequence(Box<Enqueue>, Option<OwnedFd>),
+    /// A turn, with what may keep it: a pipe or a pidfd. In no box of its own, from which a ticket, which is smaller and
+    /// stays, would leave a hole in memory that nothing fits into.
+    Sequence(Enqueue, Option<OwnedFd>),
     /// The process that works under a turn, with its pidfd.
     Started(Ticket, u32, Option<OwnedFd>),
     /// What a command wrote that runs under this turn.
