@@ -23,7 +23,6 @@ pub mod store;
 
 pub mod clock;
 mod estimate;
-mod hash;
 mod small_file;
 pub mod error;
 pub mod words;

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::report::{Mark, Report, median};
 use super::stage::{Server, Stage, own_memory, run_time};
 use super::talk::Talk;
@@ -19,8 +21,11 @@ const BATCHES: usize = 41;
 /// Tickets that are asked for on one connection, of 65,536 that it may have.
 const TICKETS_PER_CONNECTION: usize = 50_000;
 
-/// Connections that wait at once: where a process may have 20,000 open files, the daemon takes no 10,000.
-const CONNECTIONS: usize = 5_000;
+/// Connections that wait at once, where so many may be open.
+const CONNECTIONS: usize = 10_000;
+
+/// Open files that the daemon must be allowed for them: a third of those may be connections.
+const OPEN_FILES: u64 = 32_768;
 
 /// The operations that are measured.
 const OPERATIONS: [&str; 5] = ["enqueue", "cancel", "done and grant", "a turn elsewhere", "status"];
@@ -187,6 +192,7 @@ fn idle_domains(report: &mut Report) {
 
 /// What a connection takes that says nothing any more, and one on which somebody waits.
 fn connections(report: &mut Report) {
+    let connections = raise_open_files();
     for (name, is_waiting) in [("an idle connection", false), ("a waiting connection", true)] {
         let stage = Stage::new();
         let daemon = stage.daemon("seq", &[]);
@@ -194,16 +200,24 @@ fn connections(report: &mut Report) {
         holder.send([sequence("x", "holder", 0)]);
         let before = own_memory(daemon.pid());
         let mut open = Vec::new();
-        for number in 0..CONNECTIONS {
+        for number in 0..connections {
             let mut talk = Talk::new(&daemon);
             // What is sent last of all is a hello.
             talk.send(is_waiting.then(|| sequence("x", &format!("c{number}"), 0)));
             open.push(talk);
         }
-        let bytes = to_f64(own_memory(daemon.pid()).saturating_sub(before)) / to_f64(CONNECTIONS as u64);
-        let what = format!("memory of {name}, {CONNECTIONS} at once");
+        let bytes = to_f64(own_memory(daemon.pid()).saturating_sub(before)) / to_f64(connections as u64);
+        let what = format!("memory of {name}, {connections} at once");
         report.marked(PART, what, (bytes, "bytes"), Mark::AtMost(4096.0));
     }
+}
+
+/// Lets this process and those that it starts have as many files open as all the connections need, or as may be; gives
+/// how many connections there can be.
+fn raise_open_files() -> usize {
+    let wanted = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
+    let may_be = getrlimit(Resource::Nofile).maximum.is_none_or(|maximum| maximum >= OPEN_FILES);
+    if may_be || setrlimit(Resource::Nofile, wanted).is_ok() { CONNECTIONS } else { CONNECTIONS / 2 }
 }
 
 /// Asks for a turn as `seq run` does.

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::SendFlags;
-use tokio::net::{UnixListener, UnixStream};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::net::{SendFlags, SocketFlags, accept_with};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::MissedTickBehavior;
@@ -32,6 +35,7 @@ use crate::error::Error;
 use crate::protocol::limits::{CONNECTIONS_EXTRA, CONNECTIONS_EXTRA_OPERATORS};
 use crate::protocol::{ErrorCode, ErrorReply, Reply, Ticket, encode};
 use crate::sequencer::{ConnectionId, Peer};
+use crate::sys::readable;
 
 /// How long to leave the door closed when nobody can be let in: the system has no memory for that, or no descriptor
 /// left, not even the spare one.
@@ -83,7 +87,7 @@ pub(super) struct Door {
     pub(super) log: Arc<Log>,
     /// For the next daemon, beside the socket.
     pub(super) args: SeqdArgs,
-    pub(super) listener: UnixListener,
+    pub(super) listener: AsyncFd<OwnedFd>,
     /// See [`Listening::identity`].
     pub(super) identity: Option<(u64, u64)>,
     pub(super) place_watch: Option<PlaceWatch>,
@@ -116,8 +120,8 @@ impl Door {
                     self.watch_place();
                     self.check_place().await;
                 }
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => self.welcome(stream).await,
+                accepted = accept(&self.listener) => match accepted {
+                    Ok(stream) => self.welcome(stream).await,
                     Err(error) => self.cannot_accept(&error).await,
                 },
             }
@@ -143,8 +147,8 @@ impl Door {
         }
     }
 
-    async fn welcome(&mut self, stream: UnixStream) {
-        let Ok(credentials) = stream.peer_cred() else { return };
+    async fn welcome(&mut self, stream: OwnedFd) {
+        let Ok(credentials) = getsockopt(&stream, PeerCredentials) else { return };
         let me = rustix::process::geteuid().as_raw();
         let uid = credentials.uid();
         let is_operator = uid == me || uid == 0;
@@ -153,15 +157,13 @@ impl Door {
             let message = format!("this daemon serves uid {me} only: run one of your own");
             return turn_away(&stream, ErrorCode::Forbidden, message);
         }
-        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+        let pid = u32::try_from(credentials.pid()).unwrap_or(0);
         let peer = Peer { uid, pid, is_operator };
         if !self.has_room(peer).await
             && let Err(words) = self.await_room(peer).await
         {
             return turn_away(&stream, ErrorCode::TooManyConnections, words);
         }
-        // The connection's own task has the system tell it less than the listener would.
-        let Ok(stream) = stream.into_std().map(OwnedFd::from) else { return };
         self.last_id += 1;
         let id = ConnectionId(self.last_id);
         let link = Rc::new(Link::new(id, peer, stream, Rc::clone(&self.open)));
@@ -229,7 +231,7 @@ impl Door {
             return;
         }
         if self.spare.take().is_some()
-            && let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await
+            && let Ok(Ok(stream)) = tokio::time::timeout(ACCEPT_PAUSE, accept(&self.listener)).await
         {
             turn_away(&stream, ErrorCode::TooManyConnections, too_many(Rc::strong_count(&self.open) - 1));
         }
@@ -320,14 +322,26 @@ impl Door {
 }
 
 /// The listener, for the runtime.
-pub(super) fn into_tokio(listener: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+pub(super) fn into_tokio(listener: UnixListener) -> io::Result<AsyncFd<OwnedFd>> {
     listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+    readable(listener.into())
+}
+
+/// The next client. The runtime is told of it only by the connection's own task, which has the system tell it less than
+/// others would.
+async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    loop {
+        let mut ready = listener.readable().await?;
+        if let Ok(accepted) = ready.try_io(|listener| Ok(accept_with(listener, flags)?)) {
+            return accepted;
+        }
+    }
 }
 
 /// Says why, as far as the kernel takes it at once.
-fn turn_away(stream: &UnixStream, code: ErrorCode, message: String) {
+fn turn_away(stream: &OwnedFd, code: ErrorCode, message: String) {
     let mut line = Vec::new();
     encode(&Reply::Error(ErrorReply { code, message, domain: None, request_id: None, ticket: None }), &mut line);
-    let _ = rustix::net::send(stream.as_fd(), &line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    let _ = rustix::net::send(stream, &line, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
 }

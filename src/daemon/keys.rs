@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -9,7 +10,6 @@ use super::ledger::form;
 use super::owner::Owner;
 use super::report::{WallClock, wall_text};
 use crate::clock::{Moment, Time};
-use crate::hash::QuickHasher;
 use crate::protocol::limits::{KEY_OUTPUT_BYTES_MAX, KEY_OUTPUT_PARTS_MAX};
 use crate::protocol::{
     Domain, ErrorCode, ErrorReply, Key, KeyDone, KeyListReply, KeyOutput, KeyStateName, KeyStatus, OutputPart, Reply,
@@ -24,7 +24,7 @@ use crate::store::{self, Setting, SettingKind, find_note};
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
     /// Of those whose turn has not ended, as far as it was sent, by their connections.
-    coming: HashMap<Ticket, (ConnectionId, Sent), QuickHasher>,
+    coming: HashMap<Ticket, (ConnectionId, Sent), FixedState>,
     /// Of the one whose turn has just ended.
     ended: Option<(Ticket, KeyOutput)>,
     /// The records that have one, by id.

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use tokio::sync::mpsc::Receiver;
 use tracing::{error, info};
 
@@ -33,7 +34,6 @@ use super::wake::{Ask, Leaving, Signal, Wake};
 use super::watch::{Role, Watcher, identify};
 use crate::clock::Time;
 use crate::error::{Cure, Error};
-use crate::hash::QuickHasher;
 use crate::protocol::{Domain, KeyDone, Ticket};
 use crate::sequencer::{Change, ConnectionId, Effect, Input, PastChange, Record, Sequencer};
 use crate::store::{Machine, Numbers, fault_point};
@@ -57,13 +57,13 @@ pub(super) struct Owner {
     pub(super) durable: Durable,
     pub(super) outputs: Outputs,
     /// What came along with requests that wait for the outcome of a key, by their numbers.
-    waiting: HashMap<u64, Brought, QuickHasher>,
+    waiting: HashMap<u64, Brought, FixedState>,
     timer: Timer,
     pub(super) watcher: Watcher,
     pub(super) facts: Facts,
     pub(super) config: Config,
     pub(super) rests: Rests,
-    pub(super) clients: HashMap<ConnectionId, Rc<Link>, QuickHasher>,
+    pub(super) clients: HashMap<ConnectionId, Rc<Link>, FixedState>,
     pub(super) placeless: Placeless,
     pub(super) kept: Kept,
     pub(super) audience: Audience,
@@ -421,24 +421,16 @@ impl Owner {
         after.extend(self.watch(ticket, role, descriptor));
     }
 
-    /// Watches what keeps a ticket. What is watched already must not count twice; that input is given back. What cannot
-    /// be watched is taken to be there.
+    /// Watches what keeps a ticket. What is watched already must not count twice; that input is given back.
     pub(super) fn watch(&mut self, ticket: Ticket, role: Role, descriptor: Option<OwnedFd>) -> Option<Input> {
         let descriptor = descriptor?;
         let identity = identify(role, &descriptor);
-        match self.watcher.watch(role, identity, descriptor, ticket) {
-            Ok(watch) if self.kept.watches(ticket, &watch) => {}
-            Ok(watch) => {
-                self.kept.watch(ticket, watch);
-                return None;
-            }
-            Err(error) => {
-                say_blind(ticket, &error);
-                self.kept.lose_sight(ticket, role, identity);
-                return None;
-            }
+        let watch = self.watcher.watch(role, identity, descriptor, ticket);
+        if self.kept.watches(ticket, &watch) {
+            return Some(gone(ticket, role == Role::Pipe));
         }
-        Some(gone(ticket, role == Role::Pipe))
+        self.kept.watch(ticket, watch);
+        None
     }
 
     fn record(&mut self, mut record: Record) {

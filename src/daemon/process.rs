@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -146,9 +147,11 @@ fn look_everywhere(wanted: &ProcessIdentity, sight: &Sight) -> Look {
 
 /// The inode of a pidfd, which no other process has had since the machine started; nothing before Linux 6.9.
 pub(super) fn inode_of(pidfd: impl AsFd) -> Option<u64> {
+    static HAVE_INODES: OnceLock<bool> = OnceLock::new();
     let pidfd = pidfd.as_fd();
-    let is_pidfs = rustix::fs::fstatfs(pidfd).is_ok_and(|found| found.f_type.cast_unsigned() == PIDFS_MAGIC);
-    if is_pidfs { rustix::fs::fstat(pidfd).ok().map(|found| found.st_ino) } else { None }
+    let is_of_pidfs = || rustix::fs::fstatfs(pidfd).is_ok_and(|found| found.f_type.cast_unsigned() == PIDFS_MAGIC);
+    // What is true of one is true of all.
+    HAVE_INODES.get_or_init(is_of_pidfs).then(|| rustix::fs::fstat(pidfd).ok().map(|found| found.st_ino))?
 }
 
 /// Whether the process behind a pidfd runs still: not one that has ended and whose status nobody has collected.

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::DupFlags;
 use rustix::pipe::{SpliceFlags, splice};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
@@ -86,27 +85,28 @@ impl Watcher {
         Ok(Watcher { owner, nowhere, looks: Rc::new(Semaphore::new(1)), last_number: 0 })
     }
 
-    /// Watches something for `ticket`, which [`identify`] knows.
-    ///
-    /// # Errors
-    ///
-    /// When the system cannot watch it.
+    /// Watches something for `ticket`, which [`identify`] knows. The system is asked to only once whoever is concerned has
+    /// been told of the turn; where it cannot the owner is told.
     pub(super) fn watch(
         &mut self,
         role: Role,
         identity: Option<Identity>,
         descriptor: OwnedFd,
         ticket: Ticket,
-    ) -> io::Result<Watch> {
-        if role == Role::Pipe {
-            return self.pipe(identity, descriptor, ticket);
-        }
-        let pidfd = crate::sys::readable(descriptor)?;
-        let (number, task) = self.spawn(ticket, role, async move {
-            // A pidfd is readable once its process has ended (`pidfd_open(2)`); there is nothing to read from it.
-            pidfd.readable().await.map(drop)
+    ) -> Watch {
+        self.last_number += 1;
+        let number = self.last_number;
+        let (owner, nowhere) = (self.owner.clone(), Rc::clone(&self.nowhere));
+        let task = tokio::task::spawn_local(async move {
+            let end = WatchEnd { watch: number, ticket, is_pipe: role == Role::Pipe };
+            let ended = match role {
+                Role::Pipe => until_closed(descriptor, &nowhere).await,
+                Role::Worker | Role::Asker => until_ended(descriptor).await,
+            };
+            // The owner is gone only when the whole daemon is.
+            let _ = owner.send(ended.map_or_else(|error| Wake::Blinded(end, error), |()| Wake::Ended(end))).await;
         });
-        Ok(Watch { number, role, identity, task })
+        Watch { number, role, identity, task: task.abort_handle() }
     }
 
     /// Looks for the process that has the pipe of a turn whose client has named none; the owner is told by and by.
@@ -127,38 +127,10 @@ impl Watcher {
     pub(super) fn tell_after(&self, pidfd: OwnedFd, end: WatchEnd) {
         let owner = self.owner.clone();
         tokio::task::spawn_local(async move {
-            if let Ok(pidfd) = crate::sys::readable(pidfd) {
-                _ = pidfd.readable().await;
-            }
+            _ = until_ended(pidfd).await;
             // The owner is gone only when the whole daemon is.
             _ = owner.send(Wake::Ended(end)).await;
         });
-    }
-
-    fn pipe(&mut self, identity: Option<Identity>, pipe: OwnedFd, ticket: Ticket) -> io::Result<Watch> {
-        let pipe = own_description(pipe)?;
-        let (pipe, nowhere) = (crate::sys::readable(pipe)?, Rc::clone(&self.nowhere));
-        let ended = async move { until_closed(&pipe, &nowhere).await };
-        let (number, task) = self.spawn(ticket, Role::Pipe, ended);
-        Ok(Watch { number, role: Role::Pipe, identity, task })
-    }
-
-    fn spawn(
-        &mut self,
-        ticket: Ticket,
-        role: Role,
-        ended: impl Future<Output = io::Result<()>> + 'static,
-    ) -> (u64, AbortHandle) {
-        self.last_number += 1;
-        let number = self.last_number;
-        let owner = self.owner.clone();
-        let task = tokio::task::spawn_local(async move {
-            let ended = ended.await;
-            let end = WatchEnd { watch: number, ticket, is_pipe: role == Role::Pipe };
-            // The owner is gone only when the whole daemon is.
-            let _ = owner.send(ended.map_or_else(|error| Wake::Blinded(end, error), |()| Wake::Ended(end))).await;
-        });
-        (number, task.abort_handle())
     }
 }
 
@@ -168,9 +140,15 @@ impl Drop for Watch {
     }
 }
 
+/// A pidfd is readable once its process has ended (`pidfd_open(2)`); there is nothing to read from it.
+async fn until_ended(pidfd: OwnedFd) -> io::Result<()> {
+    crate::sys::readable(pidfd)?.readable().await.map(drop)
+}
+
 /// Throws away what comes, until the last writer is gone. Never waits in the system, whatever a client that has the same
 /// description makes of it: `SPLICE_F_NONBLOCK` goes with the call (`splice(2)`). An error says nothing of the writers.
-async fn until_closed(pipe: &AsyncFd<OwnedFd>, nowhere: &File) -> io::Result<()> {
+async fn until_closed(pipe: OwnedFd, nowhere: &File) -> io::Result<()> {
+    let pipe = crate::sys::readable(own_description(pipe)?)?;
     let read = |pipe: &OwnedFd| Ok(splice(pipe, None, nowhere, None, SPLICE_BYTES, SpliceFlags::NONBLOCK)?);
     // Before waiting for the first time: a fifo that lost its writers before it was opened never becomes ready.
     let mut last: io::Result<usize> = read(pipe.get_ref());
@@ -216,7 +194,7 @@ mod tests {
         let wake = runtime.block_on(async {
             let (sender, mut wakes) = mpsc::channel(1);
             let odd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-            let _watch = Watcher::new(sender).unwrap().watch(Role::Pipe, None, odd, Ticket(7)).unwrap();
+            let _watch = Watcher::new(sender).unwrap().watch(Role::Pipe, None, odd, Ticket(7));
             wakes.recv().await
         });
         assert!(matches!(wake, Some(Wake::Blinded(WatchEnd { ticket: Ticket(7), .. }, _))), "{wake:?}");

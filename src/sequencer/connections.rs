@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use crate::hash::QuickHasher;
 use crate::protocol::Ticket;
 
-use super::ConnectionId;
 use super::stretch::Stretch;
+use super::{ConnectionId, FixedHasher};
 
 /// What can hang on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,7 +25,7 @@ pub(super) struct Connections {
     /// By the numbers of their stretches. None is empty.
     attached: BTreeMap<(ConnectionId, Attached), Stretch>,
     /// Of those on which something hangs.
-    counts: HashMap<ConnectionId, Counts, QuickHasher>,
+    counts: HashMap<ConnectionId, Counts, FixedHasher>,
     /// Those on which a ticket hangs.
     with_tickets: usize,
 }

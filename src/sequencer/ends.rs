@@ -4,15 +4,14 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::hash::QuickHasher;
 use crate::protocol::{ErrorCode, Outcome, Ticket};
 
-use super::Sequencer;
+use super::{FixedHasher, Sequencer};
 
 /// The last tickets that ended otherwise than their clients asked.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct PastEnds {
-    by_ticket: HashMap<Ticket, PastEnd, QuickHasher>,
+    by_ticket: HashMap<Ticket, PastEnd, FixedHasher>,
     /// In the order in which they ended.
     order: VecDeque<Ticket>,
 }

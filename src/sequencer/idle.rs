@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::Domain;
 
+use super::FixedHasher;
 use super::rest::Past;
-use crate::hash::QuickHasher;
 
 /// The domains that fell idle last, and what is known of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct IdleDomains {
-    by_name: HashMap<Domain, Remembered, QuickHasher>,
+    by_name: HashMap<Domain, Remembered, FixedHasher>,
     by_age: BTreeMap<u64, Domain>,
     next_age: u64,
 }

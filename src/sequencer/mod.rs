@@ -78,7 +78,6 @@ pub use supersede::Successor;
 pub use view::{LineView, TicketView};
 
 use crate::clock::Time;
-use crate::hash::QuickHasher;
 use crate::protocol::{Domain, Ticket, Token};
 
 use away::Away;
@@ -97,6 +96,9 @@ use supersede::Groups;
 use tickets::Tickets;
 use timers::{Timer, Timers};
 use wait::PendingWait;
+
+/// Hashes alike in every process. Where an order would show, maps are not iterated, or sorted first.
+type FixedHasher = foldhash::fast::FixedState;
 
 /// The lines of all domains.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -117,7 +119,7 @@ pub struct Sequencer {
     /// Every ticket that waits or has a turn.
     tickets: Tickets,
     /// Every domain in use: those with a holder or with waiters. Boxed, for half of a table may be empty.
-    lines: HashMap<Domain, Box<Line>, QuickHasher>,
+    lines: HashMap<Domain, Box<Line>, FixedHasher>,
     policies: Policies,
     /// The domains that are paused, in use or not.
     pauses: BTreeMap<Domain, Pause>,

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Domain, RequestId, Ticket};
 
+use super::FixedHasher;
 use super::by_ticket::ByTicket;
 use super::ticket::Entry;
-use crate::hash::QuickHasher;
 
 /// Every ticket that waits or has a turn.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -134,5 +134,5 @@ fn hash_of(entry: &Entry) -> u64 {
 }
 
 fn hash(domain: &Domain, request_id: &RequestId) -> u64 {
-    QuickHasher.hash_one((domain, request_id))
+    FixedHasher::default().hash_one((domain, request_id))
 }
