@@ -45,11 +45,12 @@ extern "C" fn record_start() {
 /// Does what the standard library does before its own `main`, and what all else here relies on: nothing is opened with the
 /// number of a standard descriptor, and a write that nobody reads fails.
 pub fn prepare() {
-    for descriptor in 0..3 {
-        if was_closed(descriptor) {
-            // The lowest number that is free is this one. It fails only where nothing can be opened at all.
-            // SAFETY: the path ends in a zero, and nothing else is handed over.
-            unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+    for descriptor in 0..CLOSED_AT_START.len() {
+        // The lowest number that is free is this one.
+        // SAFETY: the path ends in a zero, and nothing else is handed over.
+        if was_closed(descriptor) && unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) } == -1 {
+            // What is opened next would be taken for standard output or error.
+            std::process::abort();
         }
     }
     // SAFETY: no handler is installed.

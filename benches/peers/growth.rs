@@ -15,6 +15,10 @@ const PART: &str = "growth";
 /// Requests that are sent in one piece and measured together.
 const BATCH: usize = 100;
 
+/// Lines that the driver uses where there are many: as many as there are of the fewest, so that it asks for the same
+/// beside all of them. What is asked of one line in one piece is written down together.
+const LINES: usize = 10;
+
 /// Batches of each kind.
 const BATCHES: usize = 41;
 
@@ -98,7 +102,7 @@ impl Driver<'_> {
         let own = |number: usize| (format!("d{}", number * stride(size)), VecDeque::from(["own".to_owned()]));
         let lines = match crowd {
             Crowd::Tickets => vec![own(0)],
-            Crowd::Domains => (0..size.min(BATCH)).map(own).collect(),
+            Crowd::Domains => (0..LINES).map(own).collect(),
         };
         let mut talk = Talk::new(daemon);
         talk.send(lines.iter().map(|(domain, _)| sequence(domain, "own", 0)));
@@ -148,7 +152,7 @@ impl Driver<'_> {
 
 /// Domains between two in which the driver has the turn.
 fn stride(size: usize) -> usize {
-    (size / BATCH).max(1)
+    size / LINES
 }
 
 /// Lets so many wait, or have turns; as long as the connections live they do.
@@ -215,9 +219,11 @@ fn connections(report: &mut Report) {
 /// Lets this process and those that it starts have as many files open as all the connections need, or as may be; gives
 /// how many connections there can be.
 fn raise_open_files() -> usize {
-    let wanted = Rlimit { current: Some(OPEN_FILES), maximum: Some(OPEN_FILES) };
-    let may_be = getrlimit(Resource::Nofile).maximum.is_none_or(|maximum| maximum >= OPEN_FILES);
-    if may_be || setrlimit(Resource::Nofile, wanted).is_ok() { CONNECTIONS } else { CONNECTIONS / 2 }
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raise = |current, maximum| setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok();
+    let (wanted, enough) = (Some(OPEN_FILES), maximum.is_none_or(|maximum| maximum >= OPEN_FILES));
+    let is_raised = if enough { raise(wanted, maximum) } else { raise(wanted, wanted) };
+    if is_raised { CONNECTIONS } else { CONNECTIONS / 2 }
 }
 
 /// Asks for a turn as `seq run` does.

@@ -1,6 +1,6 @@
 //! `seq`: commands that must take turns. See `seq(1)`.
 
-#![cfg_attr(target_env = "gnu", no_main)]
+#![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -23,8 +23,9 @@ const STDOUT: usize = 1;
 const COMPLETE_VARIABLE: &str = "SEQ_COMPLETE";
 
 /// What the C library calls. Before a `main` of its own the standard library reads where the stack ends, to be able to say
-/// that it has overflowed: a twentieth of the time that `seq run` takes (`cargo bench --bench peers`).
-#[cfg(target_env = "gnu")]
+/// that it has overflowed: a twentieth of the time that `seq run` takes (`cargo bench --bench peers`). What it does after
+/// it, to write out what was printed, `exit` does as well.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "there is one function of this name, and it is as the C library wants it")]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> std::ffi::c_int {
@@ -33,7 +34,7 @@ extern "C" fn main() -> std::ffi::c_int {
 }
 
 /// Elsewhere the standard library knows of arguments only if it was there first.
-#[cfg(not(target_env = "gnu"))]
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn main() -> std::process::ExitCode {
     seq_main().into()
 }

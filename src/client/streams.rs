@@ -5,8 +5,8 @@ use rustix::stdio::{stderr, stdin, stdout};
 
 use crate::sys::was_closed;
 
-/// From now on what is executed finds those closed that seq was started with as closed: what the standard library has
-/// put in their place, so that nothing else gets their numbers, is for seq alone.
+/// From now on what is executed finds those closed that seq was started with as closed: what was put in
+/// their place, so that nothing else gets their numbers, is for seq alone.
 pub(super) fn keep_closed() {
     for (number, descriptor) in [stdin(), stdout(), stderr()].into_iter().enumerate() {
         if was_closed(number) {

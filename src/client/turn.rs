@@ -72,6 +72,7 @@ struct Asker<'a> {
     descriptors: &'a [BorrowedFd<'a>],
     signals: &'a Signals,
     waiting: &'a mut Waiting,
+    /// What there is time for while the daemon answers; it may be done more than once.
     meanwhile: &'a dyn Fn(),
     asked: Time,
     /// What the daemon calls it, once it has said so.
@@ -97,7 +98,7 @@ struct Asker<'a> {
 
 /// Asks for a turn and waits for it, as long as it takes, and whatever becomes of the daemon. A signal ends the wait:
 /// the place in line goes with the connection, and a turn that came in the same instant is given back. `meanwhile` is done
-/// as soon as the daemon has the word, each time that it is asked anew.
+/// once the daemon was asked, while it has not answered.
 ///
 /// # Errors
 ///

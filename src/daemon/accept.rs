@@ -11,6 +11,7 @@ use std::time::Duration;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::net::{SendFlags, SocketFlags, accept_with};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::{Notify, oneshot};
@@ -314,7 +315,7 @@ impl Door {
         }
         if !is_bound {
             let Listening { listener, identity } = listen::bind(&self.place, self.access)?;
-            self.listener = into_tokio(listener).map_err(Error::failure)?;
+            self.listener = for_runtime(listener).map_err(Error::failure)?;
             self.identity = identity;
         }
         Ok(true)
@@ -322,21 +323,16 @@ impl Door {
 }
 
 /// The listener, for the runtime.
-pub(super) fn into_tokio(listener: UnixListener) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn for_runtime(listener: UnixListener) -> io::Result<AsyncFd<OwnedFd>> {
     listener.set_nonblocking(true)?;
     readable(listener.into())
 }
 
-/// The next client. The runtime is told of it only by the connection's own task, which has the system tell it less than
-/// others would.
+/// Lets the next client in. The runtime hears of the connection only from its own task, which wants to be told less of it
+/// than the runtime's own sockets are.
 async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    loop {
-        let mut ready = listener.readable().await?;
-        if let Ok(accepted) = ready.try_io(|listener| Ok(accept_with(listener, flags)?)) {
-            return accepted;
-        }
-    }
+    listener.async_io(Interest::READABLE, |listener| Ok(accept_with(listener, flags)?)).await
 }
 
 /// Says why, as far as the kernel takes it at once.

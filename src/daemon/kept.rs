@@ -116,9 +116,9 @@ impl Kept {
     }
 
     /// Whether the same is watched for this ticket already, for the same reason.
-    pub(super) fn watches(&self, ticket: Ticket, watch: &Watch) -> bool {
-        let is_same = |other: &Watch| other.role == watch.role && other.identity == watch.identity;
-        let keeper = self.tickets.get(&ticket).filter(|_| watch.identity.is_some());
+    pub(super) fn watches(&self, ticket: Ticket, role: Role, identity: Option<Identity>) -> bool {
+        let is_same = |watch: &Watch| watch.role == role && watch.identity == identity;
+        let keeper = self.tickets.get(&ticket).filter(|_| identity.is_some());
         keeper.is_some_and(|keeper| keeper.watches().iter().any(is_same))
     }
 

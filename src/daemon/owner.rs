@@ -425,11 +425,10 @@ impl Owner {
     pub(super) fn watch(&mut self, ticket: Ticket, role: Role, descriptor: Option<OwnedFd>) -> Option<Input> {
         let descriptor = descriptor?;
         let identity = identify(role, &descriptor);
-        let watch = self.watcher.watch(role, identity, descriptor, ticket);
-        if self.kept.watches(ticket, &watch) {
+        if self.kept.watches(ticket, role, identity) {
             return Some(gone(ticket, role == Role::Pipe));
         }
-        self.kept.watch(ticket, watch);
+        self.kept.watch(ticket, self.watcher.watch(role, identity, descriptor, ticket));
         None
     }
 

@@ -238,8 +238,11 @@ fn can_write(pid: u32, target: &Path) -> bool {
 }
 
 fn closed_book(pid: u32) -> Option<ClosedBook> {
-    let uid = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let uid = uid.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()?;
+    // The name in it may have been cut within a character.
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let uid =
+        status.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_ascii_whitespace().next()?.parse().ok()?;
     Some(ClosedBook { pid, uid, started: process::started(pid)? })
 }
 

@@ -34,7 +34,8 @@ pub(super) fn ancestry(pid: u32) -> Vec<u32> {
 /// of those that show here.
 pub(super) fn ancestor(pid: u32, its: u32) -> Option<u32> {
     let is_it = |pid: &u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = String::from_utf8_lossy(&status);
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
         numbers.is_some_and(|numbers| numbers.split_ascii_whitespace().last() == Some(its.to_string().as_str()))
     };
@@ -81,8 +82,8 @@ pub(super) fn identify(pidfd: impl AsFd) -> Option<ProcessIdentity> {
     is_alive(pidfd).then_some(identity)
 }
 
-/// The process at the other end of a connection, which must be open still; nothing once it has ended. The system has told
-/// its `pid` here, zero when that is out of sight.
+/// The process at the other end of a connection, which must be open still; nothing once it has ended. Its `pid` is what
+/// the system calls it in this pid namespace, zero when that is out of sight.
 pub(super) fn identify_peer(stream: impl AsFd, pid: u32) -> Option<ProcessIdentity> {
     match getsockopt(&stream, sockopt::PeerPidfd) {
         Ok(pidfd) => match inode_of(&pidfd) {
@@ -147,11 +148,14 @@ fn look_everywhere(wanted: &ProcessIdentity, sight: &Sight) -> Look {
 
 /// The inode of a pidfd, which no other process has had since the machine started; nothing before Linux 6.9.
 pub(super) fn inode_of(pidfd: impl AsFd) -> Option<u64> {
+    // What is true of one is true of all.
     static HAVE_INODES: OnceLock<bool> = OnceLock::new();
     let pidfd = pidfd.as_fd();
-    let is_of_pidfs = || rustix::fs::fstatfs(pidfd).is_ok_and(|found| found.f_type.cast_unsigned() == PIDFS_MAGIC);
-    // What is true of one is true of all.
-    HAVE_INODES.get_or_init(is_of_pidfs).then(|| rustix::fs::fstat(pidfd).ok().map(|found| found.st_ino))?
+    if HAVE_INODES.get().is_none() {
+        let found = rustix::fs::fstatfs(pidfd).ok()?;
+        _ = HAVE_INODES.set(found.f_type.cast_unsigned() == PIDFS_MAGIC);
+    }
+    HAVE_INODES.get().filter(|have| **have).and_then(|_| rustix::fs::fstat(pidfd).ok()).map(|found| found.st_ino)
 }
 
 /// Whether the process behind a pidfd runs still: not one that has ended and whose status nobody has collected.
@@ -245,5 +249,19 @@ mod tests {
     #[test]
     fn other_descriptors_are_no_pidfds() {
         assert!(!is_pidfd(io::stdin()));
+    }
+
+    #[test]
+    fn a_process_whose_name_the_system_has_cut_within_a_character_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("спитспит");
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+        let seen = (ancestry(child.id()).len() > 1, is_there_since(child.id(), Time::now()));
+        let name = std::fs::read(format!("/proc/{}/comm", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(String::from_utf8(name).is_err());
+        assert_eq!(seen, (true, true));
     }
 }

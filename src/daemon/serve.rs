@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
 
-use super::accept::{Complaint, Door, into_tokio};
+use super::accept::{Complaint, Door, for_runtime};
 use super::args::SeqdArgs;
 use super::client::ReadBuffer;
 use super::config::Config;
@@ -122,7 +122,7 @@ fn begin(beginning: Beginning, sender: &mpsc::Sender<Wake>) -> Result<(Owner, Do
         lock,
         log: Arc::clone(&facts.log),
         args,
-        listener: into_tokio(listener).map_err(failed)?,
+        listener: for_runtime(listener).map_err(failed)?,
         identity,
         place_watch: watch_place(&facts),
         failures: 0,

@@ -85,8 +85,8 @@ impl Watcher {
         Ok(Watcher { owner, nowhere, looks: Rc::new(Semaphore::new(1)), last_number: 0 })
     }
 
-    /// Watches something for `ticket`, which [`identify`] knows. The system is asked to only once whoever is concerned has
-    /// been told of the turn; where it cannot the owner is told.
+    /// Watches something for `ticket`, which [`identify`] knows. The system is asked to by and by, when the owner is done
+    /// with the batch at hand, so that nobody waits for it who is told of a turn; where it cannot the owner is told.
     pub(super) fn watch(
         &mut self,
         role: Role,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::Ticket;
 
 use super::stretch::Stretch;
-use super::{ConnectionId, FixedHasher};
+use super::{ConnectionId, NumberHasher};
 
 /// What can hang on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,7 +25,7 @@ pub(super) struct Connections {
     /// By the numbers of their stretches. None is empty.
     attached: BTreeMap<(ConnectionId, Attached), Stretch>,
     /// Of those on which something hangs.
-    counts: HashMap<ConnectionId, Counts, FixedHasher>,
+    counts: HashMap<ConnectionId, Counts, NumberHasher>,
     /// Those on which a ticket hangs.
     with_tickets: usize,
 }

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ErrorCode, Outcome, Ticket};
 
-use super::{FixedHasher, Sequencer};
+use super::{NumberHasher, Sequencer};
 
 /// The last tickets that ended otherwise than their clients asked.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct PastEnds {
-    by_ticket: HashMap<Ticket, PastEnd, FixedHasher>,
+    by_ticket: HashMap<Ticket, PastEnd, NumberHasher>,
     /// In the order in which they ended.
     order: VecDeque<Ticket>,
 }

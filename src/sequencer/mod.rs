@@ -55,7 +55,9 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::BuildHasherDefault;
 
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +100,10 @@ use timers::{Timer, Timers};
 use wait::PendingWait;
 
 /// Hashes alike in every process. Where an order would show, maps are not iterated, or sorted first.
-type FixedHasher = foldhash::fast::FixedState;
+type FixedHasher = BuildHasherDefault<DefaultHasher>;
+
+/// The same for numbers that nobody but the daemon chooses.
+type NumberHasher = foldhash::fast::FixedState;
 
 /// The lines of all domains.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -61,16 +61,16 @@ impl Prepared {
         Ok(Prepared { program: words[0].clone(), words, environment })
     }
 
-    /// `program` instead, with what it is called and what it is to run.
-    fn by(self, program: &OsStr, name: &OsStr, script: &OsStr) -> io::Result<Prepared> {
-        let mut words = vec![text(&[name.as_bytes()])?, text(&[script.as_bytes()])?];
+    /// The shell instead, which runs this `script` with the same arguments.
+    fn by_sh(self, script: &OsStr) -> io::Result<Prepared> {
+        let mut words = vec![c"sh".to_owned(), text(&[script.as_bytes()])?];
         words.extend(self.words.into_iter().skip(1));
-        Ok(Prepared { program: text(&[program.as_bytes()])?, words, environment: self.environment })
+        Ok(Prepared { program: c"/bin/sh".to_owned(), words, environment: self.environment })
     }
 }
 
 /// What a command is started with besides.
-struct Ours<'a> {
+struct How<'a> {
     /// The signals that are blocked in it.
     blocked: SigSet,
     /// What it has in the place of seq's own standard output and error.
@@ -79,7 +79,7 @@ struct Ours<'a> {
     shares_group: bool,
 }
 
-/// The variables that tell a command which turn it has.
+/// The variables that tell a command which turn it has, in the order in which [`tell_of_turn`] has their values.
 const OURS: [&str; 6] =
     ["SEQ_DOMAIN", "SEQ_DOMAINS", "SEQ_REQUEST_ID", TICKET_VARIABLE, TOKEN_VARIABLE, TURN_SOCKET_VARIABLE];
 
@@ -103,14 +103,12 @@ pub(super) fn start(
     }
     keep_closed();
     let program = &args.command[0];
-    let ours = Ours { blocked, recorder, shares_group };
+    let how = How { blocked, recorder, shares_group };
     let spawned = prepared.and_then(|mut prepared| {
         tell_of_turn(&mut prepared.environment, args, turn, socket)?;
-        match spawn(&prepared, &ours) {
+        match spawn(&prepared, &how) {
             // A script without a first line that says what runs it: run by sh, as execvp(3) and all shells do.
-            Err(error) if is(&error, Errno::NOEXEC) => {
-                spawn(&prepared.by(OsStr::new("/bin/sh"), OsStr::new("sh"), find(program).as_os_str())?, &ours)
-            }
+            Err(error) if is(&error, Errno::NOEXEC) => spawn(&prepared.by_sh(find(program).as_os_str())?, &how),
             spawned => spawned,
         }
     });
@@ -121,21 +119,21 @@ pub(super) fn start(
 
 /// Starts a program with those signals blocked that seq was started with. Those that seq takes as events are blocked in
 /// seq itself, and the standard library's `Command` would hand that on, so that the command could not even be stopped.
-fn spawn(command: &Prepared, ours: &Ours<'_>) -> io::Result<Pid> {
+fn spawn(command: &Prepared, how: &How<'_>) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
     let mut flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
-    attributes.set_sigmask(&ours.blocked)?;
+    attributes.set_sigmask(&how.blocked)?;
     if !was_sigpipe_ignored() {
-        // Rust ignores it from the start, and nobody else may expect that.
+        // seq ignores it from the start, and nobody else may expect that.
         attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
     }
-    if !ours.shares_group {
+    if !how.shares_group {
         flags |= PosixSpawnFlags::POSIX_SPAWN_SETPGROUP;
         attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
     }
     attributes.set_flags(flags)?;
     let mut actions = PosixSpawnFileActions::init()?;
-    for (number, descriptor) in ours.recorder.into_iter().flat_map(Recorder::descriptors) {
+    for (number, descriptor) in how.recorder.into_iter().flat_map(Recorder::descriptors) {
         actions.add_dup2(descriptor.as_raw_fd(), number)?;
     }
     let pid = posix_spawnp(&command.program, &actions, &attributes, &command.words, &command.environment)?;
