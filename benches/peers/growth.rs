@@ -28,8 +28,14 @@ const TICKETS_PER_CONNECTION: usize = 50_000;
 /// Connections that wait at once, where so many may be open.
 const CONNECTIONS: usize = 10_000;
 
-/// Open files that the daemon must be allowed for them: a third of those may be connections.
+/// Open files that the daemon must be allowed for them.
 const OPEN_FILES: u64 = 32_768;
+
+/// How many of those it keeps for itself, and for others than these connections.
+const FILES_KEPT: u64 = 128;
+
+/// How many of the rest it reckons with for each connection.
+const FILES_PER_CONNECTION: u64 = 3;
 
 /// The operations that are measured.
 const OPERATIONS: [&str; 5] = ["enqueue", "cancel", "done and grant", "a turn elsewhere", "status"];
@@ -217,13 +223,16 @@ fn connections(report: &mut Report) {
 }
 
 /// Lets this process and those that it starts have as many files open as all the connections need, or as may be; gives
-/// how many connections there can be.
+/// how many connections the daemon takes then.
 fn raise_open_files() -> usize {
     let maximum = getrlimit(Resource::Nofile).maximum;
+    let may_be = maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES));
     let raise = |current, maximum| setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok();
-    let (wanted, enough) = (Some(OPEN_FILES), maximum.is_none_or(|maximum| maximum >= OPEN_FILES));
-    let is_raised = if enough { raise(wanted, maximum) } else { raise(wanted, wanted) };
-    if is_raised { CONNECTIONS } else { CONNECTIONS / 2 }
+    let is_raised = may_be < OPEN_FILES && raise(Some(OPEN_FILES), Some(OPEN_FILES));
+    let files = if is_raised { OPEN_FILES } else { may_be };
+    assert!(is_raised || raise(Some(files), maximum), "the soft limit may be raised to the hard one");
+    let connections = usize::try_from(files.saturating_sub(FILES_KEPT) / FILES_PER_CONNECTION).unwrap_or(CONNECTIONS);
+    connections.min(CONNECTIONS)
 }
 
 /// Asks for a turn as `seq run` does.
