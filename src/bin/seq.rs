@@ -2,22 +2,21 @@
 
 #![cfg_attr(all(target_os = "linux", target_env = "gnu"), no_main)]
 
+mod shared;
+
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use clap_complete::CompleteEnv;
 use rustix::io::Errno;
 use seq::cli::{self, Cli, UsageError};
 use seq::client;
-use seq::daemon::{self, SeqdArgs};
 use seq::error::Error;
 use seq::sys::was_closed;
 use seq::words::say;
-
-/// The number of standard output.
-const STDOUT: usize = 1;
+use shared::{STDOUT, failed, seqd, show};
 
 /// Set by the completions in `completions/`, and by nothing else, to the name of the shell that asks.
 const COMPLETE_VARIABLE: &str = "SEQ_COMPLETE";
@@ -43,13 +42,13 @@ fn main() -> std::process::ExitCode {
 fn seq_main() -> u8 {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if is_called("seqd", &arguments) {
-        return serve(&arguments);
+        return seqd(&arguments);
     }
     if std::env::var_os(COMPLETE_VARIABLE).is_some() {
         return complete(&arguments);
     }
     if arguments.get(1).is_some_and(|first| cli::is_for_coreutils(first)) {
-        return failed(&client::hand_over(&arguments));
+        return failed("seq", &client::hand_over(&arguments));
     }
     match cli::parse(&arguments) {
         Ok(cli) => run(&cli),
@@ -71,22 +70,12 @@ fn complete(arguments: &[OsString]) -> u8 {
     0
 }
 
-fn serve(arguments: &[OsString]) -> u8 {
-    match daemon::run(&SeqdArgs::parse_from(arguments)) {
-        Ok(()) => 0,
-        Err(error) => {
-            say("seqd", &error);
-            error.exit_status()
-        }
-    }
-}
-
 fn run(cli: &Cli) -> u8 {
     let mut out = output();
     let result = client::main(cli, &mut *out);
     match result.and_then(|exit_status| out.flush().map(|()| exit_status).map_err(|error| Error::output(&error))) {
         Ok(exit_status) => exit_status,
-        Err(error) => failed(&error),
+        Err(error) => failed("seq", &error),
     }
 }
 
@@ -110,11 +99,7 @@ impl Write for Closed {
 
 fn explain(usage: &UsageError) -> u8 {
     match usage {
-        UsageError::Shown(_) if was_closed(STDOUT) => failed(&Error::output(&Errno::BADF.into())),
-        UsageError::Shown(help) => match help.print() {
-            Ok(()) => 0,
-            Err(error) => failed(&Error::output(&error)),
-        },
+        UsageError::Shown(help) => show(help).map_or_else(|error| failed("seq", &error), |()| 0),
         UsageError::Wrong { lines, exit_status } => {
             for line in lines {
                 say("seq", line);
@@ -122,11 +107,4 @@ fn explain(usage: &UsageError) -> u8 {
             *exit_status
         }
     }
-}
-
-fn failed(error: &Error) -> u8 {
-    if !error.is_silent() {
-        say("seq", error);
-    }
-    error.exit_status()
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use crate::support::{Home, seq_program, seqd_program};
 use crate::wire::{Client, Sleeper, seqd};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,5 +41,18 @@ fn an_error_that_nobody_reads_has_its_exit_status() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         assert_eq!(command.args(arguments).stderr(writer).status().unwrap().code(), Some(status), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_was_asked_of_it_and_cannot_be_written_is_said_to_be_so() {
+    let home = Home::new();
+    let link = home.file("bin").join("seqd");
+    std::fs::create_dir(home.file("bin")).unwrap();
+    std::os::unix::fs::symlink(seq_program(), &link).unwrap();
+    for program in [seqd_program(), link] {
+        let program = program.display();
+        let ended = home.sh(&format!("{program} --version >/dev/full; echo $?; {program} --version >&-; echo $?"));
+        assert_eq!(ended.stdout(), "125\n125\n", "{program}: {}", ended.stderr());
     }
 }
