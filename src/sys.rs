@@ -1,20 +1,23 @@
 //! System calls that no safe library offers, each with the reason why it is sound here.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use nix::libc;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sched::CloneFlags;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, WaitOptions, setpgid, waitpid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -75,6 +78,89 @@ pub fn hand_sigpipe_on(command: &mut Command) {
         // SAFETY: between fork and exec this only calls sigaction(2), which is safe there (signal-safety(7)).
         unsafe { command.pre_exec(ignore) };
     }
+}
+
+/// A program that is to be started with everything of this process's own but for what is said here.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// Which one, looked for as `execvp(3)` does.
+    pub program: &'a CStr,
+    /// What it is called, and its arguments.
+    pub words: &'a [CString],
+    /// Its environment.
+    pub environment: &'a [CString],
+    /// Whether it leads a process group of its own.
+    pub leads_group: bool,
+    /// The signals that are blocked in it.
+    pub blocked: SigSet,
+    /// What it has in the place of these descriptors.
+    pub descriptors: Vec<(RawFd, BorrowedFd<'a>)>,
+}
+
+/// Bytes of the stack on which `execvpe(3)` puts paths together; it also copies the words of a script that names no
+/// interpreter.
+const SPAWN_STACK_BYTES: usize = 256 * 1024;
+
+/// Starts a program; gives its process, a child of this one. That calls `first` before anything of the program runs, and
+/// even where it cannot be executed.
+///
+/// `posix_spawn(3)` does the same, but nothing can be done there first.
+///
+/// # Errors
+///
+/// When there can be no process, or it cannot execute the program; then it has been waited for.
+pub fn spawn(program: &Spawn<'_>, first: &dyn Fn()) -> io::Result<Pid> {
+    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (words, environment) = (pointers(program.words), pointers(program.environment));
+    let mut stack = vec![0; SPAWN_STACK_BYTES + size_of_val(&words[..])];
+    let failure = AtomicI32::new(0);
+    let become_it = || -> Result<(), Errno> {
+        if program.leads_group {
+            setpgid(None, None)?;
+        }
+        for (number, descriptor) in &program.descriptors {
+            // SAFETY: it replaces a descriptor of the new process alone.
+            if unsafe { libc::dup2(descriptor.as_raw_fd(), *number) } == -1 {
+                return Err(last_errno());
+            }
+        }
+        first();
+        if !was_sigpipe_ignored() {
+            // SAFETY: no handler is installed.
+            unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map_err(|_| last_errno())?;
+        }
+        program.blocked.thread_set_mask().map_err(|_| last_errno())?;
+        // SAFETY: each is a text that ends in a zero, and each list ends in a null pointer; all of them live on.
+        unsafe { libc::execvpe(program.program.as_ptr(), words.as_ptr(), environment.as_ptr()) };
+        Err(last_errno())
+    };
+    let child = Box::new(|| {
+        if let Err(errno) = become_it() {
+            failure.store(errno.raw_os_error(), Ordering::Relaxed);
+        }
+        1
+    });
+    // SAFETY: with CLONE_VFORK this thread sleeps until the child executes something or ends, so that the child is in this
+    // memory in the place of this thread, and may do what this thread may. What it changes elsewhere, descriptors and
+    // what becomes of signals, is its own. No handler of a signal is installed that it could be interrupted by. The stack is
+    // larger than what is called takes.
+    let cloned = unsafe {
+        nix::sched::clone(child, &mut stack, CloneFlags::CLONE_VM | CloneFlags::CLONE_VFORK, Some(libc::SIGCHLD))
+    };
+    let pid = cloned.ok().and_then(|pid| Pid::from_raw(pid.as_raw())).ok_or_else(last_errno)?;
+    match failure.load(Ordering::Relaxed) {
+        0 => Ok(pid),
+        errno => {
+            _ = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()));
+            Err(io::Error::from_raw_os_error(errno))
+        }
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
 /// Closes every descriptor from `first` on (`close_range(2)`).
@@ -166,7 +252,7 @@ impl Words {
             allocated => allocated?,
         }
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        let descriptor = std::os::fd::AsRawFd::as_raw_fd(file);
+        let descriptor = file.as_raw_fd();
         // SAFETY: a new mapping at a place that the kernel chooses; the file is at least `bytes` long.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, descriptor, 0) };
         if start == libc::MAP_FAILED {

@@ -1,5 +1,8 @@
 //! A turn lives as long as its work, not as long as its wrapper.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use crate::support::Home;
 use rustix::process::Signal;
 
@@ -78,6 +81,45 @@ fn a_command_that_closes_all_descriptors_keeps_the_turn_of_its_killed_wrapper() 
     gate.open();
     next.wait().is_silent(0);
     assert_eq!(home.log(), ["start closer", "end closer", "start next", "end next"]);
+}
+
+/// The daemon knows of the command before anything of it runs: it is told by the process that becomes the command.
+#[test]
+fn a_command_that_closes_what_keeps_it_and_kills_its_wrapper_first_thing_keeps_its_turn() {
+    let home = Home::new();
+    home.warm();
+    let gate = home.gate("gate");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // What keeps the wrapper from running on at once; also where something fails they end.
+        let _over = SetLater(&is_over);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for (order, first) in [("close", "exec 512>&-; kill -9 $PPID"), ("kill", "kill -9 $PPID; exec 512>&-")] {
+            for number in 0..20 {
+                let domain = format!("{order}-{number}");
+                let command = format!("{first}; read -r line <gate");
+                home.start(&["run", "-d", &domain, "--", "bash", "-c", &command]).wait();
+                let next = home.seq(&["run", "--no-wait", "-d", &domain, "--", "true"]);
+                assert_eq!(next.status.code(), Some(75), "{first}, the {number}th time: {}", next.stderr());
+            }
+        }
+    });
+    gate.open();
+}
+
+/// Is set when this goes out of scope.
+struct SetLater<'a>(&'a AtomicBool);
+
+impl Drop for SetLater<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]

@@ -83,8 +83,7 @@ fn under(
     let longest = longest_run(args, turn);
     let mut recorder = None;
     let running = record(args, &mut recorder).and_then(|()| {
-        let inherited = (tie.keeper(), recorder.as_ref());
-        command::start(args, prepared, longest, (turn, tie.socket()), (inherited, signals.blocked_at_start()))
+        command::start(args, prepared, longest, (turn, &tie), (recorder.as_ref(), signals.blocked_at_start()))
     });
     let running = match running {
         Ok(running) => running,

@@ -1,10 +1,11 @@
 //! The tie to the daemon while the command runs: when it breaks, it is made anew on the side, and the command never
 //! knows.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use jiff::Timestamp;
+use rustix::process::Pid;
 
 use crate::error::Error;
 use crate::protocol::{Active, Done, ErrorCode, ErrorReply, KeyOutput, OutputRequest, Reply, Request, Sequence};
@@ -15,7 +16,7 @@ use super::super::errand::Errand;
 use super::super::link::{Link, LinkError};
 use super::super::refusal::is_restarting;
 use super::super::rejoin::{Known, Rejoin, Rejoined, copies, is_no_ticket_of_ours};
-use super::command::Running;
+use super::command::{Running, started};
 use super::done;
 use super::keeper::Keeper;
 use super::record::pieces;
@@ -97,13 +98,16 @@ impl<'a> Tie<'a> {
     }
 
     /// Tells the daemon what runs.
-    pub(super) fn tell_started(&mut self, running: &Running) -> Option<News> {
-        let State::Linked(link) = &self.state else { return None };
-        let (started, pidfds) = running.started(self.turn, self.does_command_keep);
-        match link.send(&Request::Started(started), &pidfds) {
-            Ok(()) => None,
-            Err(_) => Some(self.lose(Some(running))),
-        }
+    pub(super) fn tell_started(&self, pid: Pid, pidfd: Option<&OwnedFd>) -> Result<(), LinkError> {
+        let State::Linked(link) = &self.state else { return Err(LinkError::Closed) };
+        let (started, pidfd) = started(self.turn, pid, pidfd.filter(|_| self.does_command_keep));
+        link.send(&Request::Started(started), pidfd.as_slice())
+    }
+
+    /// The command runs: if the daemon could not be told, the next one will be.
+    pub(super) fn has_started(&mut self, running: &Running) -> Option<News> {
+        let is_lost = matches!(self.state, State::Linked(_)) && !running.is_announced;
+        is_lost.then(|| self.lose(Some(running)))
     }
 
     /// What becomes readable when there is something to listen to.
@@ -221,8 +225,12 @@ impl<'a> Tie<'a> {
             keeper.let_nobody_inherit();
         }
         let reading: Vec<_> = self.keeper.iter().map(Keeper::reading_end).collect();
-        let started = match running.map(|running| running.started(self.turn, self.does_command_keep)) {
-            Some((started, pidfds)) => Some((started, copies(&pidfds).map_err(cannot)?)),
+        let started = match running {
+            Some(running) => {
+                let pidfd = running.pidfd.as_ref().filter(|_| self.does_command_keep);
+                let (started, pidfd) = started(self.turn, running.pid, pidfd);
+                Some((started, copies(pidfd.as_slice()).map_err(cannot)?))
+            }
             None => None,
         };
         let rejoin = Rejoin {

@@ -69,7 +69,7 @@ impl<'a, 't> Watch<'a, 't> {
         let at = longest.map(|longest| Time::now() + longest);
         let stopping = Stopping::Not { at };
         let mut watch = Watch { args, longest, signals, running, tie, say, stopping, ended: None, is_childless: false };
-        let news = watch.tie.tell_started(running);
+        let news = watch.tie.has_started(running);
         watch.tell(news);
         // What came together with the turn has been read already, and nothing more may come that wakes anybody.
         watch.listen();
